@@ -1,0 +1,35 @@
+"""jaxdiff: diffusion models as pure functions and plain pytrees.
+
+    process  = jd.processes.vp_linear()
+    denoiser = jd.denoisers.from_network(process, jd.parametrizations.v(), unet.apply, params, labels)
+    tableau  = jd.solvers.dpm_solver_pp(process, jd.grids.uniform_log_snr(process, 20), order=2)
+    noise    = jd.prior_sample(key, process, (16, 32, 32, 3))
+    images   = jax.jit(jd.sample)(key, denoiser, noise, tableau)
+
+Importing this takes JAX and NumPy and nothing heavier; `jaxdiff.networks`, `jaxdiff.training`, `jaxdiff.data` and `jaxdiff.evaluation` are imported by name.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxdiff import denoisers, grids, guidance, objectives, parametrizations, processes, sampling, solvers
+from jaxdiff.parametrizations import Estimate
+from jaxdiff.processes import corrupt, log_snr, prior_sample
+from jaxdiff.sampling import sample
+from jaxdiff.solvers import Tableau
+
+if TYPE_CHECKING:
+    from jaxdiff.training.load import load
+
+__version__ = "0.1.0"
+__all__ = [
+    "Estimate", "Tableau", "corrupt", "denoisers", "grids", "guidance", "load", "log_snr", "objectives", "parametrizations", "prior_sample",
+    "processes", "sample", "sampling", "solvers",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":  # it brings Flax and Orbax with it, so only when asked for
+        from jaxdiff.training.load import load
+
+        return load
+    raise AttributeError(f"module 'jaxdiff' has no attribute {name!r}")

@@ -1,0 +1,232 @@
+"""Denoisers: `(x_t, t) -> Estimate(x0, eps)`, bound to their process.
+
+A denoiser is anything callable in this way that has a `process`: it is what solvers, guidance and posterior sampling work on. It is
+also a pytree (parameters, conditions and scales are leaves, functions are static), so that it passes through `jit`, `vmap`, `grad` and
+`shard_map` as an argument, and new parameters compile nothing.
+
+Made from a network (`from_network`: any function), or in closed form where the data distribution is known: those are the oracles that
+everything else in this library is held against. For Gaussian data N(m, s^2),
+
+    E[x0 | x_t] = m + alpha s^2 / v (x_t - alpha m)      E[eps | x_t] = sigma / v (x_t - alpha m)      v = alpha^2 s^2 + sigma^2
+
+and for a mixture the average of its components' answers, weighted by how likely each is to have made `x_t`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from jaxdiff import parametrizations, trees
+from jaxdiff.parametrizations import Estimate, Parametrization
+from jaxdiff.processes import Process
+
+
+class Denoiser(Protocol):
+    """What the rest of the library asks of a denoiser."""
+
+    @property
+    def process(self) -> Process:
+        """The process whose `x_t` it denoises."""
+
+    def __call__(self, x: PyTree, t: Any) -> Estimate:
+        """The estimate at `x = x_t` (leaves `[batch, *event]`) and `t` (a scalar or `[batch]`)."""
+
+
+def score(denoiser: Denoiser, x: PyTree, t: Any) -> PyTree:
+    """`grad log p_t(x) = -E[eps | x_t = x] / sigma(t)`, of the shape of `x`. Vincent 2011; Song et al. 2021 (arXiv 2011.13456)."""
+    return trees.lincomb((-1 / denoiser.process.sigma(jnp.asarray(t)),), (denoiser(x, t).eps,))
+
+
+# ------------------------------------------------------------------------------------------------------- from a network
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NetworkDenoiser:
+    """See `from_network`."""
+
+    process: Process
+    params: PyTree
+    cond: PyTree
+    parametrization: Parametrization = dataclasses.field(metadata={"static": True})
+    apply: Callable[..., PyTree] = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, x: PyTree, t: Any) -> Estimate:
+        t = jnp.asarray(t)
+        label = jnp.broadcast_to(self.parametrization.label(self.process, t), (trees.batch_size(x),))
+        scale = self.parametrization.scale(self.process, t)
+        arguments = (label,) if self.cond is None else (label, self.cond)
+        output = self.apply(self.params, trees.lincomb((scale,), (x,)), *arguments)
+        trees.check_alike("the network's output", output, x)
+        return parametrizations.estimate(self.process, self.parametrization, x, output, t)
+
+
+def from_network(
+    process: Process, parametrization: Parametrization, apply: Callable[..., PyTree], params: PyTree, cond: PyTree = None
+) -> NetworkDenoiser:
+    """The denoiser that a network defines.
+
+    Args:
+      process: the process the network was trained on.
+      parametrization: what the network is fed and what its output means.
+      apply: `apply(params, x, label)`, or `apply(params, x, label, cond)` when `cond` is given: a Linen module's `apply`, a function
+        around `nnx.merge`, any function of arrays. `x` has leaves `[batch, *event]`, float32 or wider, `label` is `[batch]`; the output has the
+        shapes of `x` and any float type. It is static: give the same function object again and nothing is recompiled.
+      params: the parameters, any pytree (`None` for a function without).
+      cond: conditions, any pytree.
+
+    Raises:
+      ValueError: the parametrization is not defined at the noisy end of the process (see `parametrizations.check`); when called, an
+        output unlike `x`.
+    """
+    if not callable(apply):
+        raise TypeError(f"apply = {apply!r} is not callable; allowed are functions (params, x, label[, cond]) -> output")
+    parametrizations.check(process, parametrization)
+    return NetworkDenoiser(process, params, cond, parametrization, apply)
+
+
+# ------------------------------------------------------------------------------------------------------- in closed form
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GaussianDenoiser:
+    """See `gaussian`."""
+
+    process: Process
+    mean: PyTree
+    std: PyTree
+
+    def __call__(self, x: PyTree, t: Any) -> Estimate:
+        t = jnp.asarray(t)
+
+        def both(x: Array, mean: Array, std: Array) -> Estimate:
+            alpha, sigma = trees.expand(self.process.alpha(t), x), trees.expand(self.process.sigma(t), x)
+            centred = (x - alpha * mean) / (alpha**2 * std**2 + sigma**2)
+            return Estimate(x0=mean + alpha * std**2 * centred, eps=sigma * centred)
+
+        leaves, structure = jax.tree.flatten(x)
+        pairs = [both(*leaf) for leaf in zip(leaves, *map(jax.tree.leaves, (self.mean, self.std)), strict=True)]
+        return Estimate(*(jax.tree.unflatten(structure, side) for side in zip(*pairs, strict=True)))
+
+
+def gaussian(process: Process, mean: PyTree = 0.0, std: PyTree = 1.0) -> GaussianDenoiser:
+    """The exact denoiser of data N(mean, std^2), independent in every coordinate (formulas at the head of this file).
+
+    Args:
+      mean, std: pytrees of the structure of the data, each leaf a scalar or `[*event]`.
+    """
+    if any(np.any(np.asarray(leaf) < 0) for leaf in jax.tree.leaves(std) if not isinstance(leaf, jax.core.Tracer)):
+        raise ValueError(f"std = {std}; allowed are numbers of at least 0")
+    return GaussianDenoiser(process, jax.tree.map(jnp.asarray, mean), jax.tree.map(jnp.asarray, std))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MixtureDenoiser:
+    """See `gaussian_mixture`. Each covariance is `axes diag(variances) axes^T`; `axes` is None when it is isotropic."""
+
+    process: Process
+    log_weights: Float[Array, " k"]
+    means: Float[Array, "k *event"]
+    variances: Float[Array, "k d_or_1"]
+    axes: Float[Array, "k d d"] | None
+
+    def __call__(self, x: Float[Array, "batch *event"], t: Any) -> Estimate:
+        t, k = jnp.asarray(t), len(self.log_weights)
+        if x.shape[1:] != self.means.shape[1:]:
+            raise ValueError(f"x has shape {x.shape}; allowed is [batch, *event] with event {self.means.shape[1:]}, as `means`")
+        flat, means = x.reshape(len(x), 1, -1), self.means.reshape(1, k, -1)
+        alpha, sigma = (jnp.reshape(f(t), (-1, 1, 1)) for f in (self.process.alpha, self.process.sigma))
+        total = alpha**2 * self.variances + sigma**2
+        centred = flat - alpha * means
+        if self.axes is not None:
+            centred = jnp.sum(centred[..., :, None] * self.axes, axis=2)
+        scaled = centred / total
+        size = flat.shape[-1] // self.variances.shape[-1]  # how many coordinates each variance stands for
+        log_likelihood = -(size * jnp.sum(jnp.log(total), -1) + jnp.sum(centred * scaled, -1)) / 2
+        posterior = jax.nn.softmax(self.log_weights + log_likelihood, axis=-1)[..., None]
+
+        # Sums over components rather than matrix products: what is computed for an example does not depend on its batch.
+        def average(values: Array) -> Array:
+            if self.axes is not None:
+                values = jnp.sum(values[..., None, :] * self.axes, axis=3)
+            return jnp.sum(posterior * values, axis=1)
+
+        x0 = jnp.sum(posterior * means, axis=1) + average(alpha * self.variances * scaled)
+        return Estimate(x0=x0.reshape(x.shape), eps=average(sigma * scaled).reshape(x.shape))
+
+
+def gaussian_mixture(process: Process, weights: Any, means: Any, stds: Any) -> MixtureDenoiser:
+    """The exact denoiser of data drawn from a mixture of k Gaussians (formulas at the head of this file).
+
+    Args:
+      weights: `[k]`, positive; they are normalised.
+      means: `[k, *event]`.
+      stds: `[k]`, the standard deviations of isotropic components (0 allowed), or `[k, d, d]`, full covariance matrices over the
+        flattened event.
+
+    Raises:
+      ValueError: shapes that do not fit, weights that are not positive, covariances that are not symmetric and positive.
+    """
+    weights, means, stds = (np.asarray(array, np.float64) for array in (weights, means, stds))
+    k = len(weights) if weights.ndim == 1 else 0
+    if not k or not np.all(weights > 0):
+        raise ValueError(f"weights = {weights}; allowed are [k] positive numbers")
+    if means.ndim < 2 or len(means) != k:
+        raise ValueError(f"means has shape {means.shape}; allowed is [k, *event] with k = {k}, as weights")
+    size = means[0].size
+    if stds.shape == (k,) and np.all(stds >= 0):
+        variances, axes = stds[:, None] ** 2, None
+    elif stds.shape == (k, size, size) and np.allclose(stds, np.swapaxes(stds, 1, 2)):
+        variances, axes = np.linalg.eigh(stds)
+        if np.any(variances < -1e-9 * np.max(np.abs(variances))):
+            raise ValueError(f"stds holds covariances with eigenvalues down to {variances.min():g}; allowed are at least 0")
+        variances = np.maximum(variances, 0.0)
+    else:
+        raise ValueError(
+            f"stds has shape {stds.shape}; allowed are [{k}] numbers of at least 0, or symmetric covariances [{k}, {size}, {size}]"
+        )
+    return MixtureDenoiser(
+        process, *(None if array is None else jnp.asarray(array) for array in (np.log(weights / weights.sum()), means, variances, axes))
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EmpiricalDenoiser:
+    """See `empirical`."""
+
+    process: Process
+    data: Float[Array, "n *event"]
+
+    def __call__(self, x: Float[Array, "batch *event"], t: Any) -> Estimate:
+        t = jnp.asarray(t)
+        if x.shape[1:] != self.data.shape[1:]:
+            raise ValueError(f"x has shape {x.shape}; allowed is [batch, *event] with event {self.data.shape[1:]}, as `data`")
+        flat, data = x.reshape(len(x), -1), self.data.reshape(len(self.data), -1)
+        alpha, sigma = (jnp.reshape(f(t), (-1, 1)) for f in (self.process.alpha, self.process.sigma))
+        # Differences before squares: |x|^2 - 2 x y + |y|^2 would lose every digit at small sigma.
+        distances = jnp.sum((flat[:, None] - alpha[..., None] * data) ** 2, axis=-1)
+        x0 = jax.nn.softmax(-distances / (2 * sigma**2), axis=-1) @ data
+        return Estimate(x0=x0.reshape(x.shape), eps=((flat - alpha * x0) / sigma).reshape(x.shape))
+
+
+def empirical(process: Process, data: Any) -> EmpiricalDenoiser:
+    """The exact denoiser of a finite data set, each example equally likely: what a network that memorised it would compute.
+
+    `E[x0 | x_t] = sum_i softmax_i(-|x_t - alpha y_i|^2 / (2 sigma^2)) y_i`. Karras et al. 2022 (arXiv 2206.00364), appendix B.3.
+    Time and memory grow as batch times n.
+
+    Args:
+      data: `[n, *event]`.
+    """
+    data = jnp.asarray(data)
+    if data.ndim < 2 or not len(data) or not jnp.issubdtype(data.dtype, jnp.floating):
+        raise ValueError(f"data is {data.dtype} of shape {data.shape}; allowed are floats [n >= 1, *event]")
+    return EmpiricalDenoiser(process, data)

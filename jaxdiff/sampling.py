@@ -1,0 +1,140 @@
+"""Sampling: one scan over the rows of a tableau (see `solvers.tableau` for what a row does).
+
+`sample` is all three of `start`, `advance` and `finish`, which are there for sampling in pieces: stop after some evaluations, look at the state, save
+it, go on with another denoiser. However it is cut, the result is the same to the bit.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key, PyTree
+
+from jaxdiff import trees
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.parametrizations import Estimate
+from jaxdiff.processes import Process
+from jaxdiff.solvers.tableau import Tableau
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Where a sampler stands between two evaluations.
+
+    Attributes:
+      key: one key, or one key per example; never advanced: row i draws with `fold_in(key, i)`.
+      index: how many evaluations have been made.
+      points: r pytrees of the data's shape; the last is where the denoiser was asked last.
+      memory: K pytrees of the data's shape, the newest first.
+    """
+
+    key: Key[Array, "*batch"]
+    index: Int[Array, ""]
+    points: tuple[PyTree, ...]
+    memory: tuple[PyTree, ...]
+
+
+def sample(
+    key: Key[Array, "*batch"], denoiser: Denoiser, x: PyTree, tableau: Tableau, *, trajectory: bool = False
+) -> Any:
+    """Turns noise into samples.
+
+        images = jax.jit(jd.sample)(key, denoiser, jd.prior_sample(key, process, (16, 32, 32, 3)), tableau)
+
+    Under `jax.jit` nothing is recompiled for other parameters, conditions, guidance scales, grids, or solvers whose tableau has the same shape. The state is kept in
+    float32 or wider; memory does not depend on the number of steps.
+
+    Args:
+      key: one key, or one key per example (`key.shape == [batch]`): then sample i does not depend on the batch it is drawn in.
+      denoiser: see `jaxdiff.denoisers`.
+      x: the noise to start from, at `tableau.times[0]`: leaves `[batch, *event]`, usually from `prior_sample`.
+      tableau: see `jaxdiff.solvers`.
+      trajectory: also return, for every evaluation, where the denoiser was asked and what it said.
+
+    Returns: the samples, as `x`; with `trajectory`, `(samples, (points, estimates))` with leaves `[evaluations, batch, *event]`.
+
+    Raises:
+      TypeError, ValueError: arguments that are not what they should be or do not fit each other, a tableau made for another process among them.
+    """
+    state, path = _advance(denoiser, start(key, x, tableau), tableau, trajectory)
+    result = finish(state, tableau)
+    return (result, path) if trajectory else result
+
+
+def start(key: Key[Array, "*batch"], x: PyTree, tableau: Tableau) -> State:
+    """The state before the first evaluation: everything is x. Arguments and errors as `sample`."""
+    if not isinstance(tableau, Tableau):
+        raise TypeError(f"tableau is a {type(tableau).__name__}; allowed is what a solver returns, a Tableau")
+    key, size = trees.as_key(key), trees.batch_size(x)
+    if key.ndim and key.shape != (size,):
+        raise ValueError(f"key has shape {key.shape}; allowed are () and ({size},), one key per example of x")
+    for leaf in jax.tree.leaves(x):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(f"x has a leaf of type {jnp.result_type(leaf)}; allowed are floating-point arrays")
+    x = jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
+    return State(key, jnp.zeros((), jnp.int32), (x,) * tableau.points, (x,) * tableau.memory)
+
+
+def advance(denoiser: Denoiser, state: State, tableau: Tableau) -> State:
+    """The state after all evaluations of a tableau, or of a piece of one.
+
+        state = start(key, x, tableau)
+        state = advance(denoiser, state, tableau[:5])
+        state = advance(another, state, tableau[5:])
+        x = finish(state, tableau[5:])
+    """
+    return _advance(denoiser, state, tableau, False)[0]
+
+
+def finish(state: State, tableau: Tableau) -> PyTree:
+    """The last combination: the samples at the end of a tableau, or the points at the end of a piece of one."""
+    points = _combine(state, tableau.state[-1], tableau.noise[-1])
+    return points[-1]
+
+
+def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
+    """`points' = state_i . (points, H) + noise_i z`."""
+    parts = (*state.points, *state.memory)
+    if len(coefficients[0]) != len(parts):
+        raise ValueError(
+            f"the tableau is for {len(coefficients)} points and {len(coefficients[0]) - len(coefficients)} remembered estimates, the state has "
+            f"{len(state.points)} and {len(state.memory)}; pieces must be cut from one tableau"
+        )
+    if noise.shape[-1]:
+        parts = (*parts, trees.normal_like(trees.fold_in(state.key, state.index), state.points[0]))
+    rows = range(len(state.points))
+    return tuple(
+        trees.lincomb([*(coefficients[r, i] for i in range(coefficients.shape[1])), *(noise[r, i] for i in range(noise.shape[1]))], parts)
+        for r in rows
+    )
+
+
+def _advance(denoiser: Denoiser, state: State, tableau: Tableau, trajectory: bool) -> tuple[State, Any]:
+    _check_process(denoiser.process, tableau.process)
+
+    def evaluate(state: State, row: Any) -> tuple[State, Any]:
+        time, coefficients, noise, remember = row
+        points = _combine(state, coefficients, noise)
+        estimate = denoiser(points[-1], time)
+        for name, side in zip(Estimate._fields, estimate, strict=True):
+            trees.check_alike(f"the denoiser's {name}", side, points[-1])
+        memory = state.memory
+        if memory:
+            newest = trees.lincomb((remember[0], remember[1]), estimate)
+            newest = jax.tree.map(lambda new, old: new.astype(old.dtype), newest, memory[0])
+            memory = (newest, *memory[:-1])
+        return State(state.key, state.index + 1, points, memory), (points[-1], estimate) if trajectory else None
+
+    return jax.lax.scan(evaluate, state, (tableau.times, tableau.state[:-1], tableau.noise[:-1], tableau.remember))
+
+
+def _check_process(denoiser: Process, tableau: Process) -> None:
+    """Compares kind and, where they are not being traced, numbers."""
+    leaves = [jax.tree.leaves(process) for process in (denoiser, tableau)]
+    known = not any(isinstance(leaf, jax.core.Tracer) for leaf in sum(leaves, []))
+    same = jax.tree.structure(denoiser) == jax.tree.structure(tableau)
+    if not same or (known and not all(np.shape(a) == np.shape(b) and np.allclose(a, b) for a, b in zip(*leaves, strict=True))):
+        raise ValueError(f"the tableau was made for {tableau}, the denoiser for {denoiser}; make the tableau with denoiser.process")

@@ -1,0 +1,38 @@
+"""Coordinates in which the probability-flow ODE is `dz/dr = F`, with `F = p x0 + q eps` for constant `(p, q)`.
+
+    name      z                     r                       F           in use by
+    sigma     x / alpha             sigma / alpha           eps         Karras et al. 2022 (arXiv 2206.00364), equation 1
+    flow      x / (alpha + sigma)   sigma / (alpha + sigma) eps - x0    rectified flow; finite where alpha = 0
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxdiff.processes import Process
+
+Name = Literal["sigma", "flow"]
+
+
+class Coordinate(NamedTuple):
+    """A coordinate on a grid: `z = x / scale`, moving in `variable` with velocity `p x0 + q eps`."""
+
+    scale: Any
+    variable: Any
+    row: tuple[float, float]
+
+
+def coordinate(process: Process, times: Any, name: Name) -> Coordinate:
+    """The coordinate `name` at `times` (any shape).
+
+    Raises:
+      ValueError: an unknown name, or a point where the coordinate is infinite.
+    """
+    alpha, sigma = process.alpha(times), process.sigma(times)
+    if name == "sigma":
+        if isinstance(alpha, np.ndarray) and alpha.min() <= 0:
+            raise ValueError("coordinate = 'sigma' is infinite where alpha = 0, at the start of this grid; allowed there is 'flow'")
+        return Coordinate(alpha, sigma / alpha, (0.0, 1.0))
+    if name == "flow":
+        return Coordinate(alpha + sigma, sigma / (alpha + sigma), (-1.0, 1.0))
+    raise ValueError(f"coordinate = {name!r}; allowed are 'sigma' and 'flow'")

@@ -1,0 +1,119 @@
+"""Broadcasting, linear combinations and noise over pytrees: the only way the core touches data."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, PyTree
+
+
+def as_key(key: Any) -> Key[Array, "*batch"]:
+    """Returns `key` as a typed key array: one key, or one key per example.
+
+    Old-style `uint32` keys (`[2]`, or `[batch, 2]`) are wrapped.
+
+    Raises:
+      TypeError: `key` is not a JAX random key.
+      ValueError: `key` has more than one axis.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype == np.uint32 and key.ndim >= 1:
+        key = jax.random.wrap_key_data(key)
+    elif dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise TypeError(f"key = {key!r} is not a random key; make one with jax.random.key(seed)")
+    if key.ndim > 1:
+        raise ValueError(f"key has shape {key.shape}; allowed are () and [batch]")
+    return key
+
+
+def fold_in(key: Key[Array, "*batch"], data: Any) -> Key[Array, "*batch"]:
+    """`jax.random.fold_in` for one key or for one key per example."""
+    return jax.vmap(jax.random.fold_in, (0, None))(key, data) if key.ndim else jax.random.fold_in(key, data)
+
+
+def split(key: Key[Array, "*batch"], number: int) -> list[Key[Array, "*batch"]]:
+    """`number` independent keys, each of the shape of `key`."""
+    return [fold_in(key, i) for i in range(number)]
+
+
+def batch_size(tree: PyTree) -> int:
+    """The length of the leading axis that all leaves of `tree` share.
+
+    Raises:
+      ValueError: `tree` has no array leaves, a scalar leaf, or leaves of different lengths.
+    """
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
+    if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"x has leaves of shapes {shapes}; allowed are leaves that share one leading batch axis")
+    return shapes[0][0]
+
+
+def expand(coefficient: Any, leaf: Array) -> Array:
+    """A scalar or `[batch]` coefficient, shaped to multiply the `[batch, *event]` leaf."""
+    coefficient = jnp.asarray(coefficient)
+    return coefficient.reshape(coefficient.shape + (1,) * (leaf.ndim - coefficient.ndim)) if coefficient.ndim else coefficient
+
+
+def wide(*leaves: Any) -> Any:
+    """The type that sums of `leaves` are kept in: their common one, and never narrower than float32."""
+    return jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+
+
+def lincomb(coefficients: Sequence[Any], trees: Sequence[PyTree]) -> PyTree:
+    """`sum_i coefficients[i] * trees[i]`, in float32 or wider.
+
+    Args:
+      coefficients: scalars, or arrays `[batch]` with one number per example.
+      trees: pytrees of one structure with leaves `[batch, *event]`.
+    """
+
+    def combine(*leaves: Array) -> Array:
+        dtype = wide(*leaves)
+        terms = [
+            expand(c, leaf).astype(dtype) * leaf.astype(dtype) for c, leaf in zip(coefficients, leaves, strict=True)
+        ]
+        return sum(terms[1:], terms[0])
+
+    return jax.tree.map(combine, *[jax.tree.map(jnp.asarray, tree) for tree in trees])
+
+
+def normal_like(key: Key[Array, "*batch"], tree: PyTree) -> PyTree:
+    """Independent standard normal noise of the shape of `tree`, in float32 or wider.
+
+    With one key per example (`key.shape == [batch]`) the noise of example i is a function of `key[i]` alone: it does not
+    depend on the batch that i is drawn in, nor on the devices the batch is spread over.
+
+    Args:
+      key: one key, or one key per example.
+      tree: arrays, or anything with `shape` and `dtype`, `[batch, *event]`.
+
+    Raises:
+      ValueError: `key` is neither one key nor as long as the batch.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    if key.ndim and key.shape != (batch_size(tree),):
+        raise ValueError(f"key has shape {key.shape}; allowed are () and ({batch_size(tree)},), one key per example")
+
+    def draw(key: Key[Array, "*batch"], leaf: Any) -> Float[Array, "batch *event"]:
+        dtype = wide(leaf.dtype)
+        if key.ndim:
+            return jax.vmap(lambda k: jax.random.normal(k, leaf.shape[1:], dtype))(key)
+        return jax.random.normal(key, leaf.shape, dtype)
+
+    return jax.tree.unflatten(structure, [draw(k, x) for k, x in zip(split(key, len(leaves)), leaves, strict=True)])
+
+
+def mean_square(tree: PyTree) -> Float[Array, " batch"]:
+    """The mean over all event axes, and over all leaves, of the squares: one number per example."""
+    leaves = jax.tree.leaves(tree)
+    size = sum(leaf[0].size for leaf in leaves)
+    return sum(jnp.sum(jnp.square(leaf.astype(wide(leaf))), axis=tuple(range(1, leaf.ndim))) for leaf in leaves) / size
+
+
+def check_alike(name: str, tree: PyTree, like: PyTree) -> None:
+    """Raises a ValueError that calls `tree` by `name` unless it has the structure and shapes of `like`."""
+    shapes, wanted = (jax.tree.map(np.shape, t) for t in (tree, like))
+    if shapes != wanted:
+        raise ValueError(f"{name} has shapes {shapes}; allowed are those of x, {wanted}")
