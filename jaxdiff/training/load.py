@@ -1,0 +1,132 @@
+"""From a run directory to a denoiser."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxdiff import denoisers, guidance
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.parametrizations import Parametrization
+from jaxdiff.processes import Process
+from jaxdiff.training import runs
+from jaxdiff.training.checkpoints import Checkpoints
+from jaxdiff.training.config import Config, from_json
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledApply:
+    """A network whose condition is a class label, given one label for the whole batch or one per example."""
+
+    apply: Callable[..., PyTree]
+
+    def __call__(self, params: PyTree, x: Any, label: Any, cond: Any = None) -> PyTree:
+        return self.apply(params, x, label, None if cond is None else jnp.broadcast_to(cond, (len(x),)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained network and all that is needed to sample from it.
+
+    Attributes:
+      process, parametrization: what it was trained on and to predict.
+      apply, params: the network; `apply(params, x, label[, cond])`.
+      shape: of one example.
+      num_classes: 0 for a model without labels.
+      class_names: in the order of the labels, or empty.
+      step: how long it was trained.
+      config: how.
+    """
+
+    process: Process
+    parametrization: Parametrization
+    apply: Callable[..., PyTree]
+    params: PyTree
+    shape: tuple[int, ...]
+    num_classes: int
+    class_names: tuple[str, ...]
+    step: int
+    config: Config
+
+    def denoiser(self, label: Any = None, guidance_scale: float = 1.0) -> Denoiser:
+        """The denoiser of one class, of one class per example, or of the whole distribution.
+
+        Args:
+          label: an integer, `[batch]` integers, or None for all classes together.
+          guidance_scale: classifier-free guidance towards the label; 1 for none.
+
+        Raises:
+          ValueError: a label that the model does not have, or guidance without a label.
+        """
+        if self.num_classes == 0:
+            if label is not None or guidance_scale != 1.0:
+                raise ValueError(f"label = {label}, guidance_scale = {guidance_scale}; the model has no classes: allowed are None and 1")
+            return denoisers.from_network(self.process, self.parametrization, self.apply, self.params)
+        null = jnp.asarray(self.num_classes, jnp.int32)
+
+        def conditioned(cond: Any) -> Denoiser:
+            return denoisers.from_network(self.process, self.parametrization, self.apply, self.params, cond)
+
+        if label is None:
+            if guidance_scale not in (0.0, 1.0):
+                raise ValueError(f"guidance_scale = {guidance_scale} needs a label")
+            return conditioned(null)
+        labels = np.asarray(label)
+        if labels.dtype.kind not in "iu" or labels.ndim > 1 or not np.all((labels >= 0) & (labels < self.num_classes)):
+            raise ValueError(f"label = {label}; allowed are integers from 0 to {self.num_classes - 1}, one or [batch]")
+        cond = conditioned(jnp.asarray(labels, jnp.int32))
+        if guidance_scale == 1.0:
+            return cond
+        return guidance.classifier_free(cond, conditioned(null), guidance_scale)
+
+
+def make_model(config: Config, data: dict[str, Any], params: PyTree, step: int) -> Model:
+    """The model of a configuration and what is known of its data (`describe_data`)."""
+    network = make_network(config, data)
+    return Model(
+        process=config.diffusion.make_process(),
+        parametrization=config.diffusion.make_parametrization(),
+        apply=LabelledApply(network.apply),
+        params=params,
+        shape=tuple(data["shape"]),
+        num_classes=data["num_classes"],
+        class_names=tuple(data["class_names"]),
+        step=step,
+        config=config,
+    )
+
+
+def make_network(config: Config, data: dict[str, Any]) -> Any:
+    """The network of a configuration, with as many classes as the data."""
+    return config.network.clone(num_classes=data["num_classes"])
+
+
+def load(run: str | os.PathLike[str], *, ema: str | None = "ema", step: int | None = None) -> Model:
+    """A trained run, ready to sample from.
+
+        model = jd.load("runs/digits")
+        tableau = jd.solvers.ddim(model.process, jd.grids.uniform_time(model.process, 50))
+        x = jd.prior_sample(key, model.process, (16, *model.shape))
+        digits = jax.jit(jd.sample)(key, model.denoiser(label=3, guidance_scale=2.0), x, tableau)
+
+    Args:
+      run: the run directory.
+      ema: which average of the parameters; None for the parameters themselves.
+      step: which checkpoint; None for the newest whole one.
+
+    Raises:
+      ValueError: no such run, no such average, or no whole checkpoint in it; one line that says which.
+    """
+    opened = runs.open_run(run)
+    saved = runs.read_config(opened)
+    with Checkpoints(opened.checkpoints) as checkpoints:
+        at, parts, _ = checkpoints.restore_parts(["params"] if ema is None else ["ema"], step)
+    if ema is not None and ema not in parts["ema"]:
+        raise ValueError(f"ema = {ema!r}; the run has {', '.join(parts['ema'])}")
+    params = parts["params"] if ema is None else parts["ema"][ema]
+    return make_model(from_json(saved["config"]), saved["data"], jax.tree.map(jnp.asarray, params), at)

@@ -1,0 +1,67 @@
+"""Draws samples from a run as one picture: `python scripts/sample.py runs/digits --label 3 --guidance 2 --steps 20 --out grid.png`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import tyro
+
+import jaxdiff as jd
+from jaxdiff.training import command_line
+from jaxdiff.training.config import SampleConfig
+
+
+def main(
+    run: Annotated[Path, tyro.conf.Positional],
+    label: int | None = None,
+    guidance: float | None = None,
+    solver: Literal["ddpm", "ddim", "euler", "heun", "dpm_solver_pp", "exponential"] | None = None,
+    grid: Literal["uniform_time", "uniform_log_snr", "karras", "discrete"] | None = None,
+    steps: int | None = None,
+    count: int = 100,
+    columns: int = 10,
+    seed: int = 0,
+    out: Path = Path("samples.png"),
+) -> None:
+    """Draws samples from a run.
+
+    Args:
+      run: the run directory.
+      label: the class; all classes in turn by default.
+      guidance: classifier-free guidance, 1 for none; the run's own by default, like the three that follow.
+      solver: how to sample. Another solver than the run's takes its own default options.
+      grid: the time grid, likewise.
+      steps: steps of the grid.
+      count: how many.
+      columns: pictures in a row.
+      seed: of the noise.
+      out: the PNG file.
+    """
+    for name, value in (("count", count), ("columns", columns)):
+        if value < 1:
+            raise ValueError(f"{name} = {value}; allowed are positive integers")
+    if not out.resolve().parent.is_dir():
+        raise ValueError(f"out = {out}; its directory does not exist")
+    model = jd.load(run)
+    config = model.config.sample
+    given = {"solver": solver, "grid": grid, "steps": steps, "guidance": guidance}
+    changed = {name: value for name, value in given.items() if value is not None}
+    changed |= {f"{name}_options": {} for name in ("solver", "grid") if changed.get(name, getattr(config, name)) != getattr(config, name)}
+    config = dataclasses.replace(config, **changed)
+
+    from jaxdiff.training import draw, images
+
+    if label is not None:
+        model.denoiser(label)  # refuses a label that the model does not have
+    labels = None if not model.num_classes else np.full(count, label) if label is not None else np.arange(count) % model.num_classes
+    if label is not None and not model.num_classes:
+        raise ValueError(f"label = {label}; the model has no classes")
+    samples = draw.draw(model, jax.random.key(seed), labels, config, count=count)
+    images.write_png(out, images.scatter(samples) if len(model.shape) == 1 else images.grid(samples, columns=columns))
+    print(out)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
