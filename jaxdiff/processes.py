@@ -47,9 +47,11 @@ class Process:
     Attributes:
       t_min, t_max: the times that are trained on and sampled over, in the process's own units.
       t_clean: the time at which no noise is left (`sigma = 0`); it may lie below `t_min`, and at minus infinity.
+      t_noise: the time at which no signal is left (`alpha = 0`); infinity for processes that never get there.
     """
 
     t_clean: ClassVar[float] = 0.0
+    t_noise: ClassVar[float] = np.inf
     t_min: float
     t_max: float
 
@@ -112,6 +114,7 @@ class SubVP(VPLinear):
 class VPCosine(Process):
     """See `vp_cosine`."""
 
+    t_noise: ClassVar[float] = 1.0
     shift: float
 
     def _sides(self, t: Any) -> tuple[Any, Any, Any]:
@@ -133,6 +136,7 @@ class VPCosine(Process):
 class VPNichol(Process):
     """See `vp_nichol`."""
 
+    t_noise: ClassVar[float] = 1.0
     offset: float
 
     def alpha(self, t: Any) -> Any:
@@ -211,6 +215,8 @@ class EDM(Process):
 class Flow(Process):
     """See `flow`."""
 
+    t_noise: ClassVar[float] = 1.0
+
     def alpha(self, t: Any) -> Any:
         return 1 - t
 
@@ -222,6 +228,7 @@ class Flow(Process):
 class Trigonometric(Process):
     """See `trigonometric`."""
 
+    t_noise: ClassVar[float] = np.pi / 2
     sigma_data: float
 
     def alpha(self, t: Any) -> Any:
@@ -393,8 +400,7 @@ def time_of_log_snr(process: Process, value: Any) -> Any:
         value = np.asarray(value, np.float64)
     span = process.t_max - process.t_min
     low = process.t_clean if np.isfinite(process.t_clean) else process.t_min - 8 * span
-    ends_in_noise = isinstance(process.t_max, float) and process.alpha(np.float64(process.t_max)) <= 0
-    high = process.t_max if ends_in_noise else process.t_max + 8 * span
+    high = xp.minimum(process.t_noise, process.t_max + 8 * span)
     low, high = low * xp.ones_like(value), high * xp.ones_like(value)
 
     def halve(_: Any, bracket: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -1,0 +1,34 @@
+"""What several test files share: the processes, and a mixture with everything about it known."""
+
+import numpy as np
+
+import jaxdiff as jd
+
+WEIGHTS = np.array([0.5, 0.3, 0.2])
+MEANS = np.array([[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]])
+STDS = np.array([0.4, 0.5, 0.6])
+
+PROCESSES = {
+    "vp_linear": jd.processes.vp_linear(),
+    "sub_vp": jd.processes.sub_vp(),
+    "vp_cosine": jd.processes.vp_cosine(),
+    "vp_cosine_shifted": jd.processes.vp_cosine(shift=4.0),
+    "vp_nichol": jd.processes.vp_nichol(),
+    "vp_discrete": jd.processes.vp_discrete(),
+    "vp_discrete_cosine": jd.processes.vp_discrete("cosine"),
+    "ve": jd.processes.ve(),
+    "edm": jd.processes.edm(),
+    "flow": jd.processes.flow(),
+    "trigonometric": jd.processes.trigonometric(sigma_data=0.5),
+}
+NO_SIGNAL_AT_END = ("vp_cosine", "vp_cosine_shifted", "vp_nichol", "flow", "trigonometric")
+
+
+def inner_times(process, n=9, margin=0.02):
+    """Times strictly inside of a process, in float64."""
+    span = process.t_max - process.t_min
+    return np.linspace(process.t_min + margin * span, process.t_max - margin * span, n)
+
+
+def mixture(process):
+    return jd.denoisers.gaussian_mixture(process, WEIGHTS, MEANS, STDS)

@@ -1,0 +1,125 @@
+"""Parametrizations: round trips, and every one of them against the closed form on a mixture."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from common import NO_SIGNAL_AT_END, PROCESSES, inner_times, mixture
+
+import jaxdiff as jd
+from jaxdiff import parametrizations
+from jaxdiff.parametrizations import Estimate, check, determinant, estimate, output_of, time_label
+
+ALL = {
+    "eps": parametrizations.eps(),
+    "x0": parametrizations.x0(),
+    "v": parametrizations.v(),
+    "velocity": parametrizations.velocity(),
+    "score": parametrizations.score(),
+    "edm": parametrizations.edm(0.7, label=time_label),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_exact_output_gives_the_closed_form_back(name, process, x64):
+    """A network that outputs exactly F is the exact denoiser, whatever F is: 1e-9 in float64, at every noise level."""
+    exact = mixture(process)
+    rng = np.random.default_rng(0)
+
+    def network(params, x, label):
+        t = times
+        scale = ALL[name].scale(process, t)[:, None]
+        return output_of(process, ALL[name], exact(x / scale, t), t)
+
+    times = jnp.asarray(inner_times(process))
+    std = np.asarray(process.alpha(times) + process.sigma(times))[:, None]
+    x = jnp.asarray(std * rng.normal(size=(len(times), 2)))
+    # Built past the check at t_max: inside of the process all are defined.
+    denoiser = jd.denoisers.NetworkDenoiser(process, None, None, ALL[name], network)
+    got, want = denoiser(x, times), exact(x, times)
+    np.testing.assert_allclose(got.x0, want.x0, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(got.eps, want.eps, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_estimate_inverts_output_and_is_consistent(name, process, x64):
+    rng = np.random.default_rng(1)
+    times = inner_times(process)
+    pair = Estimate(*(jnp.asarray(rng.normal(size=(len(times), 3))) for _ in range(2)))
+    x = jd.corrupt(process, *pair, times)
+    back = estimate(process, ALL[name], x, output_of(process, ALL[name], pair, times), times)
+    np.testing.assert_allclose(back.x0, pair.x0, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(back.eps, pair.eps, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(jd.corrupt(process, *back, times), x, rtol=1e-7, atol=1e-8)
+
+
+def test_edm_is_karras_table_1():
+    process, sd = jd.processes.edm(), 0.5
+    sigma = np.geomspace(0.002, 80, 11)
+    c_in = 1 / np.sqrt(sigma**2 + sd**2)
+    c_skip, c_out = sd**2 / (sigma**2 + sd**2), sigma * sd / np.sqrt(sigma**2 + sd**2)
+    p = parametrizations.edm(sd)
+    np.testing.assert_allclose(p.scale(process, sigma), c_in, rtol=1e-14)
+    np.testing.assert_allclose(p.label(process, sigma), np.log(sigma) / 4, rtol=1e-13)
+    rng = np.random.default_rng(0)
+    x, f = rng.normal(size=(2, 11, 4))
+    x = x * sigma[:, None]
+    got = estimate(process, p, x, f, sigma).x0
+    want = c_skip[:, None] * x + c_out[:, None] * f
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
+
+
+def test_velocity_is_the_derivative_of_the_path(process):
+    times = inner_times(process)
+    h = 1e-6 * (process.t_max - process.t_min)
+    p, q = parametrizations.velocity().row(process, times)
+    # Central differences, away from the kinks that an interpolated chain has at its indices.
+    times_off = np.where(np.isclose(times % 1, 0, atol=10 * h), times + 0.5, times) if process.t_max > 100 else times
+    p, q = parametrizations.velocity().row(process, times_off)
+    for got, function in ((p, process.alpha), (q, process.sigma)):
+        np.testing.assert_allclose(got, (function(times_off + h) - function(times_off - h)) / (2 * h), rtol=1e-4, atol=1e-6)
+    assert p.dtype == np.float64
+
+
+def test_flow_velocity_is_noise_minus_data():
+    p, q = parametrizations.velocity().row(jd.processes.flow(), np.linspace(0, 1, 5))
+    np.testing.assert_array_equal(p, -1)
+    np.testing.assert_array_equal(q, 1)
+
+
+@pytest.mark.parametrize("name", ["eps", "score"])
+@pytest.mark.parametrize("process_name", NO_SIGNAL_AT_END)
+def test_refused_where_no_signal_is_left(name, process_name):
+    with pytest.raises(ValueError, match=f"'{name}'.*no signal.*'v'"):
+        check(PROCESSES[process_name], ALL[name])
+
+
+@pytest.mark.parametrize("name", ["v", "velocity", "x0", "edm"])
+@pytest.mark.parametrize("process_name", NO_SIGNAL_AT_END)
+def test_works_where_no_signal_is_left(name, process_name):
+    """At alpha = 0 an output still determines the pair: finite, and the data comes out."""
+    process = PROCESSES[process_name]
+    check(process, ALL[name])
+    t = np.float64(process.t_max)
+    assert abs(determinant(process, ALL[name], t)) > 0.1
+    pair = Estimate(jnp.array([[1.0, -2.0]]), jnp.array([[0.3, 0.4]]))
+    x = jd.corrupt(process, *pair, t)
+    back = estimate(process, ALL[name], x, output_of(process, ALL[name], pair, t), t)
+    np.testing.assert_allclose(back.x0, pair.x0, rtol=1e-5)
+    np.testing.assert_allclose(back.eps, pair.eps, rtol=1e-5)
+
+
+def test_infinite_label_is_refused_by_name():
+    with pytest.raises(ValueError, match="'edm'.*label.*time_label"):
+        check(jd.processes.flow(), parametrizations.edm())
+
+
+def test_equal_parametrizations_are_equal():
+    assert parametrizations.edm(0.5) == parametrizations.edm(0.5)
+    assert hash(parametrizations.edm(0.5)) == hash(parametrizations.edm(0.5))
+    assert parametrizations.edm(0.5) != parametrizations.edm(0.6)
+    assert parametrizations.v() == parametrizations.v() != parametrizations.eps()
+
+
+def test_wrong_sigma_data():
+    with pytest.raises(ValueError, match="sigma_data = 0"):
+        parametrizations.edm(0)

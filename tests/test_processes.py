@@ -1,0 +1,224 @@
+"""Processes against their formulas, evaluated independently, and against each other's identities."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from common import PROCESSES, inner_times
+from scipy import stats
+
+import jaxdiff as jd
+from jaxdiff import processes
+from jaxdiff.processes import diffusion, drift, log_snr, time_of_log_snr
+
+mpmath.mp.dps = 40
+
+
+def _exact(name, t):
+    """(alpha, sigma) at t with forty digits, from the formulas of the papers as they are printed."""
+    m = mpmath.mpf
+    t = m(float(t))
+    if name in ("vp_linear", "sub_vp"):
+        alpha = mpmath.exp(-(t**2) * (m(20) - m("0.1")) / 4 - t * m("0.1") / 2)
+        return alpha, 1 - alpha**2 if name == "sub_vp" else mpmath.sqrt(1 - alpha**2)
+    if name == "vp_cosine":
+        return mpmath.cos(mpmath.pi * t / 2), mpmath.sin(mpmath.pi * t / 2)
+    if name == "vp_cosine_shifted":
+        ratio = 4 * mpmath.tan(mpmath.pi * t / 2)
+        return 1 / mpmath.sqrt(1 + ratio**2), ratio / mpmath.sqrt(1 + ratio**2)
+    if name == "vp_nichol":
+        s = m("0.008")
+        alpha = mpmath.cos((t + s) / (1 + s) * mpmath.pi / 2) / mpmath.cos(s / (1 + s) * mpmath.pi / 2)
+        return alpha, mpmath.sqrt(1 - alpha**2)
+    if name == "ve":
+        return m(1), m("0.01") * (m(50) / m("0.01")) ** t
+    return {"edm": (m(1), t), "flow": (1 - t, t), "trigonometric": (mpmath.cos(t), mpmath.sin(t) / 2)}[name]
+
+
+@pytest.mark.parametrize("name", [name for name in PROCESSES if "discrete" not in name])
+def test_formulas_in_both_arithmetics(name):
+    process = PROCESSES[name]
+    times = np.append(inner_times(process), process.t_min + 1e-6 * (process.t_max - process.t_min))
+    exact = np.array([[float(v) for v in _exact(name, t)] for t in times])
+    for i, function in enumerate((process.alpha, process.sigma)):
+        host, device = function(times), function(jnp.asarray(times, jnp.float32))
+        assert host.dtype == np.float64
+        assert isinstance(device, jax.Array)
+        assert device.dtype == jnp.float32
+        np.testing.assert_allclose(host, exact[:, i], rtol=3e-14)
+        # In float32 the argument itself is rounded: compare at the rounded times.
+        rounded = np.array([float(_exact(name, t)[i]) for t in np.asarray(times, np.float32)])
+        np.testing.assert_allclose(device, rounded, rtol=2e-6)
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("linear", 4.04e-5), ("scaled_linear", 4.66e-3)])
+def test_discrete_is_the_product_of_its_betas(schedule, last):
+    process = processes.vp_discrete(schedule)
+    ends = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012)}[schedule]
+    ramp = np.linspace(*np.sqrt(ends), 1000) ** 2 if schedule == "scaled_linear" else np.linspace(*ends, 1000)
+    bars = np.cumprod(1 - ramp)
+    indices = np.arange(1000.0)
+    np.testing.assert_allclose(process.alpha(indices) ** 2, bars, rtol=1e-11)
+    np.testing.assert_allclose(process.sigma(indices) ** 2, 1 - bars, rtol=1e-11)
+    # The published ends of DDPM's and latent diffusion's chains.
+    np.testing.assert_allclose(process.alpha(999.0) ** 2, last, rtol=2e-3)
+
+
+def test_discrete_between_and_beyond_the_indices():
+    process = processes.vp_discrete()
+    assert process.alpha(-1.0) == 1.0
+    assert process.sigma(-1.0) == 0.0
+    np.testing.assert_allclose(log_snr(process, 10.5), (log_snr(process, 10.0) + log_snr(process, 11.0)) / 2)
+    ratio = process.sigma(-0.5) / process.alpha(-0.5)
+    np.testing.assert_allclose(ratio, process.sigma(0.0) / process.alpha(0.0) / 2)
+    assert process.label(7.0) == 7.0
+
+
+def test_ends_are_exact():
+    for name in ("vp_cosine", "vp_cosine_shifted", "vp_nichol", "flow", "trigonometric"):
+        process = PROCESSES[name]
+        assert process.alpha(np.float64(process.t_max)) == 0.0, name
+        assert process.sigma(np.float64(process.t_clean)) == 0.0, name
+        assert process.alpha(np.float64(process.t_clean)) == 1.0, name
+    assert processes.ve().sigma(np.float64(-np.inf)) == 0.0
+    np.testing.assert_allclose(processes.ve(0.02, 30.0).sigma(np.array([0.0, 1.0])), [0.02, 30.0])
+
+
+def test_log_snr_decreases_and_its_inverse_inverts(process):
+    times = inner_times(process, 33)
+    values = log_snr(process, times)
+    assert np.all(np.diff(values) < 0)
+    np.testing.assert_allclose(time_of_log_snr(process, values), times, rtol=1e-12)
+    np.testing.assert_allclose(
+        time_of_log_snr(process, jnp.asarray(values, jnp.float32)), times, atol=3e-6 * (process.t_max - process.t_min)
+    )
+    assert time_of_log_snr(process, np.inf) == process.t_clean
+
+
+def test_inverse_near_clean_data_keeps_relative_precision():
+    process = processes.edm()
+    np.testing.assert_allclose(time_of_log_snr(process, -2 * np.log([1e-12, 1e-30])), [1e-12, 1e-30], rtol=1e-12)
+
+
+def test_inverse_beyond_the_process_is_refused():
+    with pytest.raises(ValueError, match="out of the reach"):
+        time_of_log_snr(processes.ve(), np.array([0.0, -1e3]))
+
+
+def test_inverse_is_differentiable(x64):
+    # d t / d value = 1 / (d log_snr / dt), and the process's own numbers receive gradients.
+    process = processes.vp_linear()
+    value = jnp.asarray(1.3)
+    t = time_of_log_snr(process, value)
+    slope = jax.grad(lambda t: log_snr(process, t))(t)
+    np.testing.assert_allclose(jax.grad(lambda v: time_of_log_snr(process, v))(value), 1 / slope, rtol=1e-9)
+
+    def at(beta_max):
+        return time_of_log_snr(processes.VPLinear(beta_min=0.1, beta_max=beta_max, t_min=1e-3, t_max=1.0), value)
+
+    numeric = (at(20.0 + 1e-4) - at(20.0 - 1e-4)) / 2e-4
+    np.testing.assert_allclose(jax.grad(at)(20.0), numeric, rtol=1e-6)
+
+
+def test_sde_has_the_marginals_of_the_process(process):
+    """`m' = f m` and `v' = 2 f v + g^2` carry alpha and sigma^2 along: integrated, they give the process back."""
+    times = inner_times(process, 4001, margin=0.05)
+    f, g = drift(process, times), diffusion(process, times)
+    assert f.dtype == g.dtype == np.float64
+    log_alpha = np.log(process.alpha(times))
+    area = np.concatenate([[0], np.cumsum((f[1:] + f[:-1]) / 2 * np.diff(times))])
+    np.testing.assert_allclose(area, log_alpha - log_alpha[0], atol=2e-4)
+    # (sigma/alpha)^2 grows by g^2/alpha^2.
+    rate = g**2 / process.alpha(times) ** 2
+    ratio = (process.sigma(times) / process.alpha(times)) ** 2
+    area = np.concatenate([[0], np.cumsum((rate[1:] + rate[:-1]) / 2 * np.diff(times))])
+    np.testing.assert_allclose(area, ratio - ratio[0], rtol=3e-3, atol=1e-3)
+
+
+def test_vp_linear_sde_is_the_published_one():
+    t = np.linspace(0.1, 1, 5)
+    beta = 0.1 + t * (20 - 0.1)
+    process = processes.vp_linear()
+    np.testing.assert_allclose(drift(process, t), -beta / 2, rtol=1e-12)
+    np.testing.assert_allclose(diffusion(process, t) ** 2, beta, rtol=1e-9)
+    # sub-VP: the same drift, and less noise (Song et al. 2021, equation 29).
+    sub = processes.sub_vp()
+    np.testing.assert_allclose(drift(sub, t), -beta / 2, rtol=1e-12)
+    area = 0.1 * t + t**2 / 2 * (20 - 0.1)
+    np.testing.assert_allclose(diffusion(sub, t) ** 2, beta * (1 - np.exp(-2 * area)), rtol=1e-9)
+
+
+def test_host_arithmetic_stays_float64_inside_a_trace():
+    process = processes.vp_linear()
+    seen = []
+
+    @jax.jit
+    def traced(x):
+        seen.append(drift(process, np.float64(0.5)))
+        return x + seen[-1]
+
+    traced(1.0)
+    assert isinstance(seen[0], np.ndarray | np.float64)
+    np.testing.assert_allclose(seen[0], -(0.1 + 0.5 * 19.9) / 2, rtol=1e-14)
+
+
+def test_processes_are_pytrees_of_their_numbers():
+    process = processes.vp_linear()
+    assert len(jax.tree.leaves(process)) == 4
+    gradient = jax.grad(lambda p: p.sigma(jnp.asarray(0.3)))(process)
+    h = 1e-6
+    numeric = (processes.vp_linear(beta_max=20 + h).sigma(0.3) - processes.vp_linear(beta_max=20 - h).sigma(0.3)) / (2 * h)
+    np.testing.assert_allclose(gradient.beta_max, numeric, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ve", "vp_linear", "edm", "sub_vp", "trigonometric"])
+def test_prior_is_the_marginal_of_noise(name):
+    process = PROCESSES[name]
+    x = jd.prior_sample(jax.random.key(0), process, (20_000, 1))
+    std = float(process.sigma(np.float64(process.t_max)))
+    assert {"ve": 50.0, "edm": 80.0, "trigonometric": 0.5}.get(name, std) == pytest.approx(std)
+    assert stats.kstest(np.asarray(x)[:, 0] / std, "norm").pvalue > 1e-3
+
+
+def test_prior_of_a_pytree_with_a_key_for_each_example():
+    shape = {"image": jax.ShapeDtypeStruct((3, 4, 4, 1), jnp.float32), "label": jnp.zeros((3, 5))}
+    keys = jax.random.split(jax.random.key(1), 3)
+    x = jd.prior_sample(keys, processes.edm(), shape)
+    assert jax.tree.map(jnp.shape, x) == {"image": (3, 4, 4, 1), "label": (3, 5)}
+    one = jd.prior_sample(keys[1:2], processes.edm(), {"image": jnp.zeros((1, 4, 4, 1)), "label": jnp.zeros((1, 5))})
+    np.testing.assert_array_equal(one["image"][0], x["image"][1])
+    assert not np.isclose(np.ravel(x["image"])[0], np.ravel(x["label"])[0])
+
+
+def test_corrupt_has_the_moments_it_should():
+    process = processes.vp_linear()
+    x0 = jnp.full((50_000, 1), 2.0)
+    eps = jax.random.normal(jax.random.key(0), x0.shape)
+    x = np.asarray(jd.corrupt(process, x0, eps, 0.3))
+    np.testing.assert_allclose(x.mean(), 2 * process.alpha(0.3), atol=4 * process.sigma(0.3) / np.sqrt(50_000))
+    np.testing.assert_allclose(x.std(), process.sigma(0.3), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: processes.vp_linear(beta_min=-1), "beta_min = -1"),
+        (lambda: processes.ve(sigma_min=2, sigma_max=1), "sigma_min = 2, sigma_max = 1"),
+        (lambda: processes.flow(t_max=1.5), "t_max = 1.5"),
+        (lambda: processes.edm(sigma_min=0), "sigma_min = 0"),
+        (lambda: processes.vp_cosine(shift=0), "shift = 0"),
+        (lambda: processes.vp_discrete("cosin"), "'cosin'.*'cosine'"),
+        (lambda: processes.vp_discrete(steps=1), "steps = 1"),
+        (lambda: processes.vp_from_betas([0.1, 1.5]), "betas"),
+        (lambda: jd.prior_sample(jax.random.split(jax.random.key(0), 3), processes.edm(), (4, 2)), r"\(3,\).*\(4,\)"),
+    ],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_number_is_no_key():
+    with pytest.raises(TypeError, match=r"key = 0.*jax\.random\.key"):
+        jd.prior_sample(0, processes.edm(), (4, 2))
