@@ -141,12 +141,12 @@ class VPNichol(Process):
 
     def alpha(self, t: Any) -> Any:
         xp, unit = namespace(t), np.pi / 2 / (1 + self.offset)
-        return xp.sin(unit * (1 - t)) / np.cos(unit * self.offset)
+        return xp.sin(unit * (1 - t)) / xp.cos(xp.asarray(unit * self.offset))
 
     def sigma(self, t: Any) -> Any:
         # cos(a)^2 - cos(b)^2 = sin(b - a) sin(b + a): no cancellation near t = 0.
         xp, unit = namespace(t), np.pi / 2 / (1 + self.offset)
-        return xp.sqrt(xp.sin(unit * t) * xp.sin(unit * (t + 2 * self.offset))) / np.cos(unit * self.offset)
+        return xp.sqrt(xp.sin(unit * t) * xp.sin(unit * (t + 2 * self.offset))) / xp.cos(xp.asarray(unit * self.offset))
 
 
 @_process

@@ -45,6 +45,7 @@ def heun(
     xp, steps = namespace(times), len(times) - 1
     traced = isinstance(times, jax.Array)
     start, stop = times[:-1], times[1:]
+    coordinates.coordinate(process, start, coordinate)  # refuses a singular start before anything divides by it
     raised, lift, churn = start, xp.ones(steps), xp.zeros(steps)
     if s_churn and traced:
         raise ValueError(f"s_churn = {s_churn} needs times in NumPy, not a JAX array")

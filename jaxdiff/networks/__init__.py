@@ -1,0 +1,16 @@
+"""Flax networks. They know nothing of diffusion processes: any function of the same signature can take their place.
+
+Every network is called as `network.apply(variables, x, label, cond=None, train=False)` and returns an array like `x`.
+
+- `UNet`: signals, images and volumes (`unet.py`, made of `blocks.py`, `attention.py`, `resampling.py`, `norms.py`)
+- `MLP`: vectors (`mlp.py`)
+- `Sinusoidal`, `Fourier`: features of the time label (`embeddings.py`)
+
+`conditioning.py` joins the label with class and vector conditions; `module.py` is the base class of the networks.
+"""
+
+from jaxdiff.networks.embeddings import Fourier, Sinusoidal
+from jaxdiff.networks.mlp import MLP
+from jaxdiff.networks.unet import UNet
+
+__all__ = ["MLP", "Fourier", "Sinusoidal", "UNet"]

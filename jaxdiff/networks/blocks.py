@@ -1,0 +1,84 @@
+"""The convolution and the residual block."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from jaxdiff.networks.norms import GroupNorm
+
+
+def conv(x: Array, features: int, dtype: DTypeLike, name: str, zero: bool = False, **options: Any) -> Array:
+    """Convolves `x` `[batch, *space, channels]` with a kernel of width 3 along every axis of space.
+
+    For use inside a compact method. `zero` starts the kernel at zero; `options` are those of `flax.linen.Conv`.
+    """
+    kernel_init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
+    width = (3,) * (x.ndim - 2)
+    return nn.Conv(features, width, dtype=dtype, kernel_init=kernel_init, name=name, **options)(x)
+
+
+class ResidualBlock(nn.Module):
+    """Residual block of DDPM (Ho et al. 2020), score_sde (Song et al. 2021) and ADM (Dhariwal & Nichol 2021).
+
+        h = conv(resample(silu(norm(x))))
+        h = norm(h + W e)                             additive, or
+        h = norm(h) * (1 + W_scale e) + W_shift e     with scale_shift
+        h = conv(dropout(silu(h)))                    this convolution is 0 at first
+        y = (P resample(x) + h) * skip_scale
+
+    P is the identity, or a dense layer where the number of channels changes or `project` asks for one.
+
+    Attributes:
+      features: channels of the result.
+      norm_groups, norm_eps: of the group normalisations.
+      scale_shift: how the embedding e enters.
+      dropout: rate.
+      skip_scale: factor of the residual sum.
+      dtype: compute type; parameters are float32.
+    """
+
+    features: int
+    norm_groups: int | None
+    norm_eps: float
+    scale_shift: bool
+    dropout: float
+    skip_scale: float
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch *space channels"],
+        embedding: Float[Array, "batch width"],
+        train: bool,
+        resample: Callable[[Array], Array] | None = None,
+        project: bool = False,
+    ) -> Float[Array, "batch *new_space features"]:
+        """Applies the block; `resample` is None or a function that changes the resolution."""
+
+        def norm(h: Array, name: str) -> Array:
+            return GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name=name)(h)
+
+        h = nn.silu(norm(x, "norm_in"))
+        if resample is not None:
+            h, x = resample(h), resample(x)
+        h = conv(h, self.features, self.dtype, "conv_in")
+
+        width = self.features * (2 if self.scale_shift else 1)
+        e = nn.Dense(width, dtype=self.dtype, name="embedding")(embedding)
+        e = e.reshape(e.shape[0], *(1,) * (x.ndim - 2), width)
+        if self.scale_shift:
+            scale, shift = jnp.split(e, 2, axis=-1)
+            h = norm(h, "norm_out") * (1 + scale) + shift
+        else:
+            h = norm(h + e, "norm_out")
+        h = nn.Dropout(self.dropout)(nn.silu(h), deterministic=not train)
+        h = conv(h, self.features, self.dtype, "conv_out", zero=True)
+
+        if project or x.shape[-1] != self.features:
+            x = nn.Dense(self.features, dtype=self.dtype, name="shortcut")(x)
+        return (x + h) * self.skip_scale

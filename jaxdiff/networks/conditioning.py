@@ -1,0 +1,113 @@
+"""One vector per example out of the time label and the condition."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Int
+
+from jaxdiff.networks.embeddings import Fourier, Sinusoidal
+
+Cond = ArrayLike | Mapping[str, ArrayLike] | None
+
+
+class Conditioning(nn.Module):
+    """Sum of a time embedding, a class embedding and a projected vector.
+
+    The label's features go through two dense layers (Ho et al. 2020). The row of the class and the projected vector
+    are added after them (Dhariwal & Nichol 2021). The class table has `num_classes + 1` rows: the last, at index
+    `num_classes`, is the null label, which stands for "no class" in classifier-free guidance (Ho & Salimans 2022).
+
+    Attributes:
+      features: asked of the label's embedding.
+      width: of the result.
+      embedding: features of the time label.
+      num_classes: number of classes, 0 for none.
+      vector_features: length of the condition vector, 0 for none.
+      dtype: compute type; parameters are float32.
+    """
+
+    features: int
+    width: int
+    embedding: Sinusoidal | Fourier
+    num_classes: int
+    vector_features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, label: Float[Array, " batch"], cond: Cond) -> Float[Array, "batch width"]:
+        """Maps `label` `[batch]` and `cond` to `[batch, width]`, with SiLU applied last."""
+        classes, vector = split_cond(cond, label.shape[0], self.num_classes, self.vector_features)
+        hidden = self.embedding(label, self.features).astype(self.dtype)
+        hidden = nn.Dense(self.width, dtype=self.dtype, name="time_in")(hidden)
+        hidden = nn.Dense(self.width, dtype=self.dtype, name="time_out")(nn.silu(hidden))
+        if classes is not None:
+            init = nn.initializers.normal(1.0)
+            rows = self.num_classes + 1
+            table = nn.Embed(rows, self.width, embedding_init=init, dtype=self.dtype, name="label_table")
+            hidden = hidden + table(classes)
+        if vector is not None:
+            hidden = hidden + nn.Dense(self.width, dtype=self.dtype, name="vector")(vector)
+        return nn.silu(hidden)
+
+
+def split_cond(
+    cond: Cond, batch: int, num_classes: int, vector_features: int
+) -> tuple[Int[Array, " batch"] | None, Float[Array, "batch vector"] | None]:
+    """Checks `cond` against what the network declares and splits it into class labels and vector.
+
+    Args:
+      cond: None; class labels, integers `[batch]`; or a mapping with `"label"` (such labels), `"vector"`
+        (`[batch, vector_features]`) or both.
+      batch: number of examples.
+      num_classes: number of classes the network knows, 0 for none.
+      vector_features: length of the vector the network takes, 0 for none.
+
+    Returns:
+      `(label, vector)`, each None where the network does not declare it. A declared condition must be given: an
+      example without a class carries the null label `num_classes`.
+
+    Raises:
+      ValueError: if a condition is missing, undeclared, or of the wrong shape.
+      TypeError: if class labels are not integers.
+    """
+    given = cond if isinstance(cond, Mapping) else {} if cond is None else {"label": cond}
+    if unknown := sorted(set(given) - {"label", "vector"}):
+        raise ValueError(f"cond has the entries {unknown}; allowed are 'label' and 'vector'")
+    for entry, field, declared in (
+        ("label", "num_classes", num_classes),
+        ("vector", "vector_features", vector_features),
+    ):
+        if entry in given and not declared:
+            raise ValueError(f"cond has a {entry}, but the network was made with {field}=0")
+        if declared and entry not in given:
+            raise ValueError(f"cond={cond!r} lacks the {entry} that a network with {field}={declared} needs")
+
+    label = vector = None
+    if num_classes:
+        label = jnp.asarray(given["label"])
+        if not jnp.issubdtype(label.dtype, jnp.integer):
+            raise TypeError(f"cond has class labels of dtype {label.dtype}; allowed are integers")
+        if label.shape != (batch,):
+            raise ValueError(f"cond has class labels of shape {label.shape}; allowed is {(batch,)}")
+    if vector_features:
+        vector = jnp.asarray(given["vector"])
+        if vector.shape != (batch, vector_features):
+            raise ValueError(f"cond has a vector of shape {vector.shape}; allowed is {(batch, vector_features)}")
+    return label, vector
+
+
+def check_input(x: Array, label: ArrayLike) -> Array:
+    """Returns `label` as an array.
+
+    Raises:
+      TypeError: if `x` is not floating; integers are images not yet scaled.
+      ValueError: if `label` does not have one entry per example.
+    """
+    label = jnp.asarray(label)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"x has dtype {x.dtype}; allowed are floating types")
+    if label.shape != x.shape[:1]:
+        raise ValueError(f"label has shape {label.shape}; allowed is {x.shape[:1]}, one time label per example")
+    return label

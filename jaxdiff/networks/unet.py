@@ -1,0 +1,183 @@
+"""The U-Net of diffusion models, for signals, images and volumes by one code path."""
+
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdiff.networks.attention import SelfAttention
+from jaxdiff.networks.blocks import ResidualBlock, conv
+from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
+from jaxdiff.networks.embeddings import Fourier, Sinusoidal
+from jaxdiff.networks.module import Network
+from jaxdiff.networks.norms import GroupNorm
+from jaxdiff.networks.resampling import downsample, upsample
+
+
+class UNet(Network):
+    """U-Net of residual blocks and self-attention, told of time, class and vector (Ho et al. 2020 and successors).
+
+    The fields are the whole configuration, and hashable. The number of spatial dimensions is not among them: it is read
+    off the input. The defaults are the DDPM network for CIFAR-10 (35.7 million parameters). Level 0 has the full
+    resolution, every further level half of the one before, rounded up: inputs of any size come out with their size.
+
+    Attributes:
+      channels: base width; level i has `channels * multipliers[i]`.
+      multipliers: one integer per level.
+      num_blocks: residual blocks per level on the way down; one more on the way up.
+      attention_levels: indices of the levels whose blocks are followed by self-attention.
+      mid_attention: self-attention between the two blocks at the bottom.
+      decoder_attention: on the way up, attention after `"every"` block of an attention level (DDPM, ADM), or after the
+        `"last"` one only (score_sde, EDM).
+      head_channels: channels of an attention head; None for one head.
+      embedding: features of the time label, `Sinusoidal(...)` or `Fourier(...)`.
+      num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
+      vector_features: length of the condition vector, 0 for none.
+      scale_shift: the conditions scale and shift the second norm of a block (ADM); otherwise they are added before it.
+      skip_scale: factor of every residual sum; sqrt(1/2) in score_sde and EDM.
+      dropout: rate in the residual blocks, when `train`.
+      resampling: `"conv"`, a strided convolution down, and pixel repetition with a convolution up (DDPM); or
+        `"residual"`, inside a residual block (score_sde, EDM, ADM).
+      resample_filter: taps for `"residual"`: `(1, 1)`, or `(1, 3, 3, 1)` in NCSN++.
+      resample_projection: a dense layer in the shortcut of every resampling block (score_sde and EDM, not ADM).
+      downsample_padding: of the strided convolution on axes of even length: `"same"`, one pixel at the far end (DDPM;
+        padding 0 in diffusers), or `"symmetric"`, one pixel at both ends. Odd axes have one at both ends.
+      input_residual: at every level the input, once more convolved and halved, is added to the hidden state (NCSN++).
+        Needs `resampling="residual"`.
+      norm_groups: groups of every group normalisation; None for at most 32 of at least 4 channels each.
+      norm_eps: added to the variances.
+      out_channels: channels of the output; None for those of the input.
+      dtype: compute type, such as `"bfloat16"`; None for float32, or float64 where the input is. Parameters, norm
+        statistics, the attention softmax and the last convolution are float32 or wider in any case.
+    """
+
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    num_blocks: int = 2
+    attention_levels: tuple[int, ...] = (1,)
+    mid_attention: bool = True
+    decoder_attention: Literal["every", "last"] = "every"
+    head_channels: int | None = None
+    embedding: Sinusoidal | Fourier = Sinusoidal()
+    num_classes: int = 0
+    vector_features: int = 0
+    scale_shift: bool = False
+    skip_scale: float = 1.0
+    dropout: float = 0.0
+    resampling: Literal["conv", "residual"] = "conv"
+    resample_filter: tuple[float, ...] = (1, 1)
+    resample_projection: bool = False
+    downsample_padding: Literal["same", "symmetric"] = "same"
+    input_residual: bool = False
+    norm_groups: int | None = None
+    norm_eps: float = 1e-6
+    out_channels: int | None = None
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch *space channels"],
+        label: Float[Array, " batch"],
+        cond: Cond = None,
+        train: bool = False,
+    ) -> Float[Array, "batch *space out"]:
+        """Evaluates the network.
+
+        Args:
+          x: `[batch, *space, channels]` with one, two or three axes of space.
+          label: time label `[batch]`, in the units that `embedding` is meant for.
+          cond: None; class labels, integers `[batch]`; or `{"label": [batch], "vector": [batch, vector_features]}` with
+            those entries that the network declares. A class above `num_classes` gives NaN (under `jit` values are not
+            known, so that no error can be raised).
+          train: whether dropout is active; it takes its randomness from `rngs={"dropout": key}`.
+
+        Returns:
+          `[batch, *space, out_channels]`, in float32, or float64 where `x` is; zero for a freshly initialised network.
+
+        Raises:
+          ValueError: if a shape, a condition or a field is not allowed.
+          TypeError: if `x` is not floating or class labels are not integers.
+        """
+        x = jnp.asarray(x)
+        label = self._check(x, label)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
+
+        shared: dict[str, Any] = {"norm_groups": self.norm_groups, "norm_eps": self.norm_eps}
+        shared |= {"skip_scale": self.skip_scale, "dtype": dtype}
+        block = partial(ResidualBlock, scale_shift=self.scale_shift, dropout=self.dropout, **shared)
+        attention = partial(SelfAttention, self.head_channels, **shared)
+        halve = partial(downsample, taps=self.resample_filter)
+        given = (self.embedding, self.num_classes, self.vector_features)
+        e = Conditioning(self.channels, 4 * self.channels, *given, dtype, name="conditioning")(label, cond)
+
+        pyramid = x.astype(dtype)
+        h = conv(pyramid, self.channels, dtype, "conv_in")
+        skips = [h]
+        for level, multiplier in enumerate(self.multipliers):
+            width = self.channels * multiplier
+            for i in range(self.num_blocks):
+                h = block(features=width, name=f"down_{level}_block_{i}")(h, e, train)
+                if level in self.attention_levels:
+                    h = attention(name=f"down_{level}_attention_{i}")(h)
+                skips.append(h)
+            if level == len(self.multipliers) - 1:
+                break
+            name = f"down_{level}_resample"
+            if self.resampling == "conv":
+                padding = "SAME" if self.downsample_padding == "same" else 1
+                h = conv(h, width, dtype, name, strides=2, padding=padding)
+            else:
+                h = block(features=width, name=name)(h, e, train, halve, self.resample_projection)
+            if self.input_residual:
+                pyramid = halve(conv(pyramid, width, dtype, f"down_{level}_input"))
+                h = pyramid = (h + pyramid) * self.skip_scale
+            skips.append(h)
+
+        h = block(features=width, name="mid_block_0")(h, e, train)
+        if self.mid_attention:
+            h = attention(name="mid_attention")(h)
+        h = block(features=width, name="mid_block_1")(h, e, train)
+
+        for level in reversed(range(len(self.multipliers))):
+            width = self.channels * self.multipliers[level]
+            for i in range(self.num_blocks + 1):
+                h = jnp.concatenate([h, skips.pop()], axis=-1)
+                h = block(features=width, name=f"up_{level}_block_{i}")(h, e, train)
+                if level in self.attention_levels and (self.decoder_attention == "every" or i == self.num_blocks):
+                    h = attention(name=f"up_{level}_attention_{i}")(h)
+            if level == 0:
+                break
+            name, size = f"up_{level}_resample", skips[-1].shape[1:-1]
+            if self.resampling == "conv":
+                h = conv(upsample(h, size), width, dtype, name)
+            else:
+                double = partial(upsample, size=size, taps=self.resample_filter)
+                h = block(features=width, name=name)(h, e, train, double, self.resample_projection)
+
+        h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, wide, name="norm_out")(h))
+        return conv(h, x.shape[-1] if self.out_channels is None else self.out_channels, wide, "conv_out", zero=True)
+
+    def _check(self, x: Array, label: ArrayLike) -> Array:
+        if x.ndim not in (3, 4, 5):
+            raise ValueError(f"x has shape {x.shape}; allowed is [batch, *space, channels] with 1 to 3 axes of space")
+        levels = range(len(self.multipliers))
+        if not levels:
+            raise ValueError("multipliers=(); allowed is at least one entry")
+        if not set(self.attention_levels) <= set(levels):
+            raise ValueError(f"attention_levels={self.attention_levels}; allowed are entries from {list(levels)}")
+        choices = {
+            "decoder_attention": ("every", "last"),
+            "resampling": ("conv", "residual"),
+            "downsample_padding": ("same", "symmetric"),
+        }
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field}={getattr(self, field)!r}; allowed are {allowed}")
+        if self.input_residual and self.resampling == "conv":
+            raise ValueError("input_residual=True; allowed is False with resampling='conv'")
+        return check_input(x, label)

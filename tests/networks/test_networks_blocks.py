@@ -1,0 +1,129 @@
+"""Normalisation, residual block and attention against an implementation in NumPy loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.networks.attention import SelfAttention
+from jaxdiff.networks.blocks import ResidualBlock
+from jaxdiff.networks.norms import GroupNorm, group_count
+from jaxdiff.networks.resampling import downsample
+
+SCALE = 0.7
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def dense(p, x):
+    return x @ p["kernel"] + p["bias"]
+
+
+def norm(p, x, groups, eps=1e-5):
+    out = np.empty_like(x)
+    for example in range(len(x)):
+        for members in np.array_split(np.arange(x.shape[-1]), groups):
+            part = x[example][..., members]
+            out[example][..., members] = (part - part.mean()) / np.sqrt(part.var() + eps)
+    return out * p["scale"] + p["bias"]
+
+
+def conv(p, x):
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    out = np.zeros((*x.shape[:-1], p["kernel"].shape[-1])) + p["bias"]
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            out[:, i, j] += np.einsum("nabc,abcd->nd", padded[:, i : i + 3, j : j + 3], p["kernel"])
+    return out
+
+
+def in_float64(variables):
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)["params"]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_group_norm(random_variables, groups):
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 8)) + 100
+    layer = GroupNorm(groups, 1e-5, jnp.float32)
+    variables = random_variables(layer, jnp.asarray(x, jnp.float32))
+    expected = norm(in_float64(variables), x, groups)
+    # An offset of 100 standard deviations would cost the one-pass variance four digits.
+    np.testing.assert_allclose(layer.apply(variables, jnp.asarray(x, jnp.float32)), expected, atol=1e-4)
+
+
+def test_group_norm_of_half_precision_has_float32_statistics():
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 4096, 4)) + 10, jnp.bfloat16)
+    out = GroupNorm(1, 1e-5, jnp.float32).init_with_output(jax.random.key(0), x)[0]
+    assert abs(float(out.mean())) < 1e-4
+    assert abs(float(out.std()) - 1) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(3, 1), (8, 2), (24, 6), (36, 9), (100, 25), (128, 32), (192, 32), (1536, 32)]
+)
+def test_the_rule_for_groups(channels, groups):
+    assert group_count(channels, None) == groups
+    assert channels % groups == 0
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_groups_must_divide_the_channels(groups):
+    with pytest.raises(ValueError, match=f"norm_groups={groups}"):
+        group_count(8, groups)
+
+
+@pytest.mark.parametrize("scale_shift", [False, True])
+@pytest.mark.parametrize(
+    ("features", "resample", "project"), [(12, None, False), (8, None, False), (8, downsample, True)]
+)
+def test_residual_block(random_variables, scale_shift, features, resample, project):
+    generator = np.random.default_rng(2)
+    x, e = generator.standard_normal((2, 4, 6, 8)), generator.standard_normal((2, 5))
+    block = ResidualBlock(features, 2, 1e-5, scale_shift, 0.0, SCALE, jnp.float32)
+    arguments = (jnp.asarray(x, jnp.float32), jnp.asarray(e, jnp.float32), False, resample, project)
+    variables = random_variables(block, *arguments)
+    p = in_float64(variables)
+
+    h = silu(norm(p["norm_in"], x, 2))
+    shortcut = x
+    if resample is not None:
+        h, shortcut = (a.reshape(2, 2, 2, 3, 2, 8).mean((2, 4)) for a in (h, x))
+    h = conv(p["conv_in"], h)
+    shift = dense(p["embedding"], e)[:, None, None]
+    if scale_shift:
+        h = norm(p["norm_out"], h, 2) * (1 + shift[..., :features]) + shift[..., features:]
+    else:
+        h = norm(p["norm_out"], h + shift, 2)
+    h = conv(p["conv_out"], silu(h))
+    assert ("shortcut" in p) == (project or features != 8)
+    if "shortcut" in p:
+        shortcut = dense(p["shortcut"], shortcut)
+    np.testing.assert_allclose(block.apply(variables, *arguments), SCALE * (shortcut + h), atol=2e-5)
+
+
+@pytest.mark.parametrize("head_channels", [None, 4])
+def test_attention(random_variables, head_channels):
+    x = np.random.default_rng(3).standard_normal((2, 3, 2, 8))
+    layer = SelfAttention(head_channels, 2, 1e-5, SCALE, jnp.float32)
+    variables = random_variables(layer, jnp.asarray(x, jnp.float32))
+    p = in_float64(variables)
+
+    size = head_channels or 8
+    projected = dense(p["qkv"], norm(p["norm"], x, 2)).reshape(2, 6, 24)
+    query, key, value = projected[..., :8], projected[..., 8:16], projected[..., 16:]
+    attended = np.zeros((2, 6, 8))
+    for n in range(2):
+        for first in range(0, 8, size):
+            head = slice(first, first + size)
+            for i in range(6):
+                weights = np.exp([query[n, i, head] @ key[n, j, head] / np.sqrt(size) for j in range(6)])
+                attended[n, i, head] = weights @ value[n, :, head] / weights.sum()
+    expected = SCALE * (x + dense(p["out"], attended).reshape(x.shape))
+    np.testing.assert_allclose(layer.apply(variables, jnp.asarray(x, jnp.float32)), expected, atol=2e-5)
+
+
+def test_heads_must_divide_the_channels():
+    with pytest.raises(ValueError, match="head_channels=3"):
+        SelfAttention(3, 2, 1e-5, 1.0, jnp.float32).init(jax.random.key(0), jnp.ones((1, 4, 8)))

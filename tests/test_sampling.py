@@ -1,0 +1,250 @@
+"""The sampler's promises: pieces, compilation, memory, randomness, pytrees, errors."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from common import MEANS, PROCESSES, STDS, WEIGHTS, mixture
+
+import jaxdiff as jd
+from jaxdiff import grids, parametrizations, solvers
+
+PROCESS = PROCESSES["vp_linear"]
+KEY = jax.random.key(0)
+
+
+def _noise(batch=8, key=KEY):
+    return jd.prior_sample(key, PROCESS, (batch, 2))
+
+
+@pytest.mark.parametrize("make", [solvers.ddpm, solvers.heun, lambda p, t: solvers.dpm_solver_pp(p, t, order=3, tau=0.5)])
+def test_in_pieces_to_the_bit(make):
+    """However the tableau is cut, also between Heun's stages, and with keys for each example."""
+    tableau = make(PROCESS, grids.uniform_log_snr(PROCESS, 7))
+    denoiser, x = mixture(PROCESS), _noise()
+    advance, finish = jax.jit(jd.sampling.advance), jax.jit(jd.sampling.finish)
+    for key in (KEY, jax.random.split(KEY, 8)):
+        whole = jax.jit(jd.sample)(key, denoiser, x, tableau)
+        for cuts in ((3,), (1, 2, 5)):
+            state = jd.sampling.start(key, x, tableau)
+            for low, high in zip((0, *cuts), (*cuts, len(tableau)), strict=True):
+                state = advance(denoiser, state, tableau[low:high])
+            np.testing.assert_array_equal(finish(state, tableau[cuts[-1] :]), whole)
+        assert int(state.index) == len(tableau)
+
+
+def test_going_on_with_another_denoiser():
+    """Half-way to one class, then to another: with the exact denoiser of a point, the last one asked decides."""
+    times = np.append(grids.uniform_time(PROCESS, 6)[:-1], PROCESS.t_clean)
+    tableau = solvers.ddim(PROCESS, times)
+    one, other = (jd.denoisers.gaussian(PROCESS, mean, 0.0) for mean in (-1.0, 2.0))
+    state = jd.sampling.start(KEY, _noise(), tableau)
+    state = jd.sampling.advance(one, state, tableau[:4])
+    state = jd.sampling.advance(other, state, tableau[4:])
+    np.testing.assert_allclose(jd.sampling.finish(state, tableau[4:]), 2.0, atol=1e-4)
+
+
+def test_trajectory_is_what_was_asked_and_said():
+    tableau = solvers.ddim(PROCESS, grids.uniform_time(PROCESS, 5))
+    denoiser, x = mixture(PROCESS), _noise()
+    out, (points, estimates) = jax.jit(jd.sample, static_argnames="trajectory")(KEY, denoiser, x, tableau, trajectory=True)
+    assert points.shape == estimates.x0.shape == (5, 8, 2)
+    np.testing.assert_array_equal(points[0], x)
+    for i in range(5):
+        np.testing.assert_allclose(estimates.x0[i], denoiser(points[i], tableau.times[i]).x0, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(out, jax.jit(jd.sample)(KEY, denoiser, x, tableau), rtol=1e-6, atol=1e-6)
+
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x, t, cond):
+        h = nn.Dense(8)(jnp.concatenate([x, t[:, None] / 1000], 1)) + nn.Embed(3, 8)(cond)
+        return nn.Dense(2)(nn.silu(h))
+
+
+def test_one_compilation_for_solvers_of_one_shape_grids_parameters_and_scales():
+    network, traced = Network(), []
+    times = grids.uniform_log_snr(PROCESS, 6)
+    labels = jnp.zeros(8, jnp.int32)
+
+    def apply(params, x, t, cond):
+        traced.append(None)
+        return network.apply(params, x, t, cond)
+
+    sample = jax.jit(jd.sample)
+
+    def run(seed, tableau, scale, cond=labels):
+        params = network.init(jax.random.key(seed), jnp.ones((1, 2)), jnp.ones(1), cond[:1])
+        made = [jd.denoisers.from_network(PROCESS, parametrizations.v(), apply, params, c) for c in (cond, cond * 0 + 2)]
+        return np.asarray(sample(KEY, jd.guidance.classifier_free(*made, scale), _noise(), tableau))
+
+    first = run(0, solvers.ddim(PROCESS, times), 2.0)
+    once = len(traced)
+    others = [
+        run(0, solvers.euler(PROCESS, times), 2.0),
+        run(0, solvers.dpm_solver_pp(PROCESS, times, order=1), 2.0),
+        run(0, solvers.ddim(PROCESS, grids.uniform_time(PROCESS, 6)), 2.0),
+        run(1, solvers.ddim(PROCESS, times), 2.0),
+        run(0, solvers.ddim(PROCESS, times), 0.5),
+        run(0, solvers.ddim(PROCESS, times), 2.0, labels + 1),
+    ]
+    assert sample._cache_size() == 1
+    assert len(traced) == once
+    np.testing.assert_allclose(others[0], first, rtol=1e-6)
+    for other in others[2:]:
+        assert np.abs(other - first).max() > 1e-3  # the executable was shared, the numbers were not
+    run(0, solvers.dpm_solver_pp(PROCESS, times, order=2), 2.0)
+    assert sample._cache_size() == 2
+
+
+def test_memory_does_not_grow_with_steps():
+    denoiser, x = mixture(PROCESS), jnp.zeros((256, 2))
+    sizes = []
+    for steps in (10, 1000):
+        tableau = solvers.dpm_solver_pp(PROCESS, grids.uniform_log_snr(PROCESS, steps), order=3, tau=0.5)
+        memory = jax.jit(jd.sample).lower(KEY, denoiser, x, tableau).compile().memory_analysis()
+        table = sum(np.asarray(leaf, np.float32).nbytes for leaf in jax.tree.leaves(tableau))
+        sizes.append((memory.temp_size_in_bytes, memory.output_size_in_bytes, memory.argument_size_in_bytes - table))
+    # Nothing but the table itself, an argument, is longer; 1% for what the compiler rounds up.
+    np.testing.assert_allclose(sizes[1], sizes[0], rtol=0.01, atol=64)
+
+
+@pytest.mark.parametrize("make", [solvers.ddpm, solvers.ddim])
+def test_sample_i_does_not_depend_on_its_batch(make):
+    """Bit-equal in batches of 1, 7 and 64, with the exact denoiser of a mixture."""
+    tableau, denoiser = make(PROCESS, grids.uniform_log_snr(PROCESS, 20)), mixture(PROCESS)
+    keys = jax.random.split(KEY, 64)
+    sample = jax.jit(jd.sample)
+    whole = np.asarray(sample(keys, denoiser, _noise(64, keys), tableau))
+    for size in (1, 7):
+        for start in (0, 14, 56):
+            part = slice(start, start + size)
+            got = sample(keys[part], denoiser, _noise(size, keys[part]), tableau)
+            np.testing.assert_array_equal(got, whole[part])
+
+
+def test_sample_i_does_not_depend_on_the_devices():
+    """Bit-equal on 1 and on 8 devices, and across processes."""
+    program = textwrap.dedent(
+        """
+        import json, sys, numpy as np, jax, jaxdiff as jd
+        from jax.sharding import NamedSharding, PartitionSpec
+        weights, means, stds = json.loads(sys.argv[1])
+        process = jd.processes.vp_linear()
+        denoiser = jd.denoisers.gaussian_mixture(process, weights, means, stds)
+        tableau = jd.solvers.ddpm(process, jd.grids.uniform_log_snr(process, 20))
+        keys = jax.random.split(jax.random.key(0), 64)
+        x = jd.prior_sample(keys, process, (64, 2))
+        mesh = jax.make_mesh((len(jax.devices()),), ("data",))
+        keys, x = jax.device_put((keys, x), NamedSharding(mesh, PartitionSpec("data")))
+        out = jax.jit(jd.sample)(keys, denoiser, x, tableau)
+        assert len(out.sharding.device_set) == len(jax.devices()) == int(sys.argv[2])
+        print(np.asarray(out).tobytes().hex())
+        """
+    )
+    mixture_ = json.dumps([a.tolist() for a in (WEIGHTS, MEANS, STDS)])
+    outputs = []
+    for devices in (1, 8):
+        environment = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(sys.path)}
+        done = subprocess.run(
+            [sys.executable, "-c", program, mixture_, str(devices)], capture_output=True, text=True, env=environment, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout.strip())
+    assert len(outputs[0]) == 2 * 4 * 64 * 2
+    assert outputs[0] == outputs[1]
+
+
+def test_pytree_data():
+    process = PROCESSES["edm"]
+    shape = {"a": jnp.zeros((6, 3)), "b": jnp.zeros((6, 2, 2))}
+    denoiser = jd.denoisers.gaussian(process, {"a": 1.0, "b": -1.0}, {"a": 0.0, "b": 0.0})
+    noise = jd.prior_sample(KEY, process, shape)
+    for make in (solvers.ddpm, solvers.heun):
+        got = jd.sample(KEY, denoiser, noise, make(process, grids.karras(process, 5)))
+        np.testing.assert_allclose(got["a"], 1.0, atol=1e-3)
+        np.testing.assert_allclose(got["b"], -1.0, atol=1e-3)
+
+
+def test_state_is_float32_whatever_the_network_computes_in():
+    def network(params, x, t):
+        return (x * 0.5).astype(jnp.bfloat16)
+
+    denoiser = jd.denoisers.from_network(PROCESS, parametrizations.v(), network, None)
+    x = _noise().astype(jnp.bfloat16)
+    out = jax.eval_shape(jd.sample, KEY, denoiser, x, solvers.dpm_solver_pp(PROCESS, grids.uniform_log_snr(PROCESS, 3)))
+    assert out.dtype == jnp.float32
+
+
+def test_vmap_over_guidance_scales_and_gradient_of_the_tableau(x64):
+    times = grids.uniform_log_snr(PROCESS, 5)
+    tableau, x = solvers.ddim(PROCESS, times), jnp.ones((2, 2))
+    one, other = mixture(PROCESS), jd.denoisers.gaussian(PROCESS, 0.0, 1.0)
+
+    def at(scale):
+        return jd.sample(KEY, jd.guidance.classifier_free(one, other, scale), x, tableau)
+
+    together = jax.vmap(at)(jnp.array([0.0, 1.0, 3.0]))
+    # In float32: the scale is, as guidance keeps it.
+    for i, scale in enumerate((0.0, 1.0, 3.0)):
+        np.testing.assert_allclose(together[i], at(scale), rtol=1e-5)
+
+    def functional(table):
+        return jnp.sum(jd.sample(KEY, one, x, table) ** 2)
+
+    gradient = jax.grad(functional)(jax.tree.map(jnp.asarray, tableau))
+    h = 1e-6
+    bumped = [jd.Tableau(tableau.process, tableau.times, tableau.state + d * (np.arange(6)[:, None, None] == 2), tableau.noise, tableau.remember) for d in (h, -h)]
+    numeric = (functional(bumped[0]) - functional(bumped[1])) / (2 * h)
+    np.testing.assert_allclose(gradient.state[2].sum(), numeric, rtol=1e-5)
+
+    def of_times(times):
+        return functional(solvers.dpm_solver_pp(PROCESS, times, order=2))
+
+    gradient = jax.grad(of_times)(jnp.asarray(times))
+    bump = np.zeros(6)
+    bump[3] = h
+    np.testing.assert_allclose(gradient[3], (of_times(times + bump) - of_times(times - bump)) / (2 * h), rtol=1e-4)
+
+
+def test_old_style_keys():
+    tableau, denoiser, x = solvers.ddpm(PROCESS, grids.uniform_time(PROCESS, 3)), mixture(PROCESS), _noise()
+    np.testing.assert_array_equal(
+        jd.sample(jax.random.key_data(KEY), denoiser, x, tableau), jd.sample(KEY, denoiser, x, tableau)
+    )
+
+
+TABLEAU = solvers.ddim(PROCESS, grids.uniform_time(PROCESS, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: jd.sample(KEY, mixture(PROCESSES["edm"]), _noise(), TABLEAU), ValueError, "VPLinear.*EDM"),
+        (lambda: jd.sample(KEY, mixture(jd.processes.vp_linear(beta_max=10.0)), _noise(), TABLEAU), ValueError, r"20\.0.*10\.0"),
+        (lambda: jax.jit(jd.sample)(KEY, mixture(PROCESSES["edm"]), _noise(), TABLEAU), ValueError, "VPLinear.*EDM"),
+        (lambda: jd.sample(0, mixture(PROCESS), _noise(), TABLEAU), TypeError, "key = 0"),
+        (lambda: jd.sample(jax.random.split(KEY, 3), mixture(PROCESS), _noise(), TABLEAU), ValueError, r"\(3,\).*\(8,\)"),
+        (lambda: jd.sample(KEY, mixture(PROCESS), jnp.ones((8, 5)), TABLEAU), ValueError, r"\(8, 5\)"),
+        (lambda: jd.sample(KEY, mixture(PROCESS), jnp.ones((8, 2), int), TABLEAU), TypeError, "int"),
+        (lambda: jd.sample(KEY, mixture(PROCESS), jnp.ones(()), TABLEAU), ValueError, "batch axis"),
+        (lambda: jd.sample(KEY, mixture(PROCESS), {"a": jnp.ones((2, 1)), "b": jnp.ones((3, 1))}, TABLEAU), ValueError, "share"),
+        (lambda: jd.sample(KEY, mixture(PROCESS), _noise(), "ddim"), TypeError, "tableau is a str"),
+        (lambda: jd.sampling.advance(mixture(PROCESS), jd.sampling.start(KEY, _noise(), TABLEAU),
+                                     solvers.heun(PROCESS, grids.uniform_time(PROCESS, 3))), ValueError, "cut from one tableau"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_memory_of_dot_free_mixture_is_finite_at_small_sigma():
+    got = mixture(PROCESS)(jnp.ones((2, 2)), 1e-3)
+    assert all(np.isfinite(side).all() for side in got)
