@@ -141,25 +141,37 @@ class MixtureDenoiser:
         t, k = jnp.asarray(t), len(self.log_weights)
         if x.shape[1:] != self.means.shape[1:]:
             raise ValueError(f"x has shape {x.shape}; allowed is [batch, *event] with event {self.means.shape[1:]}, as `means`")
-        flat, means = x.reshape(len(x), 1, -1), self.means.reshape(1, k, -1)
-        alpha, sigma = (jnp.reshape(f(t), (-1, 1, 1)) for f in (self.process.alpha, self.process.sigma))
+        flat, means = x.reshape(len(x), -1)[:, None], self.means.reshape(k, -1)
+        alpha, sigma = (v[:, None, None] if v.ndim else v for v in (self.process.alpha(t), self.process.sigma(t)))
         total = alpha**2 * self.variances + sigma**2
         centred = flat - alpha * means
         if self.axes is not None:
-            centred = jnp.sum(centred[..., :, None] * self.axes, axis=2)
+            centred = _sum(centred[..., :, None] * self.axes, axis=-2)
         scaled = centred / total
         size = flat.shape[-1] // self.variances.shape[-1]  # how many coordinates each variance stands for
-        log_likelihood = -(size * jnp.sum(jnp.log(total), -1) + jnp.sum(centred * scaled, -1)) / 2
+        log_likelihood = -(size * _sum(jnp.log(total)) + _sum(centred * scaled)) / 2
         posterior = jax.nn.softmax(self.log_weights + log_likelihood, axis=-1)[..., None]
 
-        # Sums over components rather than matrix products: what is computed for an example does not depend on its batch.
         def average(values: Array) -> Array:
             if self.axes is not None:
-                values = jnp.sum(values[..., None, :] * self.axes, axis=3)
-            return jnp.sum(posterior * values, axis=1)
+                values = _sum(values[..., None, :] * self.axes)
+            return _sum(posterior * values, axis=1)
 
-        x0 = jnp.sum(posterior * means, axis=1) + average(alpha * self.variances * scaled)
+        x0 = _sum(posterior * means, axis=1) + average(alpha * self.variances * scaled)
         return Estimate(x0=x0.reshape(x.shape), eps=average(sigma * scaled).reshape(x.shape))
+
+
+def _sum(values: Array, axis: int = -1) -> Array:
+    """The sum over an axis by halves, in an order that is written down.
+
+    XLA orders a reduction, and the sums of a matrix product, by the shape of the whole array: an example's result would depend on its batch.
+    """
+    values = jnp.moveaxis(values, axis, 0)
+    while len(values) > 1:
+        half = len(values) // 2
+        folded = values[:half] + values[half : 2 * half]
+        values = jnp.concatenate([folded, values[2 * half :]]) if len(values) % 2 else folded
+    return values[0]
 
 
 def gaussian_mixture(process: Process, weights: Any, means: Any, stds: Any) -> MixtureDenoiser:

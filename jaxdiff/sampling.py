@@ -115,8 +115,15 @@ def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
 def _advance(denoiser: Denoiser, state: State, tableau: Tableau, trajectory: bool) -> tuple[State, Any]:
     _check_process(denoiser.process, tableau.process)
 
-    def evaluate(state: State, row: Any) -> tuple[State, Any]:
-        time, coefficients, noise, remember = row
+    first = state.index
+
+    def evaluate(state: State, _: None) -> tuple[State, Any]:
+        # Rows are looked up rather than scanned over: slices of the table would be copies of it.
+        row = state.index - first
+        time, coefficients, noise, remember = (
+            jax.lax.dynamic_index_in_dim(jnp.asarray(column), row, keepdims=False)
+            for column in (tableau.times, tableau.state, tableau.noise, tableau.remember)
+        )
         points = _combine(state, coefficients, noise)
         estimate = denoiser(points[-1], time)
         for name, side in zip(Estimate._fields, estimate, strict=True):
@@ -128,7 +135,7 @@ def _advance(denoiser: Denoiser, state: State, tableau: Tableau, trajectory: boo
             memory = (newest, *memory[:-1])
         return State(state.key, state.index + 1, points, memory), (points[-1], estimate) if trajectory else None
 
-    return jax.lax.scan(evaluate, state, (tableau.times, tableau.state[:-1], tableau.noise[:-1], tableau.remember))
+    return jax.lax.scan(evaluate, state, None, length=len(tableau))
 
 
 def _check_process(denoiser: Process, tableau: Process) -> None:

@@ -1,16 +1,14 @@
 """The sampler's promises: pieces, compilation, memory, randomness, pytrees, errors."""
 
-import json
 import subprocess
 import sys
-import textwrap
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import MEANS, PROCESSES, STDS, WEIGHTS, mixture
+from common import PROCESSES, mixture
 
 import jaxdiff as jd
 from jaxdiff import grids, parametrizations, solvers
@@ -77,7 +75,7 @@ def test_one_compilation_for_solvers_of_one_shape_grids_parameters_and_scales():
         traced.append(None)
         return network.apply(params, x, t, cond)
 
-    sample = jax.jit(jd.sample)
+    sample = jax.jit(lambda *args: jd.sample(*args))  # a function of its own: the cache belongs to the function
 
     def run(seed, tableau, scale, cond=labels):
         params = network.init(jax.random.key(seed), jnp.ones((1, 2)), jnp.ones(1), cond[:1])
@@ -111,54 +109,70 @@ def test_memory_does_not_grow_with_steps():
         memory = jax.jit(jd.sample).lower(KEY, denoiser, x, tableau).compile().memory_analysis()
         table = sum(np.asarray(leaf, np.float32).nbytes for leaf in jax.tree.leaves(tableau))
         sizes.append((memory.temp_size_in_bytes, memory.output_size_in_bytes, memory.argument_size_in_bytes - table))
-    # Nothing but the table itself, an argument, is longer; 1% for what the compiler rounds up.
-    np.testing.assert_allclose(sizes[1], sizes[0], rtol=0.01, atol=64)
+    # Nothing is longer but the table itself, which is an argument.
+    np.testing.assert_allclose(sizes[1], sizes[0], atol=64)
 
 
-@pytest.mark.parametrize("make", [solvers.ddpm, solvers.ddim])
-def test_sample_i_does_not_depend_on_its_batch(make):
-    """Bit-equal in batches of 1, 7 and 64, with the exact denoiser of a mixture."""
-    tableau, denoiser = make(PROCESS, grids.uniform_log_snr(PROCESS, 20)), mixture(PROCESS)
+PROGRAM = """
+import sys, numpy as np, jax, jaxdiff as jd
+from jax.sharding import NamedSharding, PartitionSpec
+devices = jax.devices()
+assert len(devices) == int(sys.argv[1])
+process = jd.processes.vp_linear()
+times = jd.grids.uniform_log_snr(process, 15)
+solvers = [jd.solvers.heun, lambda p, t: jd.solvers.dpm_solver_pp(p, t, order=2, tau=0.5)]
+rng = np.random.default_rng(0)
+sample = jax.jit(jd.sample)
+keys = jax.random.split(jax.random.key(0), 64)
+for event in ((2,), (8, 8, 1)):
+    denoiser = jd.denoisers.gaussian_mixture(process, [0.5, 0.3, 0.2], rng.normal(size=(3, *event)), [0.4, 0.8, 2.0])
+    for solver in solvers:
+        tableau = solver(process, times)
+        for size in (1, 7, 64):
+            parts = []
+            for start in range(0, 64 - 64 % size, size):
+                key = keys[start : start + size]
+                x = jd.prior_sample(key, process, (size, *event))
+                if len(devices) == 8 and size == 64:
+                    key, x = jax.device_put((key, x), NamedSharding(jax.make_mesh((8,), ("data",)), PartitionSpec("data")))
+                parts.append(sample(key, denoiser, x, tableau))
+                assert len(parts[-1].sharding.device_set) == (len(devices) if size == 64 else 1)
+            print(np.concatenate(parts)[:63].tobytes().hex())
+"""
+
+
+def test_sample_i_does_not_depend_on_its_batch_nor_on_the_devices():
+    """Bit-equal in batches of 1, 7 and 64 and on 1 and 8 devices, with the exact denoiser of a mixture.
+
+    Everything is elementwise arithmetic in an order that is written down, with one freedom left to the compiler: where to contract `a b + c` to a fused
+    multiply-add, which XLA on CPUs decides by the shape of the array. It is taken away here, by a CPU that has no such instruction.
+    """
+    outputs = {}
+    for devices in (1, 8):
+        flags = f"--xla_force_host_platform_device_count={devices} --xla_cpu_max_isa=AVX"
+        environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(sys.path), "PATH": ""}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(devices)], capture_output=True, text=True, env=environment, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        outputs[devices] = np.array(done.stdout.split()).reshape(2, 2, 3)
+    assert len(outputs[1][1, 0, 0]) == 2 * 4 * 63 * 64
+    for found in outputs.values():
+        for size in range(3):
+            np.testing.assert_array_equal(found[..., size], outputs[1][..., 0])
+    assert len(set(outputs[1][0, :, 0])) == 2  # two solvers, two results
+
+
+def test_sample_i_follows_its_key_whatever_the_instructions():
+    """The same with the machine's own instructions: to the rounding of a few multiply-adds."""
+    tableau, denoiser = solvers.ddpm(PROCESS, grids.uniform_log_snr(PROCESS, 15)), mixture(PROCESS)
     keys = jax.random.split(KEY, 64)
     sample = jax.jit(jd.sample)
     whole = np.asarray(sample(keys, denoiser, _noise(64, keys), tableau))
-    for size in (1, 7):
-        for start in (0, 14, 56):
-            part = slice(start, start + size)
-            got = sample(keys[part], denoiser, _noise(size, keys[part]), tableau)
-            np.testing.assert_array_equal(got, whole[part])
-
-
-def test_sample_i_does_not_depend_on_the_devices():
-    """Bit-equal on 1 and on 8 devices, and across processes."""
-    program = textwrap.dedent(
-        """
-        import json, sys, numpy as np, jax, jaxdiff as jd
-        from jax.sharding import NamedSharding, PartitionSpec
-        weights, means, stds = json.loads(sys.argv[1])
-        process = jd.processes.vp_linear()
-        denoiser = jd.denoisers.gaussian_mixture(process, weights, means, stds)
-        tableau = jd.solvers.ddpm(process, jd.grids.uniform_log_snr(process, 20))
-        keys = jax.random.split(jax.random.key(0), 64)
-        x = jd.prior_sample(keys, process, (64, 2))
-        mesh = jax.make_mesh((len(jax.devices()),), ("data",))
-        keys, x = jax.device_put((keys, x), NamedSharding(mesh, PartitionSpec("data")))
-        out = jax.jit(jd.sample)(keys, denoiser, x, tableau)
-        assert len(out.sharding.device_set) == len(jax.devices()) == int(sys.argv[2])
-        print(np.asarray(out).tobytes().hex())
-        """
-    )
-    mixture_ = json.dumps([a.tolist() for a in (WEIGHTS, MEANS, STDS)])
-    outputs = []
-    for devices in (1, 8):
-        environment = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(sys.path)}
-        done = subprocess.run(
-            [sys.executable, "-c", program, mixture_, str(devices)], capture_output=True, text=True, env=environment, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout.strip())
-    assert len(outputs[0]) == 2 * 4 * 64 * 2
-    assert outputs[0] == outputs[1]
+    part = sample(keys[14:21], denoiser, _noise(7, keys[14:21]), tableau)
+    np.testing.assert_allclose(part, whole[14:21], rtol=1e-4, atol=1e-5)
+    single = np.asarray(sample(KEY, denoiser, _noise(64, keys), tableau))
+    assert np.abs(single - whole).max() > 0.1
 
 
 def test_pytree_data():
