@@ -6,7 +6,8 @@
     noise    = jd.prior_sample(key, process, (16, 32, 32, 3))
     images   = jax.jit(jd.sample)(key, denoiser, noise, tableau)
 
-Importing this takes JAX and NumPy and nothing heavier; `jaxdiff.networks`, `jaxdiff.training`, `jaxdiff.data` and `jaxdiff.evaluation` are imported by name.
+Importing this takes JAX and NumPy and nothing heavier; `jaxdiff.networks`, `jaxdiff.training`, `jaxdiff.data` and
+`jaxdiff.evaluation` are imported by name.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Estimate", "Tableau", "corrupt", "denoisers", "grids", "guidance", "load", "log_snr", "objectives", "parametrizations", "prior_sample",
-    "processes", "sample", "sampling", "solvers",
-]  # fmt: skip
+    "Estimate",
+    "Tableau",
+    "corrupt",
+    "denoisers",
+    "grids",
+    "guidance",
+    "load",
+    "log_snr",
+    "objectives",
+    "parametrizations",
+    "prior_sample",
+    "processes",
+    "sample",
+    "sampling",
+    "solvers",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,14 @@
 """Denoisers: `(x_t, t) -> Estimate(x0, eps)`, bound to their process.
 
-A denoiser is anything callable in this way that has a `process`: it is what solvers, guidance and posterior sampling work on. It is
-also a pytree (parameters, conditions and scales are leaves, functions are static), so that it passes through `jit`, `vmap`, `grad` and
-`shard_map` as an argument, and new parameters compile nothing.
+A denoiser is anything callable in this way that has a `process`: it is what solvers, guidance and posterior sampling
+work on. It is also a pytree (parameters, conditions and scales are leaves, functions are static), so that it passes
+through `jit`, `vmap`, `grad` and `shard_map` as an argument, and new parameters compile nothing.
 
-Made from a network (`from_network`: any function), or in closed form where the data distribution is known: those are the oracles that
-everything else in this library is held against. For Gaussian data N(m, s^2),
+Made from a network (`from_network`: any function), or in closed form where the data distribution is known: those are
+the oracles that everything else in this library is held against. For Gaussian data N(m, s^2),
 
-    E[x0 | x_t] = m + alpha s^2 / v (x_t - alpha m)      E[eps | x_t] = sigma / v (x_t - alpha m)      v = alpha^2 s^2 + sigma^2
+    E[x0 | x_t] = m + alpha s^2 / v (x_t - alpha m)      E[eps | x_t] = sigma / v (x_t - alpha m)      v = alpha^2 s^2 +
+    sigma^2
 
 and for a mixture the average of its components' answers, weighted by how likely each is to have made `x_t`.
 """
@@ -38,11 +39,13 @@ class Denoiser(Protocol):
 
 
 def score(denoiser: Denoiser, x: PyTree, t: Any) -> PyTree:
-    """`grad log p_t(x) = -E[eps | x_t = x] / sigma(t)`, of the shape of `x`. Vincent 2011; Song et al. 2021 (arXiv 2011.13456)."""
+    """`grad log p_t(x) = -E[eps | x_t = x] / sigma(t)`, of the shape of `x`. Vincent 2011; Song et al. 2021 (arXiv
+    2011.13456).
+    """
     return trees.lincomb((-1 / denoiser.process.sigma(jnp.asarray(t)),), (denoiser(x, t).eps,))
 
 
-# ------------------------------------------------------------------------------------------------------- from a network
+# ---------------------------------------------------------------------------------- from a network
 
 
 @jax.tree_util.register_dataclass
@@ -67,30 +70,37 @@ class NetworkDenoiser:
 
 
 def from_network(
-    process: Process, parametrization: Parametrization, apply: Callable[..., PyTree], params: PyTree, cond: PyTree = None
+    process: Process,
+    parametrization: Parametrization,
+    apply: Callable[..., PyTree],
+    params: PyTree,
+    cond: PyTree = None,
 ) -> NetworkDenoiser:
     """The denoiser that a network defines.
 
     Args:
       process: the process the network was trained on.
       parametrization: what the network is fed and what its output means.
-      apply: `apply(params, x, label)`, or `apply(params, x, label, cond)` when `cond` is given: a Linen module's `apply`, a function
-        around `nnx.merge`, any function of arrays. `x` has leaves `[batch, *event]`, float32 or wider, `label` is `[batch]`; the output has the
-        shapes of `x` and any float type. It is static: give the same function object again and nothing is recompiled.
+      apply: `apply(params, x, label)`, or `apply(params, x, label, cond)` when `cond` is given: a Linen module's
+        `apply`, a function around `nnx.merge`, any function of arrays. `x` has leaves `[batch, *event]`, float32 or
+        wider, `label` is `[batch]`; the output has the shapes of `x` and any float type. It is static: give the same
+        function object again and nothing is recompiled.
       params: the parameters, any pytree (`None` for a function without).
       cond: conditions, any pytree.
 
     Raises:
-      ValueError: the parametrization is not defined at the noisy end of the process (see `parametrizations.check`); when called, an
-        output unlike `x`.
+      ValueError: the parametrization is not defined at the noisy end of the process (see `parametrizations.check`);
+        when called, an output unlike `x`.
     """
     if not callable(apply):
-        raise TypeError(f"apply = {apply!r} is not callable; allowed are functions (params, x, label[, cond]) -> output")
+        raise TypeError(
+            f"apply = {apply!r} is not callable; allowed are functions (params, x, label[, cond]) -> output"
+        )
     parametrizations.check(process, parametrization)
     return NetworkDenoiser(process, params, cond, parametrization, apply)
 
 
-# ------------------------------------------------------------------------------------------------------- in closed form
+# ---------------------------------------------------------------------------------- in closed form
 
 
 @jax.tree_util.register_dataclass
@@ -140,7 +150,9 @@ class MixtureDenoiser:
     def __call__(self, x: Float[Array, "batch *event"], t: Any) -> Estimate:
         t, k = jnp.asarray(t), len(self.log_weights)
         if x.shape[1:] != self.means.shape[1:]:
-            raise ValueError(f"x has shape {x.shape}; allowed is [batch, *event] with event {self.means.shape[1:]}, as `means`")
+            raise ValueError(
+                f"x has shape {x.shape}; allowed is [batch, *event] with event {self.means.shape[1:]}, as `means`"
+            )
         flat, means = x.reshape(len(x), -1)[:, None], self.means.reshape(k, -1)
         alpha, sigma = (v[:, None, None] if v.ndim else v for v in (self.process.alpha(t), self.process.sigma(t)))
         total = alpha**2 * self.variances + sigma**2
@@ -164,7 +176,8 @@ class MixtureDenoiser:
 def _sum(values: Array, axis: int = -1) -> Array:
     """The sum over an axis by halves, in an order that is written down.
 
-    XLA orders a reduction, and the sums of a matrix product, by the shape of the whole array: an example's result would depend on its batch.
+    XLA orders a reduction, and the sums of a matrix product, by the shape of the whole array: an example's result would
+    depend on its batch.
     """
     values = jnp.moveaxis(values, axis, 0)
     while len(values) > 1:
@@ -180,11 +193,12 @@ def gaussian_mixture(process: Process, weights: Any, means: Any, stds: Any) -> M
     Args:
       weights: `[k]`, positive; they are normalised.
       means: `[k, *event]`.
-      stds: `[k]`, the standard deviations of isotropic components (0 allowed), or `[k, d, d]`, full covariance matrices over the
-        flattened event.
+      stds: `[k]`, the standard deviations of isotropic components (0 allowed), or `[k, d, d]`, full covariance matrices
+        over the flattened event.
 
     Raises:
-      ValueError: shapes that do not fit, weights that are not positive, covariances that are not symmetric and positive.
+      ValueError: shapes that do not fit, weights that are not positive, covariances that are not symmetric and
+        positive.
     """
     weights, means, stds = (np.asarray(array, np.float64) for array in (weights, means, stds))
     k = len(weights) if weights.ndim == 1 else 0
@@ -198,14 +212,21 @@ def gaussian_mixture(process: Process, weights: Any, means: Any, stds: Any) -> M
     elif stds.shape == (k, size, size) and np.allclose(stds, np.swapaxes(stds, 1, 2)):
         variances, axes = np.linalg.eigh(stds)
         if np.any(variances < -1e-9 * np.max(np.abs(variances))):
-            raise ValueError(f"stds holds covariances with eigenvalues down to {variances.min():g}; allowed are at least 0")
+            raise ValueError(
+                f"stds holds covariances with eigenvalues down to {variances.min():g}; allowed are at least 0"
+            )
         variances = np.maximum(variances, 0.0)
     else:
         raise ValueError(
-            f"stds has shape {stds.shape}; allowed are [{k}] numbers of at least 0, or symmetric covariances [{k}, {size}, {size}]"
+            f"stds has shape {stds.shape}; allowed are [{k}] numbers of at least 0, or symmetric covariances "
+            f"[{k}, {size}, {size}]"
         )
     return MixtureDenoiser(
-        process, *(None if array is None else jnp.asarray(array) for array in (np.log(weights / weights.sum()), means, variances, axes))
+        process,
+        log_weights=jnp.asarray(np.log(weights / weights.sum())),
+        means=jnp.asarray(means),
+        variances=jnp.asarray(variances),
+        axes=None if axes is None else jnp.asarray(axes),
     )
 
 
@@ -220,7 +241,9 @@ class EmpiricalDenoiser:
     def __call__(self, x: Float[Array, "batch *event"], t: Any) -> Estimate:
         t = jnp.asarray(t)
         if x.shape[1:] != self.data.shape[1:]:
-            raise ValueError(f"x has shape {x.shape}; allowed is [batch, *event] with event {self.data.shape[1:]}, as `data`")
+            raise ValueError(
+                f"x has shape {x.shape}; allowed is [batch, *event] with event {self.data.shape[1:]}, as `data`"
+            )
         flat, data = x.reshape(len(x), -1), self.data.reshape(len(self.data), -1)
         alpha, sigma = (jnp.reshape(f(t), (-1, 1)) for f in (self.process.alpha, self.process.sigma))
         # Differences before squares: |x|^2 - 2 x y + |y|^2 would lose every digit at small sigma.
@@ -230,10 +253,11 @@ class EmpiricalDenoiser:
 
 
 def empirical(process: Process, data: Any) -> EmpiricalDenoiser:
-    """The exact denoiser of a finite data set, each example equally likely: what a network that memorised it would compute.
+    """The exact denoiser of a finite data set, each example equally likely: what a network that memorised it would
+    compute.
 
-    `E[x0 | x_t] = sum_i softmax_i(-|x_t - alpha y_i|^2 / (2 sigma^2)) y_i`. Karras et al. 2022 (arXiv 2206.00364), appendix B.3.
-    Time and memory grow as batch times n.
+    `E[x0 | x_t] = sum_i softmax_i(-|x_t - alpha y_i|^2 / (2 sigma^2)) y_i`. Karras et al. 2022 (arXiv 2206.00364),
+    appendix B.3. Time and memory grow as batch times n.
 
     Args:
       data: `[n, *event]`.

@@ -1,12 +1,14 @@
 """Parametrizations: what a network is fed and what its output means.
 
-A network is trained to output `F = p x0 + q eps` for a *target row* `(p, q)` that may depend on time. Its input is `x_t` times an
-input scale, and a time label. Together with `x = alpha x0 + sigma eps` an output is two equations for two unknowns,
+A network is trained to output `F = p x0 + q eps` for a *target row* `(p, q)` that may depend on time. Its input is
+`x_t` times an input scale, and a time label. Together with `x = alpha x0 + sigma eps` an output is two equations for
+two unknowns,
 
     [alpha sigma] [x0 ]   [x]         det = alpha q - sigma p
     [  p     q  ] [eps] = [F]         x0 = (q x - sigma F)/det    eps = (alpha F - p x)/det
 
-and this one solve is every conversion there is: the training target, the denoiser, noise to data to velocity, for every process.
+and this one solve is every conversion there is: the training target, the denoiser, noise to data to velocity, for every
+process.
 
                 row (p, q)                    det                     source
     eps         (0, 1)                        alpha                   Ho et al. 2020 (arXiv 2006.11239), section 3.2
@@ -26,7 +28,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxdiff import trees
-from jaxdiff.processes import Process, derivative, namespace
+from jaxdiff.arithmetic import derivative, namespace
+from jaxdiff.processes import Process
 
 # `(process, t) -> number(s)` in the arithmetic of `t`.
 Row = Callable[[Process, Any], tuple[Any, Any]]
@@ -42,7 +45,8 @@ class Estimate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Parametrization:
-    """What a network is fed (`scale`, `label`) and what its output means (`row`); a static, hashable triple of functions.
+    """What a network is fed (`scale`, `label`) and what its output means (`row`); a static, hashable triple of
+    functions.
 
     Attributes:
       name: as errors call it.
@@ -60,7 +64,7 @@ class Parametrization:
 jax.tree_util.register_static(Parametrization)
 
 
-# ------------------------------------------------------------------------------------------------------------ the solve
+# --------------------------------------------------------------------------------------- the solve
 
 
 def determinant(process: Process, parametrization: Parametrization, t: Any) -> Any:
@@ -91,8 +95,9 @@ def output_of(process: Process, parametrization: Parametrization, estimate: Esti
 def check(process: Process, parametrization: Parametrization) -> None:
     """Refuses a parametrization that says nothing at the noisy end of the process.
 
-    Where no signal is left (`alpha(t_max) = 0`) the noise is `x_t` itself: a network that predicts noise or score cannot tell what
-    the data was. Lin et al. 2024 (arXiv 2305.08891), section 3.2. A process whose numbers are being traced is not checked.
+    Where no signal is left (`alpha(t_max) = 0`) the noise is `x_t` itself: a network that predicts noise or score
+    cannot tell what the data was. Lin et al. 2024 (arXiv 2305.08891), section 3.2. A process whose numbers are being
+    traced is not checked.
 
     Raises:
       ValueError: the determinant vanishes, or the label is not finite, at `t_max`.
@@ -105,14 +110,16 @@ def check(process: Process, parametrization: Parametrization) -> None:
         det, label = determinant(process, parametrization, t), parametrization.label(process, t)
     if abs(det) < 1e-6:
         raise ValueError(
-            f"{name}: alpha(t_max = {t:g}) = {process.alpha(t):.1g} leaves no signal there; allowed are 'v', 'velocity', 'x0' "
-            "and 'edm', or a smaller t_max"
+            f"{name}: alpha(t_max = {t:g}) = {process.alpha(t):.1g} leaves no signal there; allowed are 'v', "
+            "'velocity', 'x0' and 'edm', or a smaller t_max"
         )
     if not np.isfinite(label):
-        raise ValueError(f"{name}: its label at t_max = {t:g} is {label}; give a label that is finite there, such as `time_label`")
+        raise ValueError(
+            f"{name}: its label at t_max = {t:g} is {label}; give a label that is finite there, such as `time_label`"
+        )
 
 
-# --------------------------------------------------------------------------------------------------------- labels, scales
+# ---------------------------------------------------------------------------------- labels, scales
 
 
 def customary_label(process: Process, t: Any) -> Any:
@@ -136,7 +143,7 @@ def unscaled(process: Process, t: Any) -> Any:
     return namespace(t).ones_like(t)
 
 
-# --------------------------------------------------------------------------------------------------------------- the rows
+# ---------------------------------------------------------------------------------------- the rows
 
 
 def _eps(process: Process, t: Any) -> tuple[Any, Any]:
@@ -209,11 +216,12 @@ def score(label: Scale = customary_label) -> Parametrization:
 
 
 def edm(sigma_data: float = 0.5, label: Scale = log_ratio_label) -> Parametrization:
-    """EDM's preconditioning: input and target of unit variance at every noise level, for data of standard deviation `sigma_data`.
+    """EDM's preconditioning: input and target of unit variance at every noise level, for data of standard deviation
+    `sigma_data`.
 
-    The input scale is `c_in = 1/sqrt(alpha^2 sd^2 + sigma^2)` and `F = c_in (sigma x0/sd - alpha sd eps)`. With `alpha = 1` this is
-    `x0 = c_skip x + c_out F` with `c_skip = sd^2/(sigma^2 + sd^2)` and `c_out = sigma sd/sqrt(sigma^2 + sd^2)`.
-    Karras et al. 2022 (arXiv 2206.00364), table 1 and appendix B.6.
+    The input scale is `c_in = 1/sqrt(alpha^2 sd^2 + sigma^2)` and `F = c_in (sigma x0/sd - alpha sd eps)`. With `alpha
+    = 1` this is `x0 = c_skip x + c_out F` with `c_skip = sd^2/(sigma^2 + sd^2)` and `c_out = sigma sd/sqrt(sigma^2 +
+    sd^2)`. Karras et al. 2022 (arXiv 2206.00364), table 1 and appendix B.6.
 
     Args:
       sigma_data: the standard deviation of the data.

@@ -1,12 +1,12 @@
 """Processes: how data turns into noise, `x_t = alpha(t) x_0 + sigma(t) eps`.
 
-A process is a frozen dataclass with two functions, `alpha(t)` and `sigma(t)`, and the interval `[t_min, t_max]` they are
-used on; time runs from data to noise. It is a pytree whose leaves are its numbers, so that they may be traced, differentiated
-and learned. Everything else (log-SNR and its inverse, the SDE, corruption, the prior) follows from these two functions and is written once,
-below, for any process. To make a new one, subclass `Process` as `Flow` does.
+A process is a frozen dataclass with two functions, `alpha(t)` and `sigma(t)`, and the interval `[t_min, t_max]` they
+are used on; time runs from data to noise. It is a pytree whose leaves are its numbers, so that they may be traced,
+differentiated and learned. Everything else (log-SNR and its inverse, the SDE, corruption, the prior) follows from these
+two functions and is written once, below, for any process. To make a new one, subclass `Process` as `Flow` does.
 
-Both functions compute in the arithmetic of their argument: a NumPy float64 time gives NumPy float64, whatever JAX's precision
-flag and inside any trace, which is how solver coefficients are made; a JAX time gives a JAX array.
+Both functions compute in the arithmetic of their argument: a NumPy float64 time gives NumPy float64, whatever JAX's
+precision flag and inside any trace, which is how solver coefficients are made; a JAX time gives a JAX array.
 """
 
 import dataclasses
@@ -18,26 +18,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import trees
+from jaxdiff.arithmetic import derivative, namespace
 
-# ----------------------------------------------------------------------------------------------------------- arithmetic
-
-
-def namespace(t: Any) -> Any:
-    """`jax.numpy` for JAX arrays and tracers, `numpy` for everything else."""
-    return t.__array_namespace__() if isinstance(t, jax.Array) else np
-
-
-def derivative(function: Any, t: Any) -> Any:
-    """`d function / dt` elementwise, by automatic differentiation, in the arithmetic of `t`."""
-    if isinstance(t, jax.Array):
-        return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
-    # On the host: float64 at once and outside of any trace that may be under way.
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        t = jnp.asarray(t, jnp.float64)
-        return np.asarray(jax.jvp(function, (t,), (jnp.ones_like(t),))[1])
-
-
-# ------------------------------------------------------------------------------------------------------------ processes
+# --------------------------------------------------------------------------------------- processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +51,11 @@ class Process:
         return 1000 * t
 
 
-C = TypeVar("C", bound=type)
+C = TypeVar("C")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def _process(cls: C) -> C:
+def _process(cls: type[C]) -> type[C]:
     """Makes a class of numbers a frozen dataclass and a pytree of them."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True)(cls))
 
@@ -238,7 +221,7 @@ class Trigonometric(Process):
         return self.sigma_data * namespace(t).sin(t)
 
 
-# ------------------------------------------------------------------------------------------------------------- makers
+# ------------------------------------------------------------------------------------------ makers
 
 
 def _check_interval(t_min: float, t_max: float, low: float = 0.0, high: float = np.inf) -> None:
@@ -302,12 +285,13 @@ def vp_nichol(offset: float = 0.008, t_min: float = 1e-3, t_max: float = 1.0) ->
 def vp_discrete(schedule: str = "linear", steps: int = 1000) -> VPDiscrete:
     """DDPM's chain: `alpha(i) = sqrt(prod_{j <= i} (1 - beta_j))` at the indices `i = 0..steps-1`.
 
-    Between indices log-SNR is linear. Index -1, where nothing has been corrupted yet, is `t_clean`. Networks are told the index.
+    Between indices log-SNR is linear. Index -1, where nothing has been corrupted yet, is `t_clean`. Networks are told
+    the index.
 
     Args:
-      schedule: "linear" (beta from 1e-4 to 0.02 at 1000 steps; Ho et al. 2020, arXiv 2006.11239, section 4), "scaled_linear"
-        (its square root linear from 0.00085 to 0.012; Rombach et al. 2022, arXiv 2112.10752), or "cosine" (Nichol & Dhariwal
-        2021, arXiv 2102.09672, equation 17, betas capped at 0.999).
+      schedule: "linear" (beta from 1e-4 to 0.02 at 1000 steps; Ho et al. 2020, arXiv 2006.11239, section 4),
+        "scaled_linear" (its square root linear from 0.00085 to 0.012; Rombach et al. 2022, arXiv 2112.10752), or
+        "cosine" (Nichol & Dhariwal 2021, arXiv 2102.09672, equation 17, betas capped at 0.999).
       steps: the length of the chain; the rates of the first two are scaled by `1000/steps`.
 
     Raises:
@@ -360,25 +344,29 @@ def edm(sigma_min: float = 0.002, sigma_max: float = 80.0) -> EDM:
 def flow(t_min: float = 0.0, t_max: float = 1.0) -> Flow:
     """The straight line from data to noise: `alpha = 1 - t`, `sigma = t`, `t` in [0, 1].
 
-    Rectified flow (Liu et al. 2023, arXiv 2209.03003), flow matching (Lipman et al. 2023, arXiv 2210.02747; there time runs the
-    other way). At `t = 1` no signal is left: use the velocity, v, x0 or EDM parametrization there.
+    Rectified flow (Liu et al. 2023, arXiv 2209.03003), flow matching (Lipman et al. 2023, arXiv 2210.02747; there time
+    runs the other way). At `t = 1` no signal is left: use the velocity, v, x0 or EDM parametrization there.
     """
     _check_interval(t_min, t_max, high=1.0)
     return Flow(t_min=t_min, t_max=t_max)
 
 
 def trigonometric(sigma_data: float = 1.0, t_min: float = 0.0, t_max: float = np.pi / 2) -> Trigonometric:
-    """`alpha = cos t`, `sigma = sigma_data sin t`, `t` in [0, pi/2]. TrigFlow: Lu & Song 2025 (sCM, arXiv 2410.11081), section 3."""
+    """`alpha = cos t`, `sigma = sigma_data sin t`, `t` in [0, pi/2]. TrigFlow: Lu & Song 2025 (sCM, arXiv 2410.11081),
+    section 3.
+    """
     _check_interval(t_min, t_max, high=np.pi / 2)
     _check_positive("sigma_data", sigma_data)
     return Trigonometric(sigma_data=sigma_data, t_min=t_min, t_max=t_max)
 
 
-# --------------------------------------------------------------------------------------------- what follows from the two
+# ----------------------------------------------------------------------- what follows from the two
 
 
 def log_snr(process: Process, t: Any) -> Any:
-    """`log(alpha(t)^2 / sigma(t)^2)`: decreasing in `t`, plus infinity where no noise is, minus infinity where no signal is."""
+    """`log(alpha(t)^2 / sigma(t)^2)`: decreasing in `t`, plus infinity where no noise is, minus infinity where no
+    signal is.
+    """
     xp = namespace(t)
     with np.errstate(divide="ignore"):
         return 2 * (xp.log(process.alpha(t)) - xp.log(process.sigma(t)))
@@ -387,7 +375,8 @@ def log_snr(process: Process, t: Any) -> Any:
 def time_of_log_snr(process: Process, value: Any) -> Any:
     """The time at which `log_snr` takes `value`: its inverse, by bisection, for any process.
 
-    In float64 for NumPy values, to the last digit; for JAX values in their own arithmetic, with derivatives. Plus infinity gives `t_clean`.
+    In float64 for NumPy values, to the last digit; for JAX values in their own arithmetic, with derivatives. Plus
+    infinity gives `t_clean`.
 
     Args:
       value: log-SNR, any shape, inside of the process's range or a little beyond its ends.
@@ -426,7 +415,9 @@ def time_of_log_snr(process: Process, value: Any) -> Any:
 
 
 def drift(process: Process, t: Any) -> Any:
-    """`f(t) = d log alpha / dt` of the SDE `dx = f x dt + g dw`. Kingma et al. 2021 (VDM, arXiv 2107.00630), appendix; Song et al. 2021."""
+    """`f(t) = d log alpha / dt` of the SDE `dx = f x dt + g dw`. Kingma et al. 2021 (VDM, arXiv 2107.00630), appendix;
+    Song et al. 2021.
+    """
     return derivative(process.alpha, t) / process.alpha(t)
 
 

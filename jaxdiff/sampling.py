@@ -1,7 +1,8 @@
 """Sampling: one scan over the rows of a tableau (see `solvers.tableau` for what a row does).
 
-`sample` is all three of `start`, `advance` and `finish`, which are there for sampling in pieces: stop after some evaluations, look at the state, save
-it, go on with another denoiser. However it is cut, the result is the same to the bit.
+`sample` is all three of `start`, `advance` and `finish`, which are there for sampling in pieces: stop after some
+evaluations, look at the state, save it, go on with another denoiser. However it is cut, the result is the same to the
+bit.
 """
 
 import dataclasses
@@ -44,20 +45,23 @@ def sample(
 
         images = jax.jit(jd.sample)(key, denoiser, jd.prior_sample(key, process, (16, 32, 32, 3)), tableau)
 
-    Under `jax.jit` nothing is recompiled for other parameters, conditions, guidance scales, grids, or solvers whose tableau has the same shape. The state is kept in
-    float32 or wider; memory does not depend on the number of steps.
+    Under `jax.jit` nothing is recompiled for other parameters, conditions, guidance scales, grids, or solvers whose
+    tableau has the same shape. The state is kept in float32 or wider; memory does not depend on the number of steps.
 
     Args:
-      key: one key, or one key per example (`key.shape == [batch]`): then sample i does not depend on the batch it is drawn in.
+      key: one key, or one key per example (`key.shape == [batch]`): then sample i does not depend on the batch it is
+        drawn in.
       denoiser: see `jaxdiff.denoisers`.
       x: the noise to start from, at `tableau.times[0]`: leaves `[batch, *event]`, usually from `prior_sample`.
       tableau: see `jaxdiff.solvers`.
       trajectory: also return, for every evaluation, where the denoiser was asked and what it said.
 
-    Returns: the samples, as `x`; with `trajectory`, `(samples, (points, estimates))` with leaves `[evaluations, batch, *event]`.
+    Returns: the samples, as `x`; with `trajectory`, `(samples, (points, estimates))` with leaves `[evaluations, batch,
+      *event]`.
 
     Raises:
-      TypeError, ValueError: arguments that are not what they should be or do not fit each other, a tableau made for another process among them.
+      TypeError, ValueError: arguments that are not what they should be or do not fit each other, a tableau made for
+        another process among them.
     """
     state, path = _advance(denoiser, start(key, x, tableau), tableau, trajectory)
     result = finish(state, tableau)
@@ -81,10 +85,10 @@ def start(key: Key[Array, "*batch"], x: PyTree, tableau: Tableau) -> State:
 def advance(denoiser: Denoiser, state: State, tableau: Tableau) -> State:
     """The state after all evaluations of a tableau, or of a piece of one.
 
-        state = start(key, x, tableau)
-        state = advance(denoiser, state, tableau[:5])
-        state = advance(another, state, tableau[5:])
-        x = finish(state, tableau[5:])
+    state = start(key, x, tableau)
+    state = advance(denoiser, state, tableau[:5])
+    state = advance(another, state, tableau[5:])
+    x = finish(state, tableau[5:])
     """
     return _advance(denoiser, state, tableau, False)[0]
 
@@ -98,18 +102,16 @@ def finish(state: State, tableau: Tableau) -> PyTree:
 def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
     """`points' = state_i . (points, H) + noise_i z`."""
     parts = (*state.points, *state.memory)
-    if len(coefficients[0]) != len(parts):
+    rows, columns = coefficients.shape
+    if (rows, columns) != (len(state.points), len(parts)):
         raise ValueError(
-            f"the tableau is for {len(coefficients)} points and {len(coefficients[0]) - len(coefficients)} remembered estimates, the state has "
+            f"the tableau is for {rows} points and {columns - rows} remembered estimates, the state has "
             f"{len(state.points)} and {len(state.memory)}; pieces must be cut from one tableau"
         )
     if noise.shape[-1]:
         parts = (*parts, trees.normal_like(trees.fold_in(state.key, state.index), state.points[0]))
-    rows = range(len(state.points))
-    return tuple(
-        trees.lincomb([*(coefficients[r, i] for i in range(coefficients.shape[1])), *(noise[r, i] for i in range(noise.shape[1]))], parts)
-        for r in rows
-    )
+    table = jnp.concatenate([coefficients, noise], axis=1)
+    return tuple(trees.lincomb(list(row), parts) for row in table)
 
 
 def _advance(denoiser: Denoiser, state: State, tableau: Tableau, trajectory: bool) -> tuple[State, Any]:
@@ -141,7 +143,11 @@ def _advance(denoiser: Denoiser, state: State, tableau: Tableau, trajectory: boo
 def _check_process(denoiser: Process, tableau: Process) -> None:
     """Compares kind and, where they are not being traced, numbers."""
     leaves = [jax.tree.leaves(process) for process in (denoiser, tableau)]
-    known = not any(isinstance(leaf, jax.core.Tracer) for leaf in sum(leaves, []))
-    same = jax.tree.structure(denoiser) == jax.tree.structure(tableau)
-    if not same or (known and not all(np.shape(a) == np.shape(b) and np.allclose(a, b) for a, b in zip(*leaves, strict=True))):
-        raise ValueError(f"the tableau was made for {tableau}, the denoiser for {denoiser}; make the tableau with denoiser.process")
+    known = not any(isinstance(leaf, jax.core.Tracer) for side in leaves for leaf in side)
+    same = trees.same_structure(denoiser, tableau)
+    if not same or (
+        known and not all(np.shape(a) == np.shape(b) and np.allclose(a, b) for a, b in zip(*leaves, strict=True))
+    ):
+        raise ValueError(
+            f"the tableau was made for {tableau}, the denoiser for {denoiser}; make the tableau with denoiser.process"
+        )

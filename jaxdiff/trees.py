@@ -53,7 +53,11 @@ def batch_size(tree: PyTree) -> int:
 def expand(coefficient: Any, leaf: Array) -> Array:
     """A scalar or `[batch]` coefficient, shaped to multiply the `[batch, *event]` leaf."""
     coefficient = jnp.asarray(coefficient)
-    return coefficient.reshape(coefficient.shape + (1,) * (leaf.ndim - coefficient.ndim)) if coefficient.ndim else coefficient
+    return (
+        coefficient.reshape(coefficient.shape + (1,) * (leaf.ndim - coefficient.ndim))
+        if coefficient.ndim
+        else coefficient
+    )
 
 
 def wide(*leaves: Any) -> Any:
@@ -82,8 +86,8 @@ def lincomb(coefficients: Sequence[Any], trees: Sequence[PyTree]) -> PyTree:
 def normal_like(key: Key[Array, "*batch"], tree: PyTree) -> PyTree:
     """Independent standard normal noise of the shape of `tree`, in float32 or wider.
 
-    With one key per example (`key.shape == [batch]`) the noise of example i is a function of `key[i]` alone: it does not
-    depend on the batch that i is drawn in, nor on the devices the batch is spread over.
+    With one key per example (`key.shape == [batch]`) the noise of example i is a function of `key[i]` alone: it does
+    not depend on the batch that i is drawn in, nor on the devices the batch is spread over.
 
     Args:
       key: one key, or one key per example.
@@ -110,6 +114,11 @@ def mean_square(tree: PyTree) -> Float[Array, " batch"]:
     leaves = jax.tree.leaves(tree)
     size = sum(leaf[0].size for leaf in leaves)
     return sum(jnp.sum(jnp.square(leaf.astype(wide(leaf))), axis=tuple(range(1, leaf.ndim))) for leaf in leaves) / size
+
+
+def same_structure(a: PyTree, b: PyTree) -> bool:
+    """Whether two pytrees have the same containers, types and static parts."""
+    return bool(jax.tree.structure(a) == jax.tree.structure(b))  # type: ignore[operator]
 
 
 def check_alike(name: str, tree: PyTree, like: PyTree) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -46,9 +46,13 @@ def main(
         raise ValueError(f"out = {out}; its directory does not exist")
     model = jd.load(run)
     config = model.config.sample
-    given = {"solver": solver, "grid": grid, "steps": steps, "guidance": guidance}
-    changed = {name: value for name, value in given.items() if value is not None}
-    changed |= {f"{name}_options": {} for name in ("solver", "grid") if changed.get(name, getattr(config, name)) != getattr(config, name)}
+    changed: dict[str, Any] = {}
+    given: dict[str, Any] = {"solver": solver, "grid": grid, "steps": steps, "guidance": guidance}
+    for name, choice in given.items():
+        if choice is not None and choice != getattr(config, name):
+            changed[name] = choice
+            if name in ("solver", "grid"):
+                changed[f"{name}_options"] = {}  # those were meant for the other one
     config = dataclasses.replace(config, **changed)
 
     from jaxdiff.training import draw, images

@@ -38,7 +38,9 @@ def test_mixture_is_bayes_rule(name, x64):
             got = exact(jnp.full((1, 1), x), t)
             want = _posterior_mean_by_integration(process, t, x, density)
             np.testing.assert_allclose(got.x0[0, 0], want, rtol=1e-5, atol=1e-6)
-            np.testing.assert_allclose(got.eps[0, 0], (x - process.alpha(t) * want) / process.sigma(t), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                got.eps[0, 0], (x - process.alpha(t) * want) / process.sigma(t), rtol=1e-4, atol=1e-5
+            )
 
 
 def _log_density(process, t, x, weights, means, covariances):
@@ -151,7 +153,9 @@ def test_linen_nnx_and_a_function_are_the_same_denoiser():
     made = [
         denoisers.from_network(process, v, linen.apply, params),
         denoisers.from_network(process, v, lambda state, x, t: nnx.merge(graph, state)(x, t), state),
-        denoisers.from_network(process, v, lambda p, x, t: jnp.concatenate([x, t[:, None] / 1000], 1) @ p[0] + p[1], (kernel, bias)),
+        denoisers.from_network(
+            process, v, lambda p, x, t: jnp.concatenate([x, t[:, None] / 1000], 1) @ p[0] + p[1], (kernel, bias)
+        ),
     ]
     for denoiser in made[1:]:
         for got, want in zip(denoiser(x, t), made[0](x, t), strict=True):
@@ -179,7 +183,7 @@ def test_network_sees_scaled_input_label_and_condition():
     ("make", "error", "message"),
     [
         (lambda p: denoisers.from_network(p, parametrizations.v(), None, None), TypeError, "apply = None"),
-        (lambda p: denoisers.from_network(p, parametrizations.v(), lambda _, x, t: x[:, :1], None)(jnp.ones((2, 3)), 0.5),
+        (lambda p: denoisers.from_network(p, parametrizations.v(), lambda _, x, t: x[:, :1], None)(np.ones((2, 3)), 0.5),
          ValueError, r"network's output.*\(2, 1\).*\(2, 3\)"),
         (lambda p: denoisers.gaussian(p, 0.0, -1.0), ValueError, "std = -1"),
         (lambda p: denoisers.gaussian_mixture(p, [1, 0], np.zeros((2, 2)), [1, 1]), ValueError, "weights"),

@@ -8,7 +8,9 @@ import jaxdiff as jd
 from jaxdiff import grids
 from jaxdiff.processes import log_snr
 
-FINITE = [name for name, p in PROCESSES.items() if p.alpha(np.float64(p.t_max)) > 0 and p.sigma(np.float64(p.t_min)) > 0]
+FINITE = [
+    name for name, p in PROCESSES.items() if p.alpha(np.float64(p.t_max)) > 0 and p.sigma(np.float64(p.t_min)) > 0
+]
 
 
 def _ratio(process, times):
@@ -17,7 +19,10 @@ def _ratio(process, times):
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
 def test_lengths_types_ends_and_direction(process, steps):
-    made = {"uniform_time": grids.uniform_time(process, steps), "from_sigmas": grids.from_sigmas(process, np.linspace(1, 0, steps + 1))}
+    made = {
+        "uniform_time": grids.uniform_time(process, steps),
+        "from_sigmas": grids.from_sigmas(process, np.linspace(1, 0, steps + 1)),
+    }
     if process.alpha(np.float64(process.t_max)) > 0 and process.sigma(np.float64(process.t_min)) > 0:
         made["uniform_log_snr"] = grids.uniform_log_snr(process, steps)
         made["karras"] = grids.karras(process, steps)

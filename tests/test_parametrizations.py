@@ -76,7 +76,9 @@ def test_velocity_is_the_derivative_of_the_path(process):
     times_off = np.where(np.isclose(times % 1, 0, atol=10 * h), times + 0.5, times) if process.t_max > 100 else times
     p, q = parametrizations.velocity().row(process, times_off)
     for got, function in ((p, process.alpha), (q, process.sigma)):
-        np.testing.assert_allclose(got, (function(times_off + h) - function(times_off - h)) / (2 * h), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            got, (function(times_off + h) - function(times_off - h)) / (2 * h), rtol=1e-4, atol=1e-6
+        )
     assert p.dtype == np.float64
 
 
@@ -109,7 +111,7 @@ def test_works_where_no_signal_is_left(name, process_name):
 
 
 def test_infinite_label_is_refused_by_name():
-    with pytest.raises(ValueError, match="'edm'.*label.*time_label"):
+    with pytest.raises(ValueError, match=r"'edm'.*label.*time_label"):
         check(jd.processes.flow(), parametrizations.edm())
 
 

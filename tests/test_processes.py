@@ -168,7 +168,9 @@ def test_processes_are_pytrees_of_their_numbers():
     assert len(jax.tree.leaves(process)) == 4
     gradient = jax.grad(lambda p: p.sigma(jnp.asarray(0.3)))(process)
     h = 1e-6
-    numeric = (processes.vp_linear(beta_max=20 + h).sigma(0.3) - processes.vp_linear(beta_max=20 - h).sigma(0.3)) / (2 * h)
+    numeric = (processes.vp_linear(beta_max=20 + h).sigma(0.3) - processes.vp_linear(beta_max=20 - h).sigma(0.3)) / (
+        2 * h
+    )
     np.testing.assert_allclose(gradient.beta_max, numeric, rtol=1e-4)
 
 

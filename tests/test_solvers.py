@@ -1,6 +1,7 @@
 """Solvers: orders of convergence, exact marginals and exact special cases, in float64."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,8 @@ DETERMINISTIC = {
     "dpm_solver_pp 3": (functools.partial(solvers.dpm_solver_pp, order=3, lower_final=False), 3),
     "dpm_solver_pp 3 midpoint": (functools.partial(solvers.dpm_solver_pp, order=3, variant="midpoint"), 2),
 }
-# The range of log-SNR: a multistep method starts with one step of order 1, whose error is of the size of the signal there.
+# The range of log-SNR: a multistep method starts with one step of order 1, whose error is of the size of the signal
+# there.
 RANGE = (-18.0, 7.0)
 
 
@@ -89,6 +91,10 @@ STOCHASTIC = {
 }
 
 
+def _projected_cdf(z, direction):
+    return sum(w * stats.norm.cdf(z, m @ direction, s) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True))
+
+
 @pytest.mark.parametrize("solver", STOCHASTIC)
 def test_stochastic_solvers_have_the_exact_marginal(solver):
     """Kolmogorov-Smirnov on projections of 10,000 samples of a mixture, whose projections are mixtures again."""
@@ -99,20 +105,23 @@ def test_stochastic_solvers_have_the_exact_marginal(solver):
     for angle in (0.0, 1.0, 2.2):
         direction = np.array([np.cos(angle), np.sin(angle)])
         # The last step to sigma = 0 returns the posterior mean at sigma = 0.01: data but for that much.
-        cdf = lambda z, d=direction: sum(w * stats.norm.cdf(z, m @ d, s) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True))  # noqa: E731
-        p = stats.kstest(got @ direction, cdf).pvalue
+        p = stats.kstest(got @ direction, functools.partial(_projected_cdf, direction=direction)).pvalue
         assert p > 1e-3, (solver, angle, p)
 
 
 def test_ddpm_of_a_gaussian_has_the_variance_of_its_own_recursion(x64):
-    """With few steps the marginal is not yet the data's: the affine recursion of means and variances, step by step, is exact."""
+    """With few steps the marginal is not yet the data's: the affine recursion of means and variances, step by step, is
+    exact.
+    """
     process, std, mean = jd.processes.vp_discrete(), 0.7, 1.5
     times = grids.discrete(process, 10)
     denoiser = jd.denoisers.gaussian(process, mean, std)
     n = 200_000
-    got = np.asarray(sample(jax.random.key(0), denoiser, jax.random.normal(jax.random.key(1), (n, 1)), solvers.ddpm(process, times)))
+    got = np.asarray(
+        sample(jax.random.key(0), denoiser, jax.random.normal(jax.random.key(1), (n, 1)), solvers.ddpm(process, times))
+    )
     m, v = 0.0, 1.0
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         at, st, a_s, ss = process.alpha(t), process.sigma(t), process.alpha(s), process.sigma(s)
         # DDPM's posterior q(x_s | x_t, x0), Ho et al. 2020 equations 6 and 7, with beta = 1 - (alpha_t/alpha_s)^2.
         beta = 1 - (at / a_s) ** 2
@@ -142,7 +151,9 @@ def _grid(process, steps):
 
 
 def test_polynomials_are_integrated_exactly(x64):
-    """Order q is exact where x0 is a polynomial of degree q - 1 in l: then any step, tiny or large, gives the exact end."""
+    """Order q is exact where x0 is a polynomial of degree q - 1 in l: then any step, tiny or large, gives the exact
+    end.
+    """
     process = jd.processes.edm(1e-3, 1e3)
     for order in (2, 3, 4):
         coefficients = np.random.default_rng(order).normal(size=order)
@@ -158,7 +169,14 @@ def test_polynomials_are_integrated_exactly(x64):
                 row = tableau.state[i + 1, 0]
                 x_new = row[0] * x + sum(row[1 + j] * history[-1 - j] for j in range(order))
                 # The integrating factor's exact solution, by adaptive quadrature.
-                integral = integrate.quad(lambda u, e=l[i + 1]: np.exp(u - e) * np.polyval(coefficients, u), l[i], l[i + 1], epsabs=1e-13, epsrel=1e-13)[0]
+                integral = integrate.quad(
+                    lambda u, end, c: np.exp(u - end) * np.polyval(c, u),
+                    l[i],
+                    l[i + 1],
+                    args=(l[i + 1], coefficients),
+                    epsabs=1e-13,
+                    epsrel=1e-13,
+                )[0]
                 exact = process.sigma(times[i + 1]) / process.sigma(times[i]) * x + integral
                 np.testing.assert_allclose(x_new, exact, rtol=1e-9, atol=1e-11)
                 x = x_new
@@ -233,7 +251,7 @@ def _tableaux(process, steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 50, 1000])
 def test_coefficients_are_finite_on_every_process(process, steps):
-    """From the first time, where alpha may be 0, to the last, where sigma is; and none grows with the number of steps."""
+    """From the first time, where alpha may be 0, to the last, where sigma is."""
     for solver, tableau in _tableaux(process, steps):
         for leaf in (tableau.state, tableau.noise):
             assert np.isfinite(leaf).all(), solver

@@ -43,7 +43,7 @@ def classifier_free(cond: Denoiser, uncond: Denoiser, scale: Any) -> ClassifierF
     Raises:
       ValueError: denoisers of different kinds of process, or a scale of more than one axis.
     """
-    if jax.tree.structure(cond.process) != jax.tree.structure(uncond.process):
+    if not trees.same_structure(cond.process, uncond.process):
         raise ValueError(f"cond is for {cond.process}, uncond for {uncond.process}; allowed is one process")
     scale = jnp.asarray(scale, jnp.float32)
     if scale.ndim > 1:

@@ -1,8 +1,8 @@
 """Coordinates in which the probability-flow ODE is `dz/dr = F`, with `F = p x0 + q eps` for constant `(p, q)`.
 
-    name      z                     r                       F           in use by
-    sigma     x / alpha             sigma / alpha           eps         Karras et al. 2022 (arXiv 2206.00364), equation 1
-    flow      x / (alpha + sigma)   sigma / (alpha + sigma) eps - x0    rectified flow; finite where alpha = 0
+name      z                     r                       F           in use by
+sigma     x / alpha             sigma / alpha           eps         Karras et al. 2022 (arXiv 2206.00364), equation
+1 flow      x / (alpha + sigma)   sigma / (alpha + sigma) eps - x0    rectified flow; finite where alpha = 0
 """
 
 from typing import Any, Literal, NamedTuple
@@ -31,7 +31,9 @@ def coordinate(process: Process, times: Any, name: Name) -> Coordinate:
     alpha, sigma = process.alpha(times), process.sigma(times)
     if name == "sigma":
         if isinstance(alpha, np.ndarray) and alpha.min() <= 0:
-            raise ValueError("coordinate = 'sigma' is infinite where alpha = 0, at the start of this grid; allowed there is 'flow'")
+            raise ValueError(
+                "coordinate = 'sigma' is infinite where alpha = 0, at the start of this grid; allowed there is 'flow'"
+            )
         return Coordinate(alpha, sigma / alpha, (0.0, 1.0))
     if name == "flow":
         return Coordinate(alpha + sigma, sigma / (alpha + sigma), (-1.0, 1.0))

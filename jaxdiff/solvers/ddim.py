@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from jaxdiff.processes import Process, namespace
+from jaxdiff.arithmetic import namespace
+from jaxdiff.processes import Process
 from jaxdiff.solvers.exponential import half_log_snr
 from jaxdiff.solvers.tableau import Tableau, check_times, one_point
 
@@ -12,7 +13,8 @@ def ddim(process: Process, times: Any, *, eta: float = 0.0) -> Tableau:
 
         x_s = alpha_s x0 + sqrt(sigma_s^2 - c^2) eps + c z       c = eta sigma_s sqrt(1 - e^{-2h})
 
-    with `h` the step in half log-SNR. `eta = 0` is deterministic, `eta = 1` is DDPM. Song et al. 2021 (arXiv 2010.02502), equations 12 and 16.
+    with `h` the step in half log-SNR. `eta = 0` is deterministic, `eta = 1` is DDPM. Song et al. 2021 (arXiv
+    2010.02502), equations 12 and 16.
 
     Args:
       times: `[steps + 1]`, decreasing.
@@ -38,7 +40,8 @@ def ddim(process: Process, times: Any, *, eta: float = 0.0) -> Tableau:
 
 
 def ddpm(process: Process, times: Any) -> Tableau:
-    """Ancestral sampling with the exact posterior's variance: `x_s ~ q(x_s | x_t, x0)`; with the true denoiser, DDPM's "small" choice.
+    """Ancestral sampling with the exact posterior's variance: `x_s ~ q(x_s | x_t, x0)`; with the true denoiser, DDPM's
+    "small" choice.
 
     Ho et al. 2020 (arXiv 2006.11239), equations 6 and 7, for any process and any grid. It is `ddim` with `eta = 1`.
     """
@@ -48,7 +51,8 @@ def ddpm(process: Process, times: Any) -> Tableau:
 def euler(process: Process, times: Any) -> Tableau:
     """Euler's method on the probability-flow ODE.
 
-    Karras et al. 2022 (arXiv 2206.00364), algorithm 1 without its second stage: `d(x/alpha)/d(sigma/alpha) = eps`. The straight line in any
-    of the coordinates of `solvers.coordinates` ends in the same point, `x_s = alpha_s x0 + sigma_s eps`: it is `ddim` with `eta = 0`.
+    Karras et al. 2022 (arXiv 2206.00364), algorithm 1 without its second stage: `d(x/alpha)/d(sigma/alpha) = eps`. The
+    straight line in any of the coordinates of `solvers.coordinates` ends in the same point, `x_s = alpha_s x0 + sigma_s
+    eps`: it is `ddim` with `eta = 0`.
     """
     return ddim(process, times, eta=0.0)

@@ -1,13 +1,14 @@
 """Exponential integrators: the exact solution of diffusion's linear part, with a polynomial for the rest.
 
-Let `l = log(alpha/sigma)`, half the log-SNR, `h = l_s - l_t > 0` for a step from t to s, and `x0(l)` the denoiser's estimate along the way. For
-every `tau >= 0` (0: the probability-flow ODE, 1: the reverse SDE) the step is exactly
+Let `l = log(alpha/sigma)`, half the log-SNR, `h = l_s - l_t > 0` for a step from t to s, and `x0(l)` the denoiser's
+estimate along the way. For every `tau >= 0` (0: the probability-flow ODE, 1: the reverse SDE) the step is exactly
 
     x_s = sigma_s/sigma_t e^{-tau^2 h} x_t
         + (1 + tau^2) alpha_s int_{l_t}^{l_s} e^{(1 + tau^2)(l - l_s)} x0(l) dl + sigma_s sqrt(1 - e^{-2 tau^2 h}) z
 
-and a method replaces `x0(l)` by the polynomial through the estimates it remembers. DDIM, DDPM, DPM-Solver++ and SA-Solver's predictor are members.
-Xue et al. 2023 (SA-Solver, arXiv 2305.14267), proposition 4.2; Lu et al. 2022 (DPM-Solver++, arXiv 2211.01095), equation 9.
+and a method replaces `x0(l)` by the polynomial through the estimates it remembers. DDIM, DDPM, DPM-Solver++ and
+SA-Solver's predictor are members. Xue et al. 2023 (SA-Solver, arXiv 2305.14267), proposition 4.2; Lu et al. 2022
+(DPM-Solver++, arXiv 2211.01095), equation 9.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.processes import Process, log_snr, namespace
+from jaxdiff.arithmetic import namespace
+from jaxdiff.processes import Process, log_snr
 from jaxdiff.solvers.tableau import Tableau, check_times, one_point
 
 _NODES, _WEIGHTS = (a for a in np.polynomial.legendre.leggauss(24))
@@ -23,10 +25,11 @@ _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2  # on [0, 1]
 
 
 def moments(xp: Any, length: Any, count: int) -> Any:
-    """`m_j = length int_0^1 e^{-length (1 - v)} v^j dv` for `j < count`: the kernel of a step against powers of its progress v.
+    """`m_j = length int_0^1 e^{-length (1 - v)} v^j dv` for `j < count`: the kernel of a step against powers of its
+    progress v.
 
-    By Gauss-Legendre quadrature where the kernel is smooth and by recursion, `m_j = 1 - j/length m_{j-1}`, where it is not; both to the last digits
-    of float64, from `length` tiny to infinite.
+    By Gauss-Legendre quadrature where the kernel is smooth and by recursion, `m_j = 1 - j/length m_{j-1}`, where it is
+    not; both to the last digits of float64, from `length` tiny to infinite.
 
     Args:
       xp: numpy or jax.numpy.
@@ -47,8 +50,9 @@ def moments(xp: Any, length: Any, count: int) -> Any:
 def weights(l: Any, order: int, rate: float, lower_final: bool, approximate: Callable[[Any], Any] = lambda m: m) -> Any:
     """What each remembered estimate weighs in `rate int e^{rate (l - l_s)} P(l) dl`, for every step of a grid.
 
-    `P` is the polynomial through the last `order` estimates. Fewer are used where fewer are: on the first steps, next to a point without signal
-    (`l = -inf`), and on a step to no noise at all (`l_s = inf`), where a polynomial has no limit and the answer is the last estimate.
+    `P` is the polynomial through the last `order` estimates. Fewer are used where fewer are: on the first steps, next
+    to a point without signal (`l = -inf`), and on a step to no noise at all (`l_s = inf`), where a polynomial has no
+    limit and the answer is the last estimate.
 
     Args:
       l: `[steps + 1]`, increasing.
@@ -83,10 +87,11 @@ def half_log_snr(process: Process, times: Any) -> Any:
 
 
 def exponential(process: Process, times: Any, *, order: int = 2, tau: float = 0.0, lower_final: bool = True) -> Tableau:
-    """The exact exponential Adams-Bashforth method in data prediction: the formula at the head of this file, by exact quadrature.
+    """The exact exponential Adams-Bashforth method in data prediction: the formula at the head of this file, by exact
+    quadrature.
 
-    One evaluation a step. The deterministic method (`tau = 0`) converges with order `order`; with `tau > 0` noise is added and the marginals
-    are kept.
+    One evaluation a step. The deterministic method (`tau = 0`) converges with order `order`; with `tau > 0` noise is
+    added and the marginals are kept.
 
     Args:
       times: `[steps + 1]`, decreasing.

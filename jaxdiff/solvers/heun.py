@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdiff.processes import Process, log_snr, namespace, time_of_log_snr
+from jaxdiff.arithmetic import namespace
+from jaxdiff.processes import Process, log_snr, time_of_log_snr
 from jaxdiff.solvers import coordinates
 from jaxdiff.solvers.tableau import Tableau, check_times
 
@@ -26,9 +27,10 @@ def heun(
 
         z_e = z + (r' - r) F(z, r)        z' = z + (r' - r) (F(z, r) + F(z_e, r'))/2
 
-    but one, Euler's, when the step ends without noise: `2 steps - 1` evaluations then, `2 steps` otherwise. Churn first raises the ratio
-    `rho = sigma/alpha`, where `s_min <= rho <= s_max`, to `rho (1 + min(s_churn/steps, sqrt(2) - 1))` by noise of standard deviation
-    `s_noise sqrt(rho_hat^2 - rho^2)`. Karras et al. 2022 (arXiv 2206.00364), algorithms 1 and 2.
+    but one, Euler's, when the step ends without noise: `2 steps - 1` evaluations then, `2 steps` otherwise. Churn first
+    raises the ratio `rho = sigma/alpha`, where `s_min <= rho <= s_max`, to `rho (1 + min(s_churn/steps, sqrt(2) - 1))`
+    by noise of standard deviation `s_noise sqrt(rho_hat^2 - rho^2)`. Karras et al. 2022 (arXiv 2206.00364), algorithms
+    1 and 2.
 
     Args:
       times: `[steps + 1]`, decreasing.
@@ -60,7 +62,8 @@ def heun(
     end = coordinates.coordinate(process, stop, coordinate)
     keep, move = end.scale / begin.scale, end.scale * (end.variable - begin.variable)
     zero, one = xp.zeros(steps), xp.ones(steps)
-    # Columns: base, point, H0 (newest), H1. `arrive` begins with the step's churn, which belongs to the row that ends the step before.
+    # Columns: base, point, H0 (newest), H1. `arrive` begins with the step's churn, which belongs to the row that ends
+    # the step before.
     predict = _stack(xp, [[one, zero, zero, zero], [keep, zero, move, zero]])
     arrive = _stack(xp, 2 * [[keep, zero, move / 2, move / 2]])
     finish = _stack(xp, 2 * [[keep, zero, move, zero]])

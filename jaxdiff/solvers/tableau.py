@@ -1,10 +1,11 @@
 """The tableau: how to sample, as a table of numbers.
 
-A solver is linear in what it has seen, so that all of it (DDPM, DDIM, DPM-Solver++, UniPC, Heun with churn, ...) is the coefficients
-of a few linear combinations, as a Butcher tableau is a Runge-Kutta method. One row is one evaluation of the denoiser. The state is a few
-arrays of the shape of the data, all starting from x_T,
+A solver is linear in what it has seen, so that all of it (DDPM, DDIM, DPM-Solver++, UniPC, Heun with churn, ...) is the
+coefficients of a few linear combinations, as a Butcher tableau is a Runge-Kutta method. One row is one evaluation of
+the denoiser. The state is a few arrays of the shape of the data, all starting from x_T,
 
-    points   r of them; the last is where the denoiser is asked. r = 1 for one-stage methods; a method that must also keep where its
+    points   r of them; the last is where the denoiser is asked. r = 1 for one-stage methods; a method that must also
+    keep where its
              step began (a Runge-Kutta stage, a corrector) has r = 2: (base, point)
     H        the last K remembered estimates
 
@@ -24,7 +25,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxdiff.processes import Process, namespace
+from jaxdiff.arithmetic import namespace
+from jaxdiff.processes import Process
 
 
 @jax.tree_util.register_dataclass
@@ -32,9 +34,9 @@ from jaxdiff.processes import Process, namespace
 class Tableau:
     """The coefficients of a solver over a grid, for `n` evaluations, `r` points and `K` remembered estimates.
 
-    A pytree of numbers, float64 NumPy as the solvers make it. It is an argument of the jitted sampler: two tableaux of one shape share
-    one executable. `len(tableau)` is the number of evaluations. `tableau[:k]` stops after k of them, before the next combination's
-    denoiser call, and `tableau[k:]` goes on (see `sampling.advance`).
+    A pytree of numbers, float64 NumPy as the solvers make it. It is an argument of the jitted sampler: two tableaux of
+    one shape share one executable. `len(tableau)` is the number of evaluations. `tableau[:k]` stops after k of them,
+    before the next combination's denoiser call, and `tableau[k:]` goes on (see `sampling.advance`).
 
     Attributes:
       process: the process it was made for.
@@ -71,7 +73,9 @@ class Tableau:
         if stop < start:
             raise ValueError(f"tableau[{piece}] is empty backwards; the tableau has {len(self)} evaluations")
         rows = slice(start, stop + 1)
-        return Tableau(self.process, self.times[start:stop], self.state[rows], self.noise[rows], self.remember[start:stop])
+        return Tableau(
+            self.process, self.times[start:stop], self.state[rows], self.noise[rows], self.remember[start:stop]
+        )
 
     def __str__(self) -> str:
         """One line a row: the combinations that lead to each evaluation."""
@@ -87,14 +91,17 @@ class Tableau:
             return "; ".join(parts)
 
         rows = [f"{line(i)}   | ask at t = {self.times[i]:.6g}" for i in range(len(self))]
-        return "\n".join([f"Tableau for {type(self.process).__name__}, {len(self)} evaluations", *rows, line(len(self))])
+        return "\n".join(
+            [f"Tableau for {type(self.process).__name__}, {len(self)} evaluations", *rows, line(len(self))]
+        )
 
 
 def check_times(process: Process, times: Any) -> Any:
     """The grid a solver was given, as an array, if it is one.
 
     Args:
-      times: `[steps + 1]`, strictly decreasing; the last may be `process.t_clean`. Anything but a JAX array becomes float64 NumPy.
+      times: `[steps + 1]`, strictly decreasing; the last may be `process.t_clean`. Anything but a JAX array becomes
+        float64 NumPy.
 
     Raises:
       TypeError: `process` is not a process.
@@ -108,18 +115,25 @@ def check_times(process: Process, times: Any) -> Any:
     if isinstance(times, jax.core.Tracer):
         return times
     if not np.all(times[1:] < times[:-1]):
-        raise ValueError(f"times = {np.asarray(times)} do not decrease; time runs from noise to data: {process.t_max} down")
+        raise ValueError(
+            f"times = {np.asarray(times)} do not decrease; time runs from noise to data: {process.t_max} down"
+        )
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
         return times
     slack = 1e-5 * (process.t_max - process.t_min)
     low = min(process.t_clean, process.t_min)
     if times[0] > process.t_max + slack or times[-1] < low - slack or np.isinf(times[0]):
-        raise ValueError(f"times run from {times[0]} to {times[-1]}; {type(process).__name__} allows {process.t_max} to {low}")
+        raise ValueError(
+            f"times run from {times[0]} to {times[-1]}; {type(process).__name__} allows {process.t_max} to {low}"
+        )
     return times
 
 
-def one_point(process: Process, times: Any, x: Any, memory: Any, noise: Any = None, remember: Any = (1.0, 0.0)) -> Tableau:
-    """The tableau of a method with one point and one evaluation a step, `x_{i+1} = x_i c_i + sum_j memory_ij H_j + noise_i z`.
+def one_point(
+    process: Process, times: Any, x: Any, memory: Any, noise: Any = None, remember: Any = (1.0, 0.0)
+) -> Tableau:
+    """The tableau of a method with one point and one evaluation a step, `x_{i+1} = x_i c_i + sum_j memory_ij H_j +
+    noise_i z`.
 
     Args:
       times: `[steps + 1]`.
