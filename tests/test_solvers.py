@@ -58,9 +58,8 @@ DETERMINISTIC = {
     "dpm_solver_pp 3": (functools.partial(solvers.dpm_solver_pp, order=3, lower_final=False), 3),
     "dpm_solver_pp 3 midpoint": (functools.partial(solvers.dpm_solver_pp, order=3, variant="midpoint"), 2),
 }
-# The range of log-SNR: a multistep method starts with one step of order 1, whose error is of the size of the signal
 # there.
-RANGE = (-18.0, 7.0)
+RANGE = (-10.0, 7.0)
 
 
 @pytest.mark.parametrize("solver", DETERMINISTIC)
@@ -76,7 +75,7 @@ def test_order_of_convergence(name, solver, x64):
         got = sample(jax.random.key(0), denoiser, jnp.asarray(x), make(process, times))
         errors.append(np.sqrt(np.mean((np.asarray(got) - end) ** 2)))
     measured = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
-    print(f"{name} {solver}: errors {errors}, order {measured}")
+    print(f"| {solver} | {' | '.join(f'{e:.2e}' for e in errors)} | {measured[-1]:.2f} |  {name}")
     assert measured[-1] >= order - 0.15
     if order < 3:
         assert measured[-1] <= order + 0.5

@@ -1,0 +1,42 @@
+"""What the README shows, run."""
+
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+def test_there_are_three():
+    assert len(BLOCKS) == 3
+
+
+def _run(index):
+    names = {}
+    exec(compile(BLOCKS[index], f"README block {index}", "exec"), names)
+    return names
+
+
+def test_a_function():
+    samples = np.asarray(_run(0)["samples"])
+    assert samples.shape == (1000, 2)
+    np.testing.assert_allclose(samples.std(), 1.0, atol=0.06)
+
+
+@pytest.mark.parametrize(("index", "name", "shape"), [(1, "digits", (4, 8, 8, 1)), (2, "points", (256, 2))])
+def test_a_module(index, name, shape):
+    names = _run(index)
+    assert names[name].shape == shape
+    assert np.isfinite(names[name]).all()
+    # An untrained network is no denoiser, but another key is another sample.
+    again = jax.jit(names["jd"].sample)(
+        names["key"],
+        names["denoiser"],
+        names["jd"].prior_sample(jax.random.key(9), names["process"], shape),
+        names["tableau"],
+    )
+    assert np.abs(again - names[name]).max() > 1e-3
