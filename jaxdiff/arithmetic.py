@@ -15,8 +15,17 @@ def namespace(t: Any) -> Any:
 def derivative(function: Any, t: Any) -> Any:
     """`d function / dt` elementwise, by automatic differentiation, in the arithmetic of `t`."""
     if isinstance(t, jax.Array):
+        t = t.astype(jnp.promote_types(t.dtype, jnp.float32))
         return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
-    # On the host: float64 at once and outside of any trace that may be under way.
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+    # In float64, outside of any trace that may be under way, and on the CPU where there is one: TPUs have no float64.
+    with jax.enable_x64(True), jax.ensure_compile_time_eval(), jax.default_device(_cpu()):
         t = jnp.asarray(t, jnp.float64)
         return np.asarray(jax.jvp(function, (t,), (jnp.ones_like(t),))[1])
+
+
+def _cpu() -> Any:
+    """The host as a JAX device; None, the default device, where JAX was told to leave it out."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None

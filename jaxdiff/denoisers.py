@@ -61,7 +61,7 @@ class NetworkDenoiser:
 
     def __call__(self, x: PyTree, t: Any) -> Estimate:
         t = jnp.asarray(t)
-        label = jnp.broadcast_to(self.parametrization.label(self.process, t), (trees.batch_size(x),))
+        label = trees.per_example(self.parametrization.label(self.process, t), x)
         scale = self.parametrization.scale(self.process, t)
         arguments = (label,) if self.cond is None else (label, self.cond)
         output = self.apply(self.params, trees.lincomb((scale,), (x,)), *arguments)
@@ -121,7 +121,8 @@ class GaussianDenoiser:
             return Estimate(x0=mean + alpha * std**2 * centred, eps=sigma * centred)
 
         leaves, structure = jax.tree.flatten(x)
-        pairs = [both(*leaf) for leaf in zip(leaves, *map(jax.tree.leaves, (self.mean, self.std)), strict=True)]
+        known = (jax.tree.leaves(jax.tree.broadcast(side, x)) for side in (self.mean, self.std))
+        pairs = [both(*leaf) for leaf in zip(leaves, *known, strict=True)]
         return Estimate(*(jax.tree.unflatten(structure, side) for side in zip(*pairs, strict=True)))
 
 
@@ -129,7 +130,7 @@ def gaussian(process: Process, mean: PyTree = 0.0, std: PyTree = 1.0) -> Gaussia
     """The exact denoiser of data N(mean, std^2), independent in every coordinate (formulas at the head of this file).
 
     Args:
-      mean, std: pytrees of the structure of the data, each leaf a scalar or `[*event]`.
+      mean, std: scalars for all of the data, or pytrees of its structure with leaves that are scalars or `[*event]`.
     """
     if any(np.any(np.asarray(leaf) < 0) for leaf in jax.tree.leaves(std) if not isinstance(leaf, jax.core.Tracer)):
         raise ValueError(f"std = {std}; allowed are numbers of at least 0")
@@ -153,7 +154,7 @@ class MixtureDenoiser:
             raise ValueError(
                 f"x has shape {x.shape}; allowed is [batch, *event] with event {self.means.shape[1:]}, as `means`"
             )
-        flat, means = x.reshape(len(x), -1)[:, None], self.means.reshape(k, -1)
+        flat, means = x.reshape(x.shape[0], -1)[:, None], self.means.reshape(k, -1)
         alpha, sigma = (v[:, None, None] if v.ndim else v for v in (self.process.alpha(t), self.process.sigma(t)))
         total = alpha**2 * self.variances + sigma**2
         centred = flat - alpha * means
@@ -191,7 +192,7 @@ def gaussian_mixture(process: Process, weights: Any, means: Any, stds: Any) -> M
     """The exact denoiser of data drawn from a mixture of k Gaussians (formulas at the head of this file).
 
     Args:
-      weights: `[k]`, positive; they are normalised.
+      weights: `[k]`, positive; they are normalised. Like the others a concrete array, not a traced one.
       means: `[k, *event]`.
       stds: `[k]`, the standard deviations of isotropic components (0 allowed), or `[k, d, d]`, full covariance matrices
         over the flattened event.
@@ -244,11 +245,12 @@ class EmpiricalDenoiser:
             raise ValueError(
                 f"x has shape {x.shape}; allowed is [batch, *event] with event {self.data.shape[1:]}, as `data`"
             )
-        flat, data = x.reshape(len(x), -1), self.data.reshape(len(self.data), -1)
+        flat, data = x.reshape(x.shape[0], -1), self.data.reshape(len(self.data), -1)
         alpha, sigma = (jnp.reshape(f(t), (-1, 1)) for f in (self.process.alpha, self.process.sigma))
         # Differences before squares: |x|^2 - 2 x y + |y|^2 would lose every digit at small sigma.
         distances = jnp.sum((flat[:, None] - alpha[..., None] * data) ** 2, axis=-1)
-        x0 = jax.nn.softmax(-distances / (2 * sigma**2), axis=-1) @ data
+        x0 = jax.nn.softmax(-distances / (2 * sigma**2), axis=-1)
+        x0 = jnp.matmul(x0, data, precision="highest")
         return Estimate(x0=x0.reshape(x.shape), eps=((flat - alpha * x0) / sigma).reshape(x.shape))
 
 

@@ -9,26 +9,28 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxdiff.processes import Process, VPDiscrete, log_snr, time_of_log_snr
+from jaxdiff.processes import Process, VPDiscrete, log_snr, on_host, time_of_log_snr
 
 Times = np.ndarray
 
 
-def _check_steps(steps: int) -> None:
+def _check(process: Process, steps: int) -> Process:
+    """The process on the host, once the arguments are known to be good."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
         raise ValueError(f"steps = {steps!r}; allowed are integers of at least 1")
+    return on_host(process)
 
 
 def uniform_time(process: Process, steps: int) -> Times:
     """Equal steps in time, from `t_max` to `t_min`."""
-    _check_steps(steps)
+    process = _check(process, steps)
     return np.linspace(process.t_max, process.t_min, steps + 1, dtype=np.float64)
 
 
 def uniform_log_snr(
     process: Process, steps: int, *, log_snr_min: float | None = None, log_snr_max: float | None = None
 ) -> Times:
-    """Equal steps in log-SNR. Lu et al. 2022 (DPM-Solver, arXiv 2206.00927), section 4.3.
+    """Equal steps in log-SNR. Lu et al. 2022 (DPM-Solver, arXiv 2206.00927), section 3.3.
 
     Args:
       log_snr_min, log_snr_max: the log-SNR to start from and to end at; those of `t_max` and `t_min` by default, which
@@ -37,7 +39,7 @@ def uniform_log_snr(
     Raises:
       ValueError: an end that is not finite or not reached by the process.
     """
-    _check_steps(steps)
+    process = _check(process, steps)
     start = log_snr(process, np.float64(process.t_max)) if log_snr_min is None else log_snr_min
     end = log_snr(process, np.float64(process.t_min)) if log_snr_max is None else log_snr_max
     if not (np.isfinite(start) and np.isfinite(end) and start < end):
@@ -91,7 +93,7 @@ def karras(
       ValueError: ends that are not `0 < sigma_min < sigma_max < inf`: where no signal is left at `t_max`, or no noise
         at `t_min`, give them.
     """
-    _check_steps(steps)
+    process = _check(process, steps)
     low, high = (np.exp(-log_snr(process, np.float64(t)) / 2) for t in (process.t_min, process.t_max))
     low, high = low if sigma_min is None else sigma_min, high if sigma_max is None else sigma_max
     if not 0 < low < high < np.inf:
@@ -119,7 +121,7 @@ def discrete(
       TypeError: a process without indices.
       ValueError: more steps than indices, or an unknown spacing.
     """
-    _check_steps(steps)
+    process = _check(process, steps)
     if not isinstance(process, VPDiscrete):
         raise TypeError(
             f"grids.discrete needs a discrete process, not {type(process).__name__}; `uniform_time` is for others"

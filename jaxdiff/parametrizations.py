@@ -29,7 +29,7 @@ from jaxtyping import PyTree
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import derivative, namespace
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, on_host
 
 # `(process, t) -> number(s)` in the arithmetic of `t`.
 Row = Callable[[Process, Any], tuple[Any, Any]]
@@ -100,10 +100,16 @@ def check(process: Process, parametrization: Parametrization) -> None:
     traced is not checked.
 
     Raises:
+      TypeError: not a process, or not a parametrization.
       ValueError: the determinant vanishes, or the label is not finite, at `t_max`.
     """
+    if not isinstance(parametrization, Parametrization):
+        raise TypeError(
+            f"parametrization = {parametrization!r}; allowed is what jaxdiff.parametrizations.v() and the like return"
+        )
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
         return
+    process = on_host(process)
     t = np.float64(process.t_max)
     name = f"parametrization {parametrization.name!r} cannot be used with {type(process).__name__}"
     with np.errstate(divide="ignore"):

@@ -3,14 +3,27 @@
 A process is a frozen dataclass with two functions, `alpha(t)` and `sigma(t)`, and the interval `[t_min, t_max]` they
 are used on; time runs from data to noise. It is a pytree whose leaves are its numbers, so that they may be traced,
 differentiated and learned. Everything else (log-SNR and its inverse, the SDE, corruption, the prior) follows from these
-two functions and is written once, below, for any process. To make a new one, subclass `Process` as `Flow` does.
+two functions and is written once, below, for any process. A new one is a subclass, with the namespace of its argument:
+
+    class Power(Process):
+        t_noise = 1.0  # no signal is left there
+        power: float
+
+        def alpha(self, t):
+            return 1 - t**self.power
+
+        def sigma(self, t):
+            return namespace(t).sqrt(1 - self.alpha(t) ** 2)
+
+    process = Power(power=2.0, t_min=1e-3, t_max=0.99)
 
 Both functions compute in the arithmetic of their argument: a NumPy float64 time gives NumPy float64, whatever JAX's
 precision flag and inside any trace, which is how solver coefficients are made; a JAX time gives a JAX array.
 """
 
 import dataclasses
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from collections.abc import Sequence
+from typing import Any, ClassVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +36,22 @@ from jaxdiff.arithmetic import derivative, namespace
 # --------------------------------------------------------------------------------------- processes
 
 
-@dataclasses.dataclass(frozen=True)
-class Process:
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
+class _Numbers:
+    """Every subclass is a frozen dataclass of its numbers, and a pytree of them."""
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
+        jax.tree_util.register_dataclass(cls)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, int):  # an integer leaf would have no derivative, and compile anew
+                object.__setattr__(self, field.name, float(value))
+
+
+class Process(_Numbers):
     """`x_t = alpha(t) x_0 + sigma(t) eps` for `t_min <= t <= t_max`, from data to noise.
 
     Attributes:
@@ -51,15 +78,6 @@ class Process:
         return 1000 * t
 
 
-C = TypeVar("C")
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def _process(cls: type[C]) -> type[C]:
-    """Makes a class of numbers a frozen dataclass and a pytree of them."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True)(cls))
-
-
 class _VariancePreserving(Process):
     """Processes given by log alpha, with `sigma = sqrt(1 - alpha^2)` free of cancellation as alpha nears 1."""
 
@@ -74,7 +92,6 @@ class _VariancePreserving(Process):
         return xp.sqrt(-xp.expm1(2 * self.log_alpha(t)))
 
 
-@_process
 class VPLinear(_VariancePreserving):
     """See `vp_linear`."""
 
@@ -85,7 +102,6 @@ class VPLinear(_VariancePreserving):
         return -(t**2) * (self.beta_max - self.beta_min) / 4 - t * self.beta_min / 2
 
 
-@_process
 class SubVP(VPLinear):
     """See `sub_vp`."""
 
@@ -93,7 +109,6 @@ class SubVP(VPLinear):
         return -namespace(t).expm1(2 * self.log_alpha(t))
 
 
-@_process
 class VPCosine(Process):
     """See `vp_cosine`."""
 
@@ -115,7 +130,6 @@ class VPCosine(Process):
         return sin / norm
 
 
-@_process
 class VPNichol(Process):
     """See `vp_nichol`."""
 
@@ -132,7 +146,6 @@ class VPNichol(Process):
         return xp.sqrt(xp.sin(unit * t) * xp.sin(unit * (t + 2 * self.offset))) / xp.cos(xp.asarray(unit * self.offset))
 
 
-@_process
 class VPDiscrete(Process):
     """See `vp_discrete`."""
 
@@ -161,7 +174,6 @@ class VPDiscrete(Process):
         return t
 
 
-@_process
 class VE(Process):
     """See `ve`."""
 
@@ -180,7 +192,6 @@ class VE(Process):
         return namespace(t).log(self.sigma(t)) / 4
 
 
-@_process
 class EDM(Process):
     """See `edm`."""
 
@@ -194,7 +205,6 @@ class EDM(Process):
         return namespace(t).log(t) / 4
 
 
-@_process
 class Flow(Process):
     """See `flow`."""
 
@@ -207,7 +217,6 @@ class Flow(Process):
         return t * namespace(t).ones_like(t)
 
 
-@_process
 class Trigonometric(Process):
     """See `trigonometric`."""
 
@@ -242,7 +251,7 @@ def _check_positive(name: str, value: float) -> None:
 def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, t_max: float = 1.0) -> VPLinear:
     """The variance-preserving SDE with a linear rate: `alpha = exp(-t^2 (beta_max - beta_min)/4 - t beta_min/2)`.
 
-    `sigma = sqrt(1 - alpha^2)`. Song et al. 2021 (arXiv 2011.13456), equations 32 and 33; DDPM in continuous time.
+    `sigma = sqrt(1 - alpha^2)`. Song et al. 2021 (arXiv 2011.13456), appendix B; DDPM in continuous time.
     """
     _check_interval(t_min, t_max)
     _check_ordered("beta_min", beta_min, "beta_max", beta_max)
@@ -252,7 +261,7 @@ def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3
 def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, t_max: float = 1.0) -> SubVP:
     """The sub-VP SDE: `alpha` as `vp_linear`, and `sigma = 1 - alpha^2` with no square root.
 
-    Song et al. 2021 (arXiv 2011.13456), equations 27 to 29.
+    Song et al. 2021 (arXiv 2011.13456), section 3.4 and appendix B.
     """
     _check_interval(t_min, t_max)
     _check_ordered("beta_min", beta_min, "beta_max", beta_max)
@@ -263,7 +272,7 @@ def vp_cosine(shift: float = 1.0, t_min: float = 0.0, t_max: float = 1.0) -> VPC
     """The continuous cosine schedule: `sigma/alpha = shift * tan(pi t/2)`, `alpha^2 + sigma^2 = 1`, `t` in [0, 1].
 
     With `shift = 1`, `alpha = cos(pi t/2)` and `sigma = sin(pi t/2)`. For images of d x d pixels, Hoogeboom et al. 2023
-    (simple diffusion, arXiv 2301.11093, equation 4) move log-SNR by `2 log(64/d)`: that is `shift = d/64`.
+    (simple diffusion, arXiv 2301.11093) move log-SNR by `2 log(64/d)`: that is `shift = d/64`.
     At `t = 1` no signal is left (`alpha = 0`): use the v, velocity, x0 or EDM parametrization there.
     """
     _check_interval(t_min, t_max, high=1.0)
@@ -328,7 +337,7 @@ def vp_from_betas(betas: Any) -> VPDiscrete:
 def ve(sigma_min: float = 0.01, sigma_max: float = 50.0, t_min: float = 0.0, t_max: float = 1.0) -> VE:
     """The variance-exploding SDE: `alpha = 1`, `sigma = sigma_min (sigma_max/sigma_min)^t`, `t` in [0, 1].
 
-    Its prior has standard deviation `sigma_max`. Song et al. 2021 (arXiv 2011.13456), equation 30.
+    Its prior has standard deviation `sigma_max`. Song et al. 2021 (arXiv 2011.13456), section 3.4.
     """
     _check_interval(t_min, t_max)
     _check_ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
@@ -363,10 +372,30 @@ def trigonometric(sigma_data: float = 1.0, t_min: float = 0.0, t_max: float = np
 # ----------------------------------------------------------------------- what follows from the two
 
 
-def log_snr(process: Process, t: Any) -> Any:
-    """`log(alpha(t)^2 / sigma(t)^2)`: decreasing in `t`, plus infinity where no noise is, minus infinity where no
-    signal is.
+def on_host(process: Process) -> Process:
+    """The process with NumPy numbers, for grids and tableaux, which are made on the host in float64.
+
+    Raises:
+      TypeError: not a process, one whose numbers are being traced, or one that does not keep to NumPy (see the head of
+        this file).
     """
+    if not isinstance(process, Process):
+        raise TypeError(f"process = {process!r}; allowed is a Process, such as jaxdiff.processes.vp_linear()")
+    name = type(process).__name__
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
+        raise TypeError(
+            f"process is a {name} whose numbers are being traced; pass times as a JAX array, or do this outside of jit"
+        )
+    process = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[()], process)
+    if isinstance(process.alpha(np.float64(process.t_max)), jax.Array):
+        raise TypeError(
+            f"alpha(t) of {name} makes a JAX array of NumPy times; compute in namespace(t) (see jaxdiff.processes)"
+        )
+    return process
+
+
+def log_snr(process: Process, t: Any) -> Any:
+    """`log(alpha(t)^2 / sigma(t)^2)`: decreasing in `t`, infinite without noise, minus infinity without signal."""
     xp = namespace(t)
     with np.errstate(divide="ignore"):
         return 2 * (xp.log(process.alpha(t)) - xp.log(process.sigma(t)))
@@ -375,18 +404,20 @@ def log_snr(process: Process, t: Any) -> Any:
 def time_of_log_snr(process: Process, value: Any) -> Any:
     """The time at which `log_snr` takes `value`: its inverse, by bisection, for any process.
 
-    In float64 for NumPy values, to the last digit; for JAX values in their own arithmetic, with derivatives. Plus
+    In float64 for NumPy values, to the last digit; for JAX values in their own arithmetic, with first derivatives. Plus
     infinity gives `t_clean`.
 
     Args:
-      value: log-SNR, any shape, inside of the process's range or a little beyond its ends.
+      value: log-SNR, any shape. A JAX value that the process does not reach gives some time near its ends: clip.
 
     Raises:
       ValueError: (NumPy only) the process does not reach `value`.
     """
     xp = namespace(value)
     if xp is np:
-        value = np.asarray(value, np.float64)
+        process, value = on_host(process), np.asarray(value, np.float64)
+    clean = value == np.inf
+    value = xp.where(clean, 0.0, value)
     span = process.t_max - process.t_min
     low = process.t_clean if np.isfinite(process.t_clean) else process.t_min - 8 * span
     high = xp.minimum(process.t_noise, process.t_max + 8 * span)
@@ -401,28 +432,30 @@ def time_of_log_snr(process: Process, value: Any) -> Any:
         for i in range(200):  # an absolute 2^-200 of the bracket: relative precision down to tiny times
             low, high = halve(i, (low, high))
         t = (low + high) / 2
-        t = np.where(value == np.inf, process.t_clean, t)
-        with np.errstate(invalid="ignore"):
-            missed = ~np.isclose(log_snr(process, t), value, rtol=1e-6, atol=1e-6)
+        with np.errstate(invalid="ignore"):  # infinity from infinity
+            missed = ~clean & ~np.isclose(log_snr(process, t), value, rtol=1e-6, atol=1e-6)
         if np.any(missed):
             raise ValueError(f"log-SNR {value[missed] if value.ndim else value} is out of the reach of {process}")
-        return t
+        return np.where(clean, process.t_clean, t)
     low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 64, halve, (low, high)))
     t = (low + high) / 2
     # One Newton step from the solution: it changes nothing but gives the derivative of the inverse function.
     slope = jax.lax.stop_gradient(derivative(lambda s: log_snr(process, s), t))
-    return t - (log_snr(process, t) - value) / slope
+    return jnp.where(clean, process.t_clean, t - (log_snr(process, t) - value) / slope)
 
 
 def drift(process: Process, t: Any) -> Any:
-    """`f(t) = d log alpha / dt` of the SDE `dx = f x dt + g dw`. Kingma et al. 2021 (VDM, arXiv 2107.00630), appendix;
-    Song et al. 2021.
+    """`f(t) = d log alpha / dt` of the SDE `dx = f x dt + g dw`; minus infinity where no signal is left.
+
+    Song et al. 2021 (arXiv 2011.13456), section 3; in terms of alpha and sigma, Kingma et al. 2021 (VDM, arXiv
+    2107.00630).
     """
-    return derivative(process.alpha, t) / process.alpha(t)
+    with np.errstate(divide="ignore"):
+        return derivative(process.alpha, t) / process.alpha(t)
 
 
 def diffusion(process: Process, t: Any) -> Any:
-    """`g(t)` of the SDE `dx = f x dt + g dw`: `g^2 = d sigma^2/dt - 2 f sigma^2`."""
+    """`g(t)` of the SDE `dx = f x dt + g dw`: `g^2 = d sigma^2/dt - 2 f sigma^2`. Source as `drift`."""
     xp = namespace(t)
     sigma = process.sigma(t)
     squared = 2 * sigma * (derivative(process.sigma, t) - drift(process, t) * sigma)
@@ -436,6 +469,7 @@ def corrupt(process: Process, x0: PyTree, eps: PyTree, t: Any) -> PyTree:
       x0, eps: data and standard normal noise, leaves `[batch, *event]`.
       t: a scalar or `[batch]`.
     """
+    t = jnp.asarray(t)
     return trees.lincomb((process.alpha(t), process.sigma(t)), (x0, eps))
 
 
@@ -444,9 +478,12 @@ def prior_sample(key: Key[Array, "*batch"], process: Process, shape: PyTree) -> 
 
     Args:
       key: one key, or one key per example (`[batch]`).
-      shape: `(batch, *event)`, or a pytree of arrays or `jax.ShapeDtypeStruct` whose shapes and types the noise takes.
+      shape: `(batch, *event)`, or a pytree of arrays or `jax.ShapeDtypeStruct` of such shapes.
+
+    Returns: noise in float32, or float64 where that is JAX's default or the type asked for.
     """
-    if isinstance(shape, tuple) and all(isinstance(n, int | np.integer) for n in shape):
-        shape = jax.ShapeDtypeStruct(shape, jnp.float32)
-    sigma = process.sigma(process.t_max if isinstance(process.t_max, jax.Array) else np.float64(process.t_max))
-    return trees.lincomb((sigma,), (trees.normal_like(trees.as_key(key), shape),))
+    if isinstance(shape, int):
+        raise TypeError(f"shape = {shape}; allowed is (batch, *event), or a pytree of arrays")
+    if isinstance(shape, Sequence) and all(isinstance(n, int | np.integer) for n in shape):
+        shape = jax.ShapeDtypeStruct(tuple(shape), jnp.result_type(float))
+    return trees.lincomb((process.sigma(jnp.asarray(process.t_max)),), (trees.normal_like(trees.as_key(key), shape),))

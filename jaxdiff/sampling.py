@@ -50,18 +50,21 @@ def sample(
 
     Args:
       key: one key, or one key per example (`key.shape == [batch]`): then sample i does not depend on the batch it is
-        drawn in.
+        drawn in, nor on the number of devices. (To the bit, if the denoiser's arithmetic does not; XLA on CPUs chooses
+        by the shape of an array where to fuse multiply-adds, which can move the last bit.)
       denoiser: see `jaxdiff.denoisers`.
       x: the noise to start from, at `tableau.times[0]`: leaves `[batch, *event]`, usually from `prior_sample`.
       tableau: see `jaxdiff.solvers`.
-      trajectory: also return, for every evaluation, where the denoiser was asked and what it said.
+      trajectory: also return, for every evaluation, where the denoiser was asked and what it said. Static: jit with
+        `static_argnames="trajectory"`.
 
     Returns: the samples, as `x`; with `trajectory`, `(samples, (points, estimates))` with leaves `[evaluations, batch,
       *event]`.
 
     Raises:
-      TypeError, ValueError: arguments that are not what they should be or do not fit each other, a tableau made for
-        another process among them.
+      TypeError, ValueError: arguments that are not what they should be or do not fit each other. A tableau made for
+        another kind of process is always refused; one for other numbers of it outside of `jit` only, where they are
+        known.
     """
     state, path = _advance(denoiser, start(key, x, tableau), tableau, trajectory)
     result = finish(state, tableau)
@@ -115,8 +118,13 @@ def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
 
 
 def _advance(denoiser: Denoiser, state: State, tableau: Tableau, trajectory: bool) -> tuple[State, Any]:
+    if not callable(denoiser) or not isinstance(getattr(denoiser, "process", None), Process):
+        raise TypeError(
+            f"denoiser = {denoiser!r}; allowed is a callable with a process, such as denoisers.from_network(...)"
+        )
     _check_process(denoiser.process, tableau.process)
-
+    if not len(tableau):
+        return state, None
     first = state.index
 
     def evaluate(state: State, _: None) -> tuple[State, Any]:

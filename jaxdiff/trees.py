@@ -1,5 +1,6 @@
 """Broadcasting, linear combinations and noise over pytrees: the only way the core touches data."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,13 +52,22 @@ def batch_size(tree: PyTree) -> int:
 
 
 def expand(coefficient: Any, leaf: Array) -> Array:
-    """A scalar or `[batch]` coefficient, shaped to multiply the `[batch, *event]` leaf."""
+    """A scalar or `[batch]` coefficient, shaped to multiply the `[batch, *event]` leaf.
+
+    Raises:
+      ValueError: another shape; of a time, say, from which the coefficient was made.
+    """
     coefficient = jnp.asarray(coefficient)
-    return (
-        coefficient.reshape(coefficient.shape + (1,) * (leaf.ndim - coefficient.ndim))
-        if coefficient.ndim
-        else coefficient
-    )
+    if coefficient.ndim == 0:
+        return coefficient
+    if coefficient.shape != leaf.shape[:1]:
+        raise ValueError(f"a time or coefficient has shape {coefficient.shape}; allowed are () and {leaf.shape[:1]}")
+    return coefficient.reshape(coefficient.shape + (1,) * (leaf.ndim - 1))
+
+
+def per_example(value: Any, tree: PyTree) -> Float[Array, " batch"]:
+    """A scalar or `[batch]` time label as `[batch]`, in the type that `tree` is computed in."""
+    return jnp.broadcast_to(value, (batch_size(tree),)).astype(wide(*jax.tree.leaves(tree)))
 
 
 def wide(*leaves: Any) -> Any:
@@ -112,7 +122,7 @@ def normal_like(key: Key[Array, "*batch"], tree: PyTree) -> PyTree:
 def mean_square(tree: PyTree) -> Float[Array, " batch"]:
     """The mean over all event axes, and over all leaves, of the squares: one number per example."""
     leaves = jax.tree.leaves(tree)
-    size = sum(leaf[0].size for leaf in leaves)
+    size = sum(math.prod(leaf.shape[1:]) for leaf in leaves)
     return sum(jnp.sum(jnp.square(leaf.astype(wide(leaf))), axis=tuple(range(1, leaf.ndim))) for leaf in leaves) / size
 
 

@@ -197,3 +197,11 @@ def test_network_sees_scaled_input_label_and_condition():
 def test_wrong_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make(PROCESSES["vp_linear"])
+
+
+def test_a_scalar_mean_and_width_serve_a_pytree():
+    process = PROCESSES["edm"]
+    x = {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 1))}
+    got = denoisers.gaussian(process, {"a": 0.0, "b": 1.0})(x, 1.0)
+    np.testing.assert_allclose(got.x0["a"], 0.5)
+    np.testing.assert_allclose(got.x0["b"], 1.0)

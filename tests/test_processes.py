@@ -10,6 +10,7 @@ from scipy import stats
 
 import jaxdiff as jd
 from jaxdiff import processes
+from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import diffusion, drift, log_snr, time_of_log_snr
 
 mpmath.mp.dps = 40
@@ -224,3 +225,75 @@ def test_wrong_arguments(make, message):
 def test_a_number_is_no_key():
     with pytest.raises(TypeError, match=r"key = 0.*jax\.random\.key"):
         jd.prior_sample(0, processes.edm(), (4, 2))
+
+
+class Power(processes.Process):
+    """The example at the head of jaxdiff/processes.py."""
+
+    t_noise = 1.0
+    power: float
+
+    def alpha(self, t):
+        return 1 - t**self.power
+
+    def sigma(self, t):
+        return namespace(t).sqrt(1 - self.alpha(t) ** 2)
+
+
+def test_a_process_of_ones_own_works_everywhere():
+    process = Power(power=2, t_min=1e-3, t_max=0.99)
+    times = jd.grids.uniform_log_snr(process, 40)
+    # 1 - alpha^2 loses six digits at t_min, where sigma^2 is 2e-6.
+    np.testing.assert_allclose(time_of_log_snr(process, log_snr(process, times)), times, rtol=1e-9)
+    denoiser = jd.denoisers.from_network(
+        process, jd.parametrizations.velocity(), lambda p, x, t: jnp.zeros_like(x), None
+    )
+    assert np.isfinite(denoiser(jnp.ones((2, 2)), 0.5).x0).all()
+    exact = jd.denoisers.gaussian(process, 1.0, 0.5)
+    x = jd.prior_sample(jax.random.key(0), process, (4000, 1))
+    got = jax.jit(jd.sample)(jax.random.key(1), exact, x, jd.solvers.dpm_solver_pp(process, times))
+    np.testing.assert_allclose([got.mean(), got.std()], [1.0, 0.5], atol=0.04)
+    assert jax.tree.leaves(process) == [1e-3, 0.99, 2.0] and all(
+        isinstance(leaf, float) for leaf in jax.tree.leaves(process)
+    )
+
+
+class Jaxed(processes.Process):
+    def alpha(self, t):
+        return jnp.cos(t)
+
+    def sigma(self, t):
+        return jnp.sin(t)
+
+
+def test_a_process_that_does_not_keep_to_numpy_is_told_so():
+    with pytest.raises(TypeError, match=r"alpha\(t\) of Jaxed.*namespace"):
+        jd.grids.uniform_time(Jaxed(t_min=0.1, t_max=1.5), 4)
+
+
+def test_numbers_held_by_jax_make_the_same_tableau():
+    """After a checkpoint or a jitted function the numbers are JAX arrays; coefficients are made in float64 of them."""
+    process = processes.ve()
+    held = jax.tree.map(jnp.asarray, process)
+    times = jd.grids.uniform_log_snr(process, 9)
+    for made in (
+        jd.solvers.dpm_solver_pp(held, times, order=3),
+        jax.jit(lambda x: x)(jd.solvers.dpm_solver_pp(held, times)),
+    ):
+        assert made.state.shape[0] == 10
+    assert jd.solvers.dpm_solver_pp(held, times, order=3).state.dtype == np.float64
+    np.testing.assert_allclose(jd.solvers.ddim(held, times).state, jd.solvers.ddim(process, times).state, rtol=1e-6)
+
+
+def test_a_traced_process_is_named():
+    with pytest.raises(TypeError, match="VPLinear whose numbers are being traced"):
+        jax.jit(lambda p: jd.grids.uniform_time(p, 4))(processes.vp_linear())
+    x = jnp.ones((2, 2))
+    got = jax.jit(lambda p: jd.corrupt(p, x, x, 0.3))(processes.vp_linear())
+    np.testing.assert_allclose(got, jd.corrupt(processes.vp_linear(), x, x, 0.3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("t", [jnp.ones(3), jnp.ones((4, 1))])
+def test_a_time_of_another_shape_is_refused(t):
+    with pytest.raises(ValueError, match=r"time or coefficient has shape .*\(4,\)"):
+        jd.corrupt(processes.edm(), jnp.ones((4, 2)), jnp.ones((4, 2)), t)

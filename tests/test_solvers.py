@@ -55,7 +55,8 @@ DETERMINISTIC = {
     "dpm_solver_pp 1": (functools.partial(solvers.dpm_solver_pp, order=1), 1),
     "dpm_solver_pp 2": (functools.partial(solvers.dpm_solver_pp, order=2), 2),
     "dpm_solver_pp 2 midpoint": (functools.partial(solvers.dpm_solver_pp, order=2, variant="midpoint"), 2),
-    "dpm_solver_pp 3": (functools.partial(solvers.dpm_solver_pp, order=3, lower_final=False), 3),
+    "dpm_solver_pp 3": (functools.partial(solvers.dpm_solver_pp, order=3), 3),
+    "dpm_solver_pp 3 to the end": (functools.partial(solvers.dpm_solver_pp, order=3, lower_final=False), 3),
     "dpm_solver_pp 3 midpoint": (functools.partial(solvers.dpm_solver_pp, order=3, variant="midpoint"), 2),
 }
 # there.
@@ -308,3 +309,58 @@ def test_wrong_arguments(make, error, message):
     process = jd.processes.edm()
     with pytest.raises(error, match=message):
         make(process, grids.karras(process, 5))
+
+
+def test_a_jax_grid_is_the_grid_it_holds():
+    """Concrete JAX times are read back: the same rows, in float64, to no noise at all."""
+    process = jd.processes.edm()
+    times = grids.karras(process, 4)
+    for make in (solvers.heun, solvers.ddim, functools.partial(solvers.dpm_solver_pp, order=3)):
+        ours, theirs = make(process, times), make(process, jnp.asarray(times))
+        assert theirs.state.dtype == np.float64
+        np.testing.assert_allclose(theirs.state, ours.state, rtol=1e-5, atol=1e-5)
+        jax.jit(lambda x, theirs=theirs: x + theirs.state.sum())(1.0)
+
+
+def test_the_grid_is_copied():
+    process = jd.processes.edm()
+    times = grids.karras(process, 4)
+    tableau = solvers.ddim(process, times)
+    before = tableau.times.copy()
+    times *= 0.5
+    np.testing.assert_array_equal(tableau.times, before)
+
+
+@pytest.mark.parametrize("name", ["edm", "flow", "vp_cosine"])
+@pytest.mark.parametrize(
+    "solver", ["ddpm", "ddim", "ddim 0.5", "dpm_solver_pp 2", "dpm_solver_pp 3", "exponential tau 0.6"]
+)
+def test_derivatives_by_the_grid_are_finite_at_singular_ends(name, solver, x64):
+    """From no signal, to no noise; inside against central differences."""
+    process, make = PROCESSES[name], {**EVERY, "ddim": solvers.ddim}[solver]
+    times = _grid(process, 5)
+
+    def functional(times):
+        tableau = make(process, times)
+        return jnp.sum(jnp.sin(tableau.state * np.arange(1, 1 + tableau.state.size).reshape(tableau.state.shape)))
+
+    gradient = np.asarray(jax.grad(functional)(jnp.asarray(times)))
+    assert np.isfinite(gradient).all()
+    for i in range(1, 5):
+        h = 1e-6 * (times[i - 1] - times[i + 1])
+        bump = h * (np.arange(6) == i)
+        numeric = (functional(times + bump) - functional(times - bump)) / (2 * h)
+        np.testing.assert_allclose(gradient[i], numeric, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["flow", "vp_cosine", "trigonometric"])
+def test_churn_from_no_signal(name):
+    process = PROCESSES[name]
+    with np.errstate(all="raise", under="ignore"):
+        tableau = solvers.heun(
+            process, np.append(grids.uniform_time(process, 4)[:-1], process.t_clean), coordinate="flow", s_churn=2.0
+        )
+    assert np.isfinite(tableau.noise).all()
+    assert np.isfinite(tableau.state).all()
+    assert tableau.noise[0, 0, 0] == 0.0
+    assert tableau.noise[2, 0, 0] > 0.0

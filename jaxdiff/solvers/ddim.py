@@ -4,8 +4,7 @@ from typing import Any
 
 from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import Process
-from jaxdiff.solvers.exponential import half_log_snr
-from jaxdiff.solvers.tableau import Tableau, check_times, one_point
+from jaxdiff.solvers.tableau import Tableau, check_arguments, one_point
 
 
 def ddim(process: Process, times: Any, *, eta: float = 0.0) -> Tableau:
@@ -23,13 +22,14 @@ def ddim(process: Process, times: Any, *, eta: float = 0.0) -> Tableau:
     Raises:
       ValueError: a grid that is not one, or `eta` outside of [0, 1].
     """
-    times = check_times(process, times)
+    process, times = check_arguments(process, times)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta = {eta}; allowed are numbers from 0 to 1")
-    xp, l = namespace(times), half_log_snr(process, times)
     alpha, sigma = process.alpha(times), process.sigma(times)
-    fresh = -(eta**2) * xp.expm1(-2 * (l[1:] - l[:-1]))  # c^2 / sigma_s^2
-    kept = sigma[1:] / sigma[:-1] * xp.sqrt(1 - fresh)  # of x, since eps = (x - alpha x0) / sigma
+    ratio = sigma[1:] / sigma[:-1]
+    decay = ratio * alpha[:-1] / alpha[1:]  # e^{-h}, and 0 from no signal or to no noise
+    xp, fresh = namespace(times), eta**2 * (1 - decay**2)  # c^2 / sigma_s^2
+    kept = ratio * (decay if eta == 1 else xp.sqrt(1 - fresh))  # of x, since eps = (x - alpha x0) / sigma
     return one_point(
         process,
         times,

@@ -32,7 +32,7 @@ def dpm_solver_pp(
         commonly published: of order 2 it takes the polynomial at the middle of the step, and of order 3 it halves the
           quadratic term, which converges with order 2 only.
       tau: how much noise is put back; 0 for the ODE.
-      lower_final: lower the order on the last steps.
+      lower_final: lower the order by one on the last step.
 
     Raises:
       ValueError: a grid that is not one, or an argument that is not allowed.

@@ -7,7 +7,7 @@ estimate along the way. For every `tau >= 0` (0: the probability-flow ODE, 1: th
         + (1 + tau^2) alpha_s int_{l_t}^{l_s} e^{(1 + tau^2)(l - l_s)} x0(l) dl + sigma_s sqrt(1 - e^{-2 tau^2 h}) z
 
 and a method replaces `x0(l)` by the polynomial through the estimates it remembers. DDIM, DDPM, DPM-Solver++ and
-SA-Solver's predictor are members. Xue et al. 2023 (SA-Solver, arXiv 2305.14267), proposition 4.2; Lu et al. 2022
+SA-Solver's predictor are members. Xue et al. 2023 (SA-Solver, arXiv 2309.05019), proposition 4.2; Lu et al. 2022
 (DPM-Solver++, arXiv 2211.01095), equation 9.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, log_snr
-from jaxdiff.solvers.tableau import Tableau, check_times, one_point
+from jaxdiff.processes import Process
+from jaxdiff.solvers.tableau import Tableau, check_arguments, one_point
 
 _NODES, _WEIGHTS = (a for a in np.polynomial.legendre.leggauss(24))
 _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2  # on [0, 1]
@@ -57,33 +57,37 @@ def weights(l: Any, order: int, rate: float, lower_final: bool, approximate: Cal
     Args:
       l: `[steps + 1]`, increasing.
       rate: `1 + tau^2`.
-      lower_final: lower the order on the last steps, to 1 on the very last.
+      lower_final: end on estimates of lower order, by one at most: a single step of order q - 1 leaves a method of
+        order q.
       approximate: what a published method puts in place of the exact moments `[..., q]`.
 
     Returns: `[steps, order]`, the newest estimate first.
     """
     xp, steps = namespace(l), len(l) - 1
-    here, step = l[:-1], l[1:] - l[:-1]
-    index = np.arange(steps)
-    allowed = np.minimum(index + 1, steps - index) if lower_final else index + 1
+    index, step = np.arange(steps), l[1:] - l[:-1]
+    allowed = np.minimum(index + 1, np.maximum(steps - index, order - 1)) if lower_final else index + 1
+    finite = xp.isfinite(l)
+    known = xp.where(finite, l, 0.0)  # infinities are kept out of what is differentiated
     result = xp.concatenate([moments(xp, rate * step, 1), xp.zeros((steps, order - 1))], axis=1)
     for q in range(2, order + 1):
         # Where the estimates stand, in steps: v = 0 is the newest, v = 1 is where we go.
-        with np.errstate(invalid="ignore"):
-            nodes = xp.stack([l[np.maximum(index - j, 0)] - here for j in range(q)], axis=1) / step[:, None]
-        usable = (allowed >= q) & xp.isfinite(step) & xp.isfinite(nodes[:, -1]) & xp.isfinite(here)
-        nodes = xp.where(usable[:, None], nodes, -xp.arange(q))
-        safe = xp.where(usable, rate * step, 1.0)
+        oldest = np.maximum(index - q + 1, 0)
+        usable = (allowed >= q) & finite[1:] & finite[:-1] & finite[oldest]
+        safe = xp.where(usable, known[1:] - known[:-1], 1.0)
+        nodes = xp.stack([known[np.maximum(index - j, 0)] - known[:-1] for j in range(q)], axis=1) / safe[:, None]
+        nodes = xp.where(usable[:, None], nodes, -xp.arange(float(q)))
         powers = xp.stack([nodes**j for j in range(q)], axis=1)
-        exact = xp.linalg.solve(powers, approximate(moments(xp, safe, q))[..., None])[..., 0]
+        exact = xp.linalg.solve(powers, approximate(moments(xp, rate * safe, q))[..., None])[..., 0]
         exact = xp.concatenate([exact, xp.zeros((steps, order - q))], axis=1)
         result = xp.where(usable[:, None], exact, result)
     return result
 
 
 def half_log_snr(process: Process, times: Any) -> Any:
-    """`l = log(alpha/sigma)` on a grid, infinities where they belong."""
-    return log_snr(process, times) / 2
+    """`l = log(alpha/sigma)` on a grid, infinite at its ends where they are singular, with derivatives that are not."""
+    xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
+    l = xp.log(xp.where(alpha > 0, alpha, 1.0)) - xp.log(xp.where(sigma > 0, sigma, 1.0))
+    return xp.where(sigma <= 0, np.inf, xp.where(alpha <= 0, -np.inf, l))
 
 
 def exponential(process: Process, times: Any, *, order: int = 2, tau: float = 0.0, lower_final: bool = True) -> Tableau:
@@ -97,7 +101,8 @@ def exponential(process: Process, times: Any, *, order: int = 2, tau: float = 0.
       times: `[steps + 1]`, decreasing.
       order: how many estimates the polynomial goes through, at least 1.
       tau: how much noise is put back; 0 for the ODE, 1 for the reverse SDE.
-      lower_final: lower the order on the last steps. It costs nothing in the limit and steadies short grids.
+      lower_final: lower the order by one on the last step: steadier on short grids, and the order stays. A step to no
+        noise at all is of order 1 in any case.
 
     Raises:
       ValueError: a grid that is not one, `order < 1` or `tau < 0`.
@@ -114,8 +119,8 @@ def adams_bashforth(
     approximate: Callable[[Any], Any] = lambda m: m,
 ) -> Tableau:
     """`exponential`, with a published method's approximation of the moments (see `weights`)."""
-    times = check_times(process, times)
-    if not isinstance(order, int) or order < 1:
+    process, times = check_arguments(process, times)
+    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 1:
         raise ValueError(f"order = {order!r}; allowed are integers of at least 1")
     if not tau >= 0:
         raise ValueError(f"tau = {tau!r}; allowed are numbers of at least 0")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import Process, log_snr, time_of_log_snr
 from jaxdiff.solvers import coordinates
-from jaxdiff.solvers.tableau import Tableau, check_times
+from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 
 def heun(
@@ -33,29 +33,34 @@ def heun(
     1 and 2.
 
     Args:
-      times: `[steps + 1]`, decreasing.
-      coordinate: "sigma", as published, or "flow", which also starts where no signal is left.
-      s_churn, s_min, s_max, s_noise: as in the paper; need a NumPy grid.
+      times: `[steps + 1]`, decreasing. Traced times should end above `t_clean`: both stages of their last step are
+        made.
+      coordinate: "sigma", as published, or "flow", which also starts where no signal is left, and is the better one on
+        variance-preserving processes.
+      s_churn, s_min, s_max, s_noise: as in the paper.
 
     Raises:
       ValueError: a grid that is not one, an unknown coordinate or one that is infinite on the grid, a negative number.
     """
-    times = check_times(process, times)
+    process, times = check_arguments(process, times)
     for name, value in (("s_churn", s_churn), ("s_min", s_min), ("s_max", s_max), ("s_noise", s_noise)):
         if not value >= 0:
             raise ValueError(f"{name} = {value}; allowed are numbers of at least 0")
     xp, steps = namespace(times), len(times) - 1
-    traced = isinstance(times, jax.Array)
+    traced = isinstance(times, jax.core.Tracer)
     start, stop = times[:-1], times[1:]
     coordinates.coordinate(process, start, coordinate)  # refuses a singular start before anything divides by it
     raised, lift, churn = start, xp.ones(steps), xp.zeros(steps)
     if s_churn and traced:
-        raise ValueError(f"s_churn = {s_churn} needs times in NumPy, not a JAX array")
+        raise ValueError(f"s_churn = {s_churn} needs times that are not being traced")
     if s_churn:
         rho = np.exp(-log_snr(process, start) / 2)
-        factor = np.where((rho >= s_min) & (rho <= s_max), 1 + min(s_churn / steps, np.sqrt(2) - 1), 1.0)
-        raised = np.where(factor > 1, time_of_log_snr(process, log_snr(process, start) - 2 * np.log(factor)), start)
-        lift = process.alpha(raised) / process.alpha(start)
+        raisable = (rho >= s_min) & (rho <= s_max) & np.isfinite(rho)  # nothing is noisier than no signal
+        factor = np.where(raisable, 1 + min(s_churn / steps, np.sqrt(2) - 1), 1.0)
+        rho = np.where(raisable, rho, 0.0)
+        louder = np.where(raisable, log_snr(process, start) - 2 * np.log(factor), 0.0)
+        raised = np.where(raisable, time_of_log_snr(process, louder), start)
+        lift = np.where(raisable, process.alpha(raised), 1.0) / np.where(raisable, process.alpha(start), 1.0)
         churn = s_noise * process.alpha(raised) * rho * np.sqrt(factor**2 - 1)
 
     begin = coordinates.coordinate(process, raised, coordinate)

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, on_host
 
 
 @jax.tree_util.register_dataclass
@@ -96,37 +96,34 @@ class Tableau:
         )
 
 
-def check_times(process: Process, times: Any) -> Any:
-    """The grid a solver was given, as an array, if it is one.
+def check_arguments(process: Process, times: Any) -> tuple[Process, Any]:
+    """What a solver was given, as it computes with it: in NumPy float64, unless the times are being traced.
 
     Args:
-      times: `[steps + 1]`, strictly decreasing; the last may be `process.t_clean`. Anything but a JAX array becomes
-        float64 NumPy.
+      times: `[steps + 1]`, strictly decreasing; the last may be `process.t_clean`. Copied.
 
     Raises:
-      TypeError: `process` is not a process.
+      TypeError: `process` is not a process, or is being traced when the times are not.
       ValueError: not one axis of at least two times, not decreasing, or outside of the process.
     """
-    if not isinstance(process, Process):
-        raise TypeError(f"process = {process!r} is not a jaxdiff.processes.Process")
-    times = times if isinstance(times, jax.Array) else np.asarray(times, np.float64)
+    if isinstance(times, jax.core.Tracer):
+        if not isinstance(process, Process):
+            raise TypeError(f"process = {process!r}; allowed is a Process, such as jaxdiff.processes.vp_linear()")
+    else:
+        process, times = on_host(process), np.array(times, np.float64)
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(f"times has shape {times.shape}; allowed is [steps + 1] with at least 1 step")
     if isinstance(times, jax.core.Tracer):
-        return times
+        return process, times
     if not np.all(times[1:] < times[:-1]):
-        raise ValueError(
-            f"times = {np.asarray(times)} do not decrease; time runs from noise to data: {process.t_max} down"
-        )
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
-        return times
+        raise ValueError(f"times = {times} do not decrease; time runs from noise to data: {process.t_max} down")
     slack = 1e-5 * (process.t_max - process.t_min)
     low = min(process.t_clean, process.t_min)
     if times[0] > process.t_max + slack or times[-1] < low - slack or np.isinf(times[0]):
         raise ValueError(
             f"times run from {times[0]} to {times[-1]}; {type(process).__name__} allows {process.t_max} to {low}"
         )
-    return times
+    return process, times
 
 
 def one_point(
