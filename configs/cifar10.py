@@ -1,7 +1,8 @@
 """CIFAR-10, class-conditional, with the network and the recipe of DDPM.
 
-Ho et al. 2020 (arXiv 2006.11239), appendix B: 35.7 million parameters, Adam at 2e-4, batches of 128, dropout 0.1, flips, 800,000 steps.
-Labels, which the paper does not use, can be left out with `--diffusion.no-conditional`. For an accelerator.
+Ho et al. 2020 (arXiv 2006.11239), appendix B: 35.7 million parameters, Adam at 2e-4, batches of 128, dropout 0.1,
+flips, 800,000 steps. Labels, which the paper does not use, can be left out with `--diffusion.no-conditional`. For an
+accelerator.
 """
 
 from jaxdiff.networks import UNet
@@ -13,7 +14,12 @@ CONFIG = Config(
     network=UNet(channels=128, multipliers=(1, 2, 2, 2), num_blocks=2, attention_levels=(1,), dropout=0.1),
     optimizer=OptimizerConfig(learning_rate=2e-4, warmup=5000),
     train=TrainConfig(
-        steps=800_000, batch_size=128, ema_half_life=900_000, sample_every=10_000, checkpoint_every=10_000, log_every=100
+        steps=800_000,
+        batch_size=128,
+        ema_half_life=900_000,
+        sample_every=10_000,
+        checkpoint_every=10_000,
+        log_every=100,
     ),
     sample=SampleConfig(solver="ddim", grid="discrete", steps=100),
 )

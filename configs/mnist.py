@@ -1,4 +1,6 @@
-"""MNIST, class-conditional: trains in 20 minutes on two CPU cores. Give `--data.data-dir`, a TFDS directory that holds it."""
+"""MNIST, class-conditional: trains in 20 minutes on two CPU cores. Give `--data.data-dir`, a TFDS directory that holds
+it.
+"""
 
 from jaxdiff.networks import UNet
 from jaxdiff.training.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig

@@ -1,9 +1,14 @@
-"""Judges a run's samples: `python scripts/evaluate.py runs/digits`. For digits of any size; see `jaxdiff.evaluation.report`."""
+"""Judges a run's samples: `python scripts/evaluate.py runs/digits`. For digits of any size; see
+`jaxdiff.evaluation.report`.
+"""
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 import numpy as np
@@ -14,7 +19,7 @@ from jaxdiff.training import command_line
 
 
 def main(
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
     count: int = 1000,
     guidance: float | None = None,
     data_dir: str | None = None,
@@ -32,11 +37,15 @@ def main(
     from jaxdiff import data, evaluation
     from jaxdiff.training import draw, loop
 
+    if count < 1:
+        raise ValueError(f"count = {count}; allowed are positive integers")
     model = jd.load(run)
     if not model.num_classes:
         raise ValueError(f"run = {run}; its model has no labels to judge by")
-    config = model.config if data_dir is None else dataclasses.replace(
-        model.config, data=dataclasses.replace(model.config.data, data_dir=data_dir)
+    config = (
+        model.config
+        if data_dir is None
+        else dataclasses.replace(model.config, data=dataclasses.replace(model.config.data, data_dir=data_dir))
     )
     sampling = config.sample if guidance is None else dataclasses.replace(config.sample, guidance=guidance)
 

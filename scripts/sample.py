@@ -1,8 +1,13 @@
-"""Draws samples from a run as one picture: `python scripts/sample.py runs/digits --label 3 --guidance 2 --steps 20 --out grid.png`."""
+"""Draws samples from a run as one picture: `python scripts/sample.py runs/digits --label 3 --guidance 2 --steps 20
+--out grid.png`.
+"""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 import numpy as np
@@ -10,11 +15,10 @@ import tyro
 
 import jaxdiff as jd
 from jaxdiff.training import command_line
-from jaxdiff.training.config import SampleConfig
 
 
 def main(
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
     label: int | None = None,
     guidance: float | None = None,
     solver: Literal["ddpm", "ddim", "euler", "heun", "dpm_solver_pp", "exponential"] | None = None,
@@ -42,8 +46,8 @@ def main(
     for name, value in (("count", count), ("columns", columns)):
         if value < 1:
             raise ValueError(f"{name} = {value}; allowed are positive integers")
-    if not out.resolve().parent.is_dir():
-        raise ValueError(f"out = {out}; its directory does not exist")
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        raise ValueError(f"out = {out}; allowed is a file in a directory that exists")
     model = jd.load(run)
     config = model.config.sample
     changed: dict[str, Any] = {}
@@ -57,11 +61,15 @@ def main(
 
     from jaxdiff.training import draw, images
 
-    if label is not None:
-        model.denoiser(label)  # refuses a label that the model does not have
-    labels = None if not model.num_classes else np.full(count, label) if label is not None else np.arange(count) % model.num_classes
-    if label is not None and not model.num_classes:
-        raise ValueError(f"label = {label}; the model has no classes")
+    if label is not None or not model.num_classes:
+        model.denoiser(label, 1.0 if guidance is None else guidance)  # refuses what the model does not have
+    labels = (
+        None
+        if not model.num_classes
+        else np.full(count, label)
+        if label is not None
+        else np.arange(count) % model.num_classes
+    )
     samples = draw.draw(model, jax.random.key(seed), labels, config, count=count)
     images.write_png(out, images.scatter(samples) if len(model.shape) == 1 else images.grid(samples, columns=columns))
     print(out)

@@ -5,12 +5,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
+
+
+def _same(one: Process, other: Process) -> bool:
+    """Whether two processes are of one kind and, where it can be told, of the same numbers to float32's precision."""
+    if not trees.same_structure(one, other):
+        return False
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(
+        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-5, atol=1e-6)
+        for a, b in pairs
+        if not isinstance(a, jax.core.Tracer) and not isinstance(b, jax.core.Tracer)
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -27,6 +40,8 @@ class ClassifierFree:
         return self.cond.process
 
     def __call__(self, x: PyTree, t: Any) -> Estimate:
+        if self.scale.ndim and self.scale.shape != (trees.batch_size(x),):
+            raise ValueError(f"scale has shape {self.scale.shape}; allowed are () and ({trees.batch_size(x)},), as x")
         pairs = zip(self.uncond(x, t), self.cond(x, t), strict=True)
         return Estimate(*(trees.lincomb((1 - self.scale, self.scale), pair) for pair in pairs))
 
@@ -41,11 +56,12 @@ def classifier_free(cond: Denoiser, uncond: Denoiser, scale: Any) -> ClassifierF
       scale: a number, or `[batch]`, one per example. It is a leaf: another scale compiles nothing.
 
     Raises:
-      ValueError: denoisers of different kinds of process, or a scale of more than one axis.
+      ValueError: denoisers of different processes (numbers that are being traced are not compared), or a scale of
+        more than one axis; when called, a scale of another length than the batch.
     """
-    if not trees.same_structure(cond.process, uncond.process):
+    if not _same(cond.process, uncond.process):
         raise ValueError(f"cond is for {cond.process}, uncond for {uncond.process}; allowed is one process")
-    scale = jnp.asarray(scale, jnp.float32)
+    scale = jnp.asarray(scale, float)
     if scale.ndim > 1:
         raise ValueError(f"scale has shape {scale.shape}; allowed are () and [batch]")
     return ClassifierFree(cond, uncond, scale)

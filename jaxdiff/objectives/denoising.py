@@ -1,10 +1,10 @@
 """Denoising score matching: corrupt data, ask the network what it was made of, weigh the error."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import parametrizations, processes, trees
@@ -31,10 +31,12 @@ def denoising(
 ) -> Objective:
     """The denoising loss of a network, one number per example:
 
-        x_t = alpha x0 + sigma eps      F = p x0 + q eps      loss = w(t) mean|(F_hat - F)/det|^2 = w(t) mean|(x0_hat - x0)/sigma|^2
+        x_t = alpha x0 + sigma eps      F = p x0 + q eps
+        loss = w(t) mean|(F_hat - F)/det|^2 = w(t) mean|(x0_hat - x0)/sigma|^2
 
-    the mean over the coordinates of an example. What the network predicts, which errors count (`weighting`) and which noise levels are drawn (`times`)
-    are independent choices. Vincent 2011; Ho et al. 2020 (arXiv 2006.11239), equation 14; Kingma & Gao 2023 (arXiv 2303.00848).
+    the mean over the coordinates of an example. What the network predicts, which errors count (`weighting`) and which
+    noise levels are drawn (`times`) are independent choices. Vincent 2011; Ho et al. 2020 (arXiv 2006.11239), equation
+    14; Kingma & Gao 2023 (arXiv 2303.00848).
 
     Args:
       process, parametrization, apply: as for `denoisers.from_network`.
@@ -42,14 +44,17 @@ def denoising(
       times: see `objectives.times`.
       null: what `batch["cond"]` is replaced by when it is dropped: a pytree of its structure, of scalars or `[*event]`.
       dropout: how often, per example. Classifier-free guidance: Ho & Salimans 2022 (arXiv 2207.12598), algorithm 1.
-      log_variance: a learned `u(params, label)`: the loss becomes `loss/e^u + u`. Karras et al. 2024 (EDM2, arXiv 2312.02696), equation 14.
+      log_variance: a learned `u(params, label)`: the loss becomes `loss/e^u + u`. Karras et al. 2024 (EDM2, arXiv
+        2312.02696), equation 14.
       with_key: call `apply(..., key=key)` for networks that draw random numbers when they are trained.
 
-    Returns: a function `(params, key, batch) -> (losses, metrics)`. `batch["x"]` has leaves `[batch, *event]`; `batch["cond"]`, if it is there,
-      goes to the network. The metrics are `[batch]` each: `t`, `time_weight` and `mse`, the squared error of the output.
+    Returns: a function `(params, key, batch) -> (losses, metrics)`. `batch["x"]` has leaves `[batch, *event]`;
+      `batch["cond"]`, if it is there, goes to the network. The metrics are `[batch]` each: `t`, `time_weight` and
+      `mse`, the squared error of the output.
 
     Raises:
-      ValueError: the parametrization does not fit the process, `dropout` outside of [0, 1], or one of `null` and `dropout` without the other.
+      ValueError: the parametrization does not fit the process, `dropout` outside of [0, 1] or without `null`; when
+        called, `dropout` without `batch["cond"]`, or an output unlike `batch["x"]`.
     """
     parametrizations.check(process, parametrization)
     if not 0 <= dropout <= 1:
@@ -59,6 +64,8 @@ def denoising(
 
     def objective(params: PyTree, key: Key[Array, ""], batch: Mapping[str, PyTree]) -> Losses:
         x0, cond = batch["x"], batch.get("cond")
+        if dropout and cond is None:
+            raise ValueError(f"dropout = {dropout} needs batch['cond'], of which there is none")
         size = trees.batch_size(x0)
         time_key, noise_key, drop_key, network_key = trees.split(trees.as_key(key), 4)
         t, time_weight = times(time_key, process, size)
@@ -88,10 +95,15 @@ def drop_condition(key: Key[Array, ""], cond: PyTree, null: PyTree, rate: float)
     Args:
       cond: leaves `[batch, *event]`.
       null: the same structure, leaves `[*event]` or scalars.
+
+    Raises:
+      ValueError: a leaf of `null` that fits no single example.
     """
     dropped = jax.random.bernoulli(key, rate, (trees.batch_size(cond),))
 
     def replace(leaf: Array, null: Array) -> Array:
+        if np.shape(null) not in ((), leaf.shape[1:]):
+            raise ValueError(f"null has shape {np.shape(null)}; allowed are () and {leaf.shape[1:]}, as one of cond")
         return jnp.where(trees.expand(dropped, leaf), jnp.asarray(null, leaf.dtype), leaf)
 
     return jax.tree.map(replace, jax.tree.map(jnp.asarray, cond), null)

@@ -22,22 +22,18 @@ import os
 import re
 import shutil
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from jaxdiff.training import leaves, manifest
 from jaxdiff.training.runs import sync_directory, write_atomically
-
-_FORMAT = 1
-_CHUNK = 1 << 22
 
 
 class CheckpointError(ValueError):
@@ -51,17 +47,6 @@ class Restored(NamedTuple):
     state: Any
     iterator_state: Any
     config: dict[str, Any]
-
-
-class _LeafInfo(NamedTuple):
-    """One leaf as it was saved: logical shape and type, and for a PRNG key its implementation and raw shape."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    host: bool
-    key_impl: str | None
-    stored_shape: tuple[int, ...]
-    stored_dtype: str
 
 
 class _WithoutOrbax(logging.Filter):
@@ -146,7 +131,7 @@ class Checkpoints:
         """
         if step < 0:
             raise ValueError(f"step={step}: must be 0 or more")
-        tree, leaves = _to_named(state)
+        tree, table = leaves.to_named(state)
         iterator_text = _to_json("iterator_state", _pack_iterator(iterator_state))
         config_text = _to_json("config", dict(config or {}))
         self.wait()
@@ -160,11 +145,11 @@ class Checkpoints:
                 "restore that one, or save into another directory"
             )
         meta = {
-            "format": _FORMAT,
+            "format": manifest.FORMAT,
             "step": step,
             "config": json.loads(config_text),
             "iterators": [json.loads(text) for text in _gather_text(iterator_text)],
-            "leaves": {name: info._asdict() for name, info in leaves.items()},
+            "leaves": {name: info._asdict() for name, info in table.items()},
         }
         try:
             response = ocp.save_async(temporary / "state", tree)
@@ -210,12 +195,12 @@ class Checkpoints:
         self.wait()
         chosen, meta = self._choose(step)
         directory = self.directory / str(chosen)
-        saved = _read_leaves(meta)
+        saved = leaves.read_table(meta)
         paths, structure = jax.tree_util.tree_flatten_with_path(template)
-        wanted = {_name(path): leaf for path, leaf in paths}
+        wanted = {leaves.name_of(path): leaf for path, leaf in paths}
         _check_fit(directory, saved, wanted)
         restored = self._load(directory, {name: (saved[name], leaf) for name, leaf in wanted.items()})
-        state = jax.tree_util.tree_unflatten(structure, [restored[_name(path)] for path, _ in paths])
+        state = jax.tree_util.tree_unflatten(structure, [restored[leaves.name_of(path)] for path, _ in paths])
         return Restored(chosen, state, _own_iterator(directory, meta["iterators"]), meta["config"])
 
     def restore_parts(
@@ -236,13 +221,13 @@ class Checkpoints:
         self.wait()
         chosen, meta = self._choose(step)
         directory = self.directory / str(chosen)
-        saved = _read_leaves(meta)
+        saved = leaves.read_table(meta)
         present = sorted({name.split(".")[0] for name in saved})
         for name in names or ():
             if name not in present:
                 raise CheckpointError(f"{directory}: holds no part {name!r}; there are {', '.join(present)}")
         wanted = {name: (info, None) for name, info in saved.items() if names is None or name.split(".")[0] in names}
-        return chosen, _nest(self._load(directory, wanted)), meta["config"]
+        return chosen, leaves.nest(self._load(directory, wanted)), meta["config"]
 
     def _failure(self, step: int, error: BaseException) -> CheckpointError:
         return CheckpointError(f"{self.directory}: saving step {step} failed: {_one_line(error)}")
@@ -268,8 +253,7 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         write_atomically(temporary / "meta.json", json.dumps(meta).encode())
-        files = {str(path.relative_to(temporary)): _digest(path, flush=True) for path in _files(temporary)}
-        write_atomically(temporary / "manifest.json", json.dumps({"format": _FORMAT, "files": files}).encode())
+        manifest.write(temporary)
         for directory in (entry for entry in temporary.rglob("*") if entry.is_dir()):
             sync_directory(directory)
         os.rename(temporary, self.directory / str(step))
@@ -288,14 +272,14 @@ class Checkpoints:
         if step not in self.steps():
             present = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(f"{self.directory}: has no checkpoint of step {step}; there are: {present}")
-        if reason := _damage(self.directory / str(step)):
+        if reason := manifest.damage(self.directory / str(step)):
             raise CheckpointError(f"{self.directory / str(step)}: is broken: {reason}")
         return step
 
     def _newest_whole(self) -> int:
         broken: dict[int, str] = {}
         for step in reversed(self.steps()):
-            if (reason := _damage(self.directory / str(step))) is None:
+            if (reason := manifest.damage(self.directory / str(step))) is None:
                 for newer, why in broken.items():
                     path = self.directory / str(newer)
                     warnings.warn(f"checkpoint {path} is broken ({why}); going back to step {step}", stacklevel=7)
@@ -328,91 +312,27 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointError(f"{self.directory}: {_one_line(error)}") from error
 
-    def _load(self, directory: Path, wanted: dict[str, tuple[_LeafInfo, Any]]) -> dict[str, Any]:
+    def _load(self, directory: Path, wanted: dict[str, tuple[leaves.LeafInfo, Any]]) -> dict[str, Any]:
         """Reads the named leaves through Orbax; `wanted` pairs each with its template, None for "as it was saved"."""
-        flat = {name: _abstract(info, template) for name, (info, template) in wanted.items() if 0 not in info.shape}
+        flat = {
+            name: leaves.abstract(info, template) for name, (info, template) in wanted.items() if 0 not in info.shape
+        }
         loaded: dict[str, Any] = {}
         if flat:
             context = ocp.Context()
             context.pytree_options.loading.partial_load = True
             try:
                 with context:
-                    tree = ocp.load(directory / "state", _nest(flat))
+                    tree = ocp.load(directory / "state", leaves.nest(flat))
             except Exception as error:
                 raise CheckpointError(
                     f"{directory}: its files are as they were written, but Orbax cannot read them: {_one_line(error)}"
                 ) from error
-            loaded = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
-        return {name: _to_leaf(loaded.get(name), info, template) for name, (info, template) in wanted.items()}
+            loaded = {leaves.name_of(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+        return {name: leaves.to_leaf(loaded.get(name), info, template) for name, (info, template) in wanted.items()}
 
 
-def _name(path: Sequence[Any]) -> str:
-    return ".".join(jax.tree_util.keystr((entry,), simple=True) for entry in path)
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a.b": x} to {"a": {"b": x}}."""
-    tree: dict[str, Any] = {}
-    for name, leaf in flat.items():
-        *parents, last = name.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return tree
-
-
-def _to_named(state: Any) -> tuple[dict[str, Any], dict[str, _LeafInfo]]:
-    """The state as nested dicts of plain arrays, whatever containers it came in, and the table of its leaves."""
-    flat: dict[str, Any] = {}
-    leaves: dict[str, _LeafInfo] = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
-        name = _name(path)
-        if not path:
-            raise ValueError(f"state: must be a pytree whose leaves have names, not a single {type(leaf).__name__}")
-        if any(not part for part in name.split(".")) or name in leaves:
-            raise ValueError(f"state: the leaf name {name!r} is empty somewhere, or belongs to two leaves")
-        leaves[name], flat[name] = _to_stored(name, leaf)
-    if not leaves:
-        raise ValueError("state: holds no arrays")
-    for name in leaves:
-        parts = name.split(".")
-        if any(".".join(parts[:end]) in leaves for end in range(1, len(parts))):
-            raise ValueError(f"state: the leaf name {name!r} goes on from the name of another leaf")
-    # Orbax refuses arrays without elements: the leaf table alone brings them back.
-    return _nest({name: leaf for name, leaf in flat.items() if 0 not in leaves[name].shape}), leaves
-
-
-def _to_stored(name: str, leaf: Any) -> tuple[_LeafInfo, Any]:
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = jax.random.key_data(leaf)
-        impl = str(jax.random.key_impl(leaf))
-        return _LeafInfo(leaf.shape, str(leaf.dtype), False, impl, data.shape, str(data.dtype)), data
-    if isinstance(leaf, (np.ndarray, np.generic, bool, int, float, complex)):
-        array = np.array(leaf)
-        if array.dtype.hasobject:
-            raise TypeError(f"state leaf {name}: dtype {array.dtype} cannot be saved; arrays of numbers can")
-        return _LeafInfo(array.shape, str(array.dtype), True, None, array.shape, str(array.dtype)), array
-    if isinstance(leaf, jax.Array):
-        return _LeafInfo(leaf.shape, str(leaf.dtype), False, None, leaf.shape, str(leaf.dtype)), leaf
-    raise TypeError(f"state leaf {name}: {type(leaf).__name__} cannot be saved; arrays, numbers and PRNG keys can")
-
-
-def _read_leaves(meta: Mapping[str, Any]) -> dict[str, _LeafInfo]:
-    table = {}
-    for name, entry in meta["leaves"].items():
-        shapes = {field: tuple(entry[field]) for field in ("shape", "stored_shape")}
-        table[name] = _LeafInfo(**{**entry, **shapes})
-    return table
-
-
-def _describe(leaf: Any) -> tuple[tuple[int, ...], str]:
-    if not hasattr(leaf, "dtype"):
-        leaf = np.asarray(leaf)
-    return tuple(leaf.shape), str(leaf.dtype)
-
-
-def _check_fit(directory: Path, saved: Mapping[str, _LeafInfo], wanted: Mapping[str, Any]) -> None:
+def _check_fit(directory: Path, saved: Mapping[str, leaves.LeafInfo], wanted: Mapping[str, Any]) -> None:
     """Raises for the first leaf in which checkpoint and template differ."""
     for name in saved:
         if name not in wanted:
@@ -420,7 +340,7 @@ def _check_fit(directory: Path, saved: Mapping[str, _LeafInfo], wanted: Mapping[
     for name, leaf in wanted.items():
         if name not in saved:
             raise CheckpointError(f"{directory}: leaf {name} is in the template, but not in the checkpoint")
-        shape, dtype = _describe(leaf)
+        shape, dtype = leaves.describe(leaf)
         info = saved[name]
         if info.shape != shape:
             raise CheckpointError(
@@ -430,33 +350,6 @@ def _check_fit(directory: Path, saved: Mapping[str, _LeafInfo], wanted: Mapping[
             raise CheckpointError(
                 f"{directory}: leaf {name} has dtype {info.dtype} in the checkpoint, {dtype} in the template"
             )
-
-
-def _abstract(info: _LeafInfo, template: Any) -> Any:
-    """What Orbax is to read a leaf into: NumPy for host leaves, else an array of the template's sharding."""
-    if _wants_numpy(info, template):
-        return np.empty(info.stored_shape, jnp.dtype(info.stored_dtype))
-    # A key's raw data has one more axis than the key; a partition spec that is too short leaves it whole.
-    sharding = getattr(template, "sharding", None) or jnp.zeros(()).sharding
-    return jax.ShapeDtypeStruct(info.stored_shape, jnp.dtype(info.stored_dtype), sharding=sharding)
-
-
-def _wants_numpy(info: _LeafInfo, template: Any) -> bool:
-    if template is None:
-        return info.host
-    return not isinstance(template, (jax.Array, jax.ShapeDtypeStruct))
-
-
-def _to_leaf(loaded: Any, info: _LeafInfo, template: Any) -> Any:
-    if loaded is None:
-        loaded = np.zeros(info.stored_shape, jnp.dtype(info.stored_dtype))
-        if not _wants_numpy(info, template):
-            loaded = jax.device_put(loaded, getattr(template, "sharding", None))
-    if info.key_impl is not None:
-        return jax.random.wrap_key_data(loaded, impl=info.key_impl)
-    if isinstance(template, (np.generic, bool, int, float, complex)):
-        return type(template)(loaded)
-    return loaded
 
 
 def _pack_iterator(state: Any) -> dict[str, Any]:
@@ -502,48 +395,6 @@ def _gather_text(text: str) -> list[str]:
     padded[: data.size] = data
     rows = np.asarray(multihost_utils.process_allgather(padded))
     return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    return (path for path in sorted(directory.rglob("*")) if path.is_file())
-
-
-def _digest(path: Path, flush: bool = False) -> list[int]:
-    """Size and CRC-32 of a file; `flush` also forces it onto the disk."""
-    size, crc = 0, 0
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            size += len(chunk)
-            crc = zlib.crc32(chunk, crc)
-        if flush:
-            os.fsync(file.fileno())
-    return [size, crc]
-
-
-def _damage(directory: Path) -> str | None:
-    """Why the checkpoint in `directory` cannot be trusted, or None if every file is as it was written."""
-    try:
-        manifest = json.loads((directory / "manifest.json").read_bytes())
-        files = dict(manifest["files"])
-        version = manifest["format"]
-    except OSError as error:
-        return f"manifest.json: {error.strerror}"
-    except (ValueError, KeyError, TypeError):
-        return "manifest.json: unreadable"
-    if version != _FORMAT:
-        return f"manifest.json: format {version!r}, where this version reads {_FORMAT}"
-    if "meta.json" not in files:
-        return "manifest.json: incomplete"
-    for name, (size, crc) in files.items():
-        try:
-            found = _digest(directory / name)
-        except OSError as error:
-            return f"{name}: {error.strerror}"
-        if found[0] != size:
-            return f"{name}: {found[0]} bytes long instead of {size}"
-        if found[1] != crc:
-            return f"{name}: its contents have changed"
-    return None
 
 
 def _one_line(error: BaseException) -> str:

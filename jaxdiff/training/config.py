@@ -1,7 +1,8 @@
 """Settings of a training run: frozen dataclasses, every field typed, checked when they are made.
 
-Presets are values of `Config`, in `configs/`; the command line overrides single fields; a run directory keeps them as JSON. The network is the Linen
-module itself, whose fields are its settings. Names (`process = "vp_cosine"`) are those of the functions in `jaxdiff`, and `..._options` their keyword arguments.
+Presets are values of `Config`, in `configs/`; the command line overrides single fields; a run directory keeps them as
+JSON. The network is the Linen module itself, whose fields are its settings. Names (`process = "vp_cosine"`) are those
+of the functions in `jaxdiff`, and `..._options` their keyword arguments.
 """
 
 import dataclasses
@@ -21,11 +22,7 @@ from jaxdiff.parametrizations import Parametrization
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Tableau
 
-Options = dict[str, float | int | str]
-
-
-def _options() -> Any:
-    return dataclasses.field(default_factory=dict)
+Options = dict[str, int | float | str]  # in this order, so that the command line makes an integer of 3
 
 
 def _require(name: str, value: Any, allowed: str, good: bool) -> None:
@@ -71,7 +68,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require("size", self.size, "positive integers", self.size is None or self.size > 0)
-        _require("data_dir", self.data_dir, "the folder of pictures", self.name != "folder" or self.data_dir is not None)
+        _require(
+            "data_dir", self.data_dir, "the folder of pictures", self.name != "folder" or self.data_dir is not None
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +80,16 @@ class DiffusionConfig:
     process: Literal[
         "vp_linear", "sub_vp", "vp_cosine", "vp_nichol", "vp_discrete", "ve", "edm", "flow", "trigonometric"
     ] = "vp_cosine"
-    process_options: Options = _options()
+    process_options: Options = dataclasses.field(default_factory=dict)
     parametrization: Literal["eps", "x0", "v", "velocity", "score", "edm"] = "v"
-    parametrization_options: Options = _options()
-    weighting: Literal["output", "eps", "x0", "v", "velocity", "score", "edm", "min_snr", "p2", "sigmoid", "likelihood"] = "output"
+    parametrization_options: Options = dataclasses.field(default_factory=dict)
+    weighting: Literal[
+        "output", "eps", "x0", "v", "velocity", "score", "edm", "min_snr", "p2", "sigmoid", "likelihood"
+    ] = "output"
     """Squared errors of the network's own output, of another parametrization's, or one of `objectives.weightings`."""
-    weighting_options: Options = _options()
+    weighting_options: Options = dataclasses.field(default_factory=dict)
     times: Literal["uniform", "stratified", "logit_normal", "log_normal", "indices"] = "stratified"
-    times_options: Options = _options()
+    times_options: Options = dataclasses.field(default_factory=dict)
     conditional: bool = True
     """Use the labels, where there are any."""
     label_dropout: float = 0.1
@@ -106,7 +107,9 @@ class DiffusionConfig:
 
     def make_parametrization(self) -> Parametrization:
         """The parametrization that is named."""
-        return _call("parametrization", getattr(parametrizations, self.parametrization), options=self.parametrization_options)
+        return _call(
+            "parametrization", getattr(parametrizations, self.parametrization), options=self.parametrization_options
+        )
 
     def make_weighting(self) -> weightings.Weighting | None:
         """The weighting that is named; None for the plain error of the output."""
@@ -121,7 +124,11 @@ class DiffusionConfig:
     def make_times(self) -> time_samplers.TimeSampler:
         """The time sampler that is named."""
         sampler = getattr(time_samplers, self.times)
-        return sampler if self.times in ("uniform", "stratified", "indices") else _call("times", sampler, options=self.times_options)
+        return (
+            sampler
+            if self.times in ("uniform", "stratified", "indices")
+            else _call("times", sampler, options=self.times_options)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,9 +183,9 @@ class SampleConfig:
     """How samples are drawn."""
 
     solver: Literal["ddpm", "ddim", "euler", "heun", "dpm_solver_pp", "exponential"] = "ddim"
-    solver_options: Options = _options()
+    solver_options: Options = dataclasses.field(default_factory=dict)
     grid: Literal["uniform_time", "uniform_log_snr", "karras", "discrete"] = "uniform_time"
-    grid_options: Options = _options()
+    grid_options: Options = dataclasses.field(default_factory=dict)
     steps: int = 50
     """Steps of the grid."""
     guidance: float = 1.0
@@ -204,7 +211,7 @@ class Config:
 
     data: DataConfig = DataConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
-    network: UNet | MLP = UNet()
+    network: UNet | MLP = dataclasses.field(default_factory=UNet)
     """A Linen module; its number of classes is set by the data."""
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
@@ -232,10 +239,15 @@ def from_json(values: Mapping[str, Any]) -> Config:
     Raises:
       ValueError: an unknown key (with the nearest that is known), a value of the wrong type or out of range.
     """
+    strict = dacite.Config(cast=[tuple], strict=True)
     try:
-        return dacite.from_dict(Config, values, dacite.Config(cast=[tuple], strict=True))
+        if isinstance(fields := values.get("network"), Mapping):
+            # Of a union, dacite could only say that no member fits.
+            kind = max((UNet, MLP), key=lambda kind: len(fields.keys() & {f.name for f in dataclasses.fields(kind)}))
+            values = {**values, "network": dacite.from_dict(kind, fields, strict)}
+        return dacite.from_dict(Config, values, strict)
     except dacite.UnexpectedDataError as error:
-        known = {f.name for part in _parts(Config()) for f in dataclasses.fields(part)}
+        known = {f.name for part in (*_parts(Config()), MLP()) for f in dataclasses.fields(part)}
         near = [match for key in sorted(error.keys) for match in difflib.get_close_matches(key, known, n=1)]
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise ValueError(f"unknown setting {', '.join(sorted(error.keys))}{hint}") from error

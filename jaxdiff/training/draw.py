@@ -41,13 +41,17 @@ def draw(
         index = np.minimum(np.arange(start, start + min(batch_size, n)), n - 1)
         noise_key, sample_key = (jax.vmap(jax.random.fold_in, (0, None))(keys[index], i) for i in (0, 1))
         noise = prior_sample(noise_key, model.process, (len(index), *model.shape))
-        denoiser = model.denoiser(None if labels is None else labels[index], config.guidance if labels is not None else 1.0)
+        denoiser = model.denoiser() if labels is None else model.denoiser(labels[index], config.guidance)
         out.append(np.asarray(_sample(sample_key, denoiser, noise, tableau))[: n - start])
     return np.concatenate(out)
 
 
-def picture(model: Model, key: Key[Array, ""], config: SampleConfig, *, columns: int = 10) -> UInt8[np.ndarray, "h w 3"]:
-    """Samples as one picture: a labelled row for each class (ten at most), or ten rows; for points in the plane a scatter plot."""
+def picture(
+    model: Model, key: Key[Array, ""], config: SampleConfig, *, columns: int = 10
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Samples as one picture: a labelled row for each class (ten at most), or ten rows; for points in the plane a
+    scatter plot.
+    """
     if len(model.shape) == 1:
         labels = np.arange(2000) % model.num_classes if model.num_classes else None
         return images.scatter(draw(model, key, labels, config, count=2000, batch_size=2000), labels=labels)

@@ -27,7 +27,8 @@ def constant(decay: float) -> Rule:
 def half_life(images: float, batch_size: int, ramp: float | None = 0.05) -> Rule:
     """`2^(-batch_size / h)`, with a half-life h in images that does not depend on the batch size.
 
-    Karras et al. 2022 (arXiv 2206.00364), appendix F.2: `h = min(images, ramp * images seen)`, 0.5 million images with a ramp of 0.05 for CIFAR-10.
+    Karras et al. 2022 (arXiv 2206.00364), appendix F.2: `h = min(images, ramp * images seen)`, 0.5 million images with
+    a ramp of 0.05 for CIFAR-10.
 
     Args:
       images: the half-life, in images seen.

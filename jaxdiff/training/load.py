@@ -65,7 +65,9 @@ class Model:
         """
         if self.num_classes == 0:
             if label is not None or guidance_scale != 1.0:
-                raise ValueError(f"label = {label}, guidance_scale = {guidance_scale}; the model has no classes: allowed are None and 1")
+                raise ValueError(
+                    f"label = {label}, guidance_scale = {guidance_scale}; without classes the model allows None and 1"
+                )
             return denoisers.from_network(self.process, self.parametrization, self.apply, self.params)
         null = jnp.asarray(self.num_classes, jnp.int32)
 
@@ -106,6 +108,18 @@ def make_network(config: Config, data: dict[str, Any]) -> Any:
     return config.network.clone(num_classes=data["num_classes"])
 
 
+def read_saved(run: runs.Run) -> dict[str, Any]:
+    """A run's `config.json`: its settings under "config", what is known of its data under "data".
+
+    Raises:
+      ValueError: it cannot be read, or is something else's.
+    """
+    saved = runs.read_config(run)
+    if set(saved) != {"config", "data"}:
+        raise ValueError(f"{run.config}: is not the configuration of a run; allowed are the parts 'config' and 'data'")
+    return saved
+
+
 def load(run: str | os.PathLike[str], *, ema: str | None = "ema", step: int | None = None) -> Model:
     """A trained run, ready to sample from.
 
@@ -123,10 +137,14 @@ def load(run: str | os.PathLike[str], *, ema: str | None = "ema", step: int | No
       ValueError: no such run, no such average, or no whole checkpoint in it; one line that says which.
     """
     opened = runs.open_run(run)
-    saved = runs.read_config(opened)
+    saved = read_saved(opened)
+    try:
+        config = from_json(saved["config"])
+    except ValueError as error:
+        raise ValueError(f"{opened.config}: {error}") from error
     with Checkpoints(opened.checkpoints) as checkpoints:
         at, parts, _ = checkpoints.restore_parts(["params"] if ema is None else ["ema"], step)
     if ema is not None and ema not in parts["ema"]:
         raise ValueError(f"ema = {ema!r}; the run has {', '.join(parts['ema'])}")
     params = parts["params"] if ema is None else parts["ema"][ema]
-    return make_model(from_json(saved["config"]), saved["data"], jax.tree.map(jnp.asarray, params), at)
+    return make_model(config, saved["data"], jax.tree.map(jnp.asarray, params), at)

@@ -1,6 +1,10 @@
 """The training loop: a configuration in, a run directory out; run again, it goes on where it stopped."""
 
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,14 @@ from jaxdiff.training import ema, images, runs
 from jaxdiff.training.checkpoints import Checkpoints
 from jaxdiff.training.config import Config, DataConfig, to_json
 from jaxdiff.training.draw import picture
-from jaxdiff.training.load import Model, make_model, make_network
+from jaxdiff.training.load import Model, make_model, make_network, read_saved
 from jaxdiff.training.logs import Logger
 from jaxdiff.training.optimizers import make_optimizer
 from jaxdiff.training.state import State, initial_state
 from jaxdiff.training.step import Step, make_step
 
-# What may change between two parts of one run: how long it is, and what is shown of it.
-_FREE = {("train", name) for name in ("steps", "log_every", "sample_every", "checkpoint_every", "keep")}
+# Optimising a program that runs once costs more than it saves. Only the CPU's compiler is slow at this one.
+_RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def open_data(config: DataConfig) -> Images:
@@ -56,7 +60,7 @@ def make_training(config: Config, described: dict[str, Any]) -> tuple[Step, Any]
     classes = described["num_classes"]
 
     def apply(params: Any, x: Any, label: Any, cond: Any = None, *, key: Any) -> Any:
-        return network.apply(params, x, label, cond, train=True, rngs={"dropout": key})
+        return network.apply(params, x, label, cond if classes else None, train=True, rngs={"dropout": key})
 
     objective = denoising(
         diffusion.make_process(),
@@ -83,9 +87,10 @@ def make_training(config: Config, described: dict[str, Any]) -> tuple[Step, Any]
 def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
     """Trains, or goes on training, the run in `run_dir`, and returns its model.
 
-    The directory gets `config.json`, `checkpoints/`, `metrics.jsonl`, TensorBoard events and `samples/*.png` (see `training.runs`). If it holds
-    the same run already, training goes on from its newest whole checkpoint, to the bit as if it had not stopped; only its length
-    and how often it reports may differ. Interrupted from the keyboard, it saves before it goes.
+    The directory gets `config.json`, `checkpoints/`, `metrics.jsonl`, TensorBoard events and `samples/*.png` (see
+    `training.runs`). If it holds the same run already, training goes on from its newest whole checkpoint, to the bit as
+    if it had not stopped. Only how often it reports may differ, where a named data set lies, and, at a constant
+    learning rate, how long it is. Interrupted from the keyboard, it saves before it goes.
 
     Raises:
       ValueError, OSError: settings, data or directory that cannot be used; nothing that was there is harmed.
@@ -93,53 +98,99 @@ def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
     opened = open_data(config.data)
     described = describe_data(config, opened)
     batches = data.training_batches(opened, config.train.batch_size, seed=config.train.seed, flip=config.data.flip)
-    step, initialise = make_training(config, described)
+    pure_step, initialise = make_training(config, described)
+    step = jax.jit(pure_step, donate_argnums=0)
+    shapes = jax.eval_shape(initialise)
+    # Settings that do not fit each other come to light here, before anything is written.
+    jax.eval_shape(step, shapes, _batch_shapes(opened, config.train.batch_size))
     run = _claim(run_dir, config, described)
     with runs.lock_run(run), Checkpoints(run.checkpoints, keep=config.train.keep) as checkpoints:
-        saved = {"config": to_json(config), "data": described}
+        window: list[dict[str, Any]] = []
         if checkpoints.steps():
-            restored = checkpoints.restore(jax.eval_shape(initialise))
-            state = restored.state
-            batches.set_state(restored.iterator_state)
+            restored = checkpoints.restore(shapes)
+            state, first = restored.state, restored.step
+            batches.set_state(restored.iterator_state["batches"])
+            window = restored.iterator_state["window"]
         else:
-            state = jax.jit(initialise)()
-        runs.write_config(run, saved)
-        first, last = int(state.step), config.train.steps
+            options = _RUN_ONCE if jax.default_backend() == "cpu" else {}
+            state, first = jax.jit(initialise, compiler_options=options)(), 0
+        last = config.train.steps
         if first > last:
             raise ValueError(f"train.steps = {last}; the run in {run.directory} has {first} already: allowed are more")
+        saved = {"config": to_json(config), "data": described}
+        runs.write_config(run, saved)
         with Logger(run.directory, last, first, config.train.batch_size) as logger:
-            state = _loop(config, described, jax.jit(step, donate_argnums=0), state, batches, checkpoints, logger, saved)
-        model = make_model(config, described, state.ema["ema"], int(state.step))
+            state = _loop(config, described, step, state, window, batches, checkpoints, logger, saved)
+        model = make_model(config, described, state.ema["ema"], last)
         images.write_png(run.samples / "final.png", picture(model, _picture_key(config), config.sample))
     return model
 
 
 def _loop(
-    config: Config, described: dict[str, Any], step: Any, state: State, batches: Any, checkpoints: Checkpoints, logger: Logger, saved: Any
+    config: Config,
+    described: dict[str, Any],
+    step: Step,
+    state: State,
+    window: list[dict[str, Any]],
+    batches: Any,
+    checkpoints: Checkpoints,
+    logger: Logger,
+    saved: dict[str, Any],
 ) -> State:
-    settings, window = config.train, []
-    number = int(state.step)
-    try:
-        while number < settings.steps:
+    """Trains to the last step. `window` holds the metrics of the steps since the last line of metrics."""
+    settings = config.train
+    with _interruption() as interrupted:
+        for number in range(int(state.step) + 1, settings.steps + 1):
             state, metrics = step(state, next(batches))
-            number += 1
             window.append(metrics)
             if number % settings.log_every == 0 or number == settings.steps:
                 # The device is waited for here only; what is logged is the mean since the last line.
-                columns = jax.device_get(window)
-                logger.log(number, {name: np.mean([row[name] for row in columns]) for name in columns[0]})
+                rows = _numbers(window)
+                logger.log(number, {name: np.mean([row[name] for row in rows]) for name in rows[0]})
                 window = []
             if settings.sample_every and number % settings.sample_every == 0:
                 model = make_model(config, described, state.ema["ema"], number)
                 logger.image(number, "samples", picture(model, _picture_key(config), config.sample))
-            if number % settings.checkpoint_every == 0 or number == settings.steps:
-                checkpoints.save(number, state, batches.get_state(), saved)
-    except KeyboardInterrupt:
-        # The step under way may have taken the state with it (it is donated); then the last checkpoint stands.
-        if not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)) and int(state.step) == number:
-            checkpoints.save(number, state, batches.get_state(), saved)
-        raise
+            stop = interrupted()
+            if stop or number % settings.checkpoint_every == 0 or number == settings.steps:
+                position = {"batches": batches.get_state(), "window": _numbers(window)}
+                checkpoints.save(number, state, position, saved)
+            if stop:
+                raise KeyboardInterrupt
     return state
+
+
+def _numbers(window: list[dict[str, Any]]) -> list[dict[str, float]]:
+    return [{name: float(value) for name, value in row.items()} for row in jax.device_get(window)]
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Within it a first Ctrl-C is only noted, and told of by the function it gives: raised amid a step, it would leave
+    state, data and metrics of different steps. A second one is raised at once.
+    """
+    noted = threading.Event()
+    default = signal.default_int_handler
+    # Python hands signals to its main thread; a job in the background may have been told to ignore them.
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is default
+
+    def note(*_: Any) -> None:
+        noted.set()
+        signal.signal(signal.SIGINT, default)
+
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield noted.is_set
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, default)
+
+
+def _batch_shapes(opened: Images, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """What `training_batches` gives."""
+    x = jax.ShapeDtypeStruct((batch_size, *opened.shape), jnp.float32)
+    return {"x": x, "cond": jax.ShapeDtypeStruct((batch_size,), jnp.int32)} if opened.num_classes else {"x": x}
 
 
 def _picture_key(config: Config) -> Any:
@@ -151,14 +202,27 @@ def _claim(run_dir: str | os.PathLike[str], config: Config, described: dict[str,
     """The run directory, once it is known that it is new or holds this very run."""
     run = runs.Run(Path(run_dir).absolute())
     if run.config.exists():
-        before = runs.read_config(run)
-        changed = _differences(before, {"config": to_json(config), "data": described})
+        changed = _differences(read_saved(run), {"config": to_json(config), "data": described}, _free(config))
         if changed:
-            raise ValueError(f"run directory {run.directory} holds a run with other settings: {'; '.join(changed)}; choose another directory")
+            raise ValueError(
+                f"run directory {run.directory} holds a run with other settings: {'; '.join(changed)}; "
+                "choose another directory"
+            )
     return runs.create_run(run.directory)
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _free(config: Config) -> set[tuple[str, ...]]:
+    """The settings that may change between two parts of one run: they have no bearing on what it comes to."""
+    free: set[tuple[str, ...]] = {("train", name) for name in ("log_every", "sample_every", "checkpoint_every", "keep")}
+    if config.optimizer.decay == "constant":
+        # A cosine falls to 0 at the last step: of a longer run, the steps made already would have been others.
+        free.add(("train", "steps"))
+    if config.data.name != "folder":
+        free.add(("data", "data_dir"))
+    return free
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], free: set[tuple[str, ...]]) -> list[str]:
     """The settings that differ, as `name was a, is b`, without those that may."""
 
     def flat(tree: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
@@ -167,5 +231,5 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         return {path: tree}
 
     old, new = flat(before, ()), flat(now, ())
-    names = [name for name in {**old, **new} if name[1:] not in _FREE and old.get(name) != new.get(name)]
+    names = [name for name in {**old, **new} if name[1:] not in free and old.get(name) != new.get(name)]
     return [f"{'.'.join(name[1:])} was {old.get(name)}, is {new.get(name)}" for name in names]

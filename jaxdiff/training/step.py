@@ -27,8 +27,9 @@ def make_step(
       objective: `(params, key, batch) -> (losses [batch], metrics)`.
       optimizer: any Optax transformation.
       averages: a rule for each average in the state.
-      reduce: applied to gradients and metrics before they are used: the mean over devices where each sees a part of the batch, as
-        `lambda tree: jax.lax.pmean(tree, "data")` under `jax.pmap`. Nothing is needed under `jax.jit`, which sees the whole batch.
+      reduce: applied to gradients and metrics before they are used: the mean over devices where each sees a part of
+        the batch, as `lambda tree: jax.lax.pmean(tree, "data")` under `jax.pmap`; there each device's state must have a
+        key of its own, or all would draw the same noise. Nothing is needed under `jax.jit`, which sees the whole batch.
 
     Returns: the step. Its metrics are scalars: `loss`, `grad_norm`, and the mean `mse` of objectives that report one.
     """
@@ -44,7 +45,7 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         number = state.step + 1
         averaged = {name: ema.update(state.ema[name], params, rule(number)) for name, rule in averages.items()}
-        metrics["grad_norm"] = optax.global_norm(gradients)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
         return State(number, params, opt_state, averaged, state.key), metrics
 
     return step
