@@ -5,25 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.processes import Process
-
-
-def _same(one: Process, other: Process) -> bool:
-    """Whether two processes are of one kind and, where it can be told, of the same numbers to float32's precision."""
-    if not trees.same_structure(one, other):
-        return False
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return all(
-        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-5, atol=1e-6)
-        for a, b in pairs
-        if not isinstance(a, jax.core.Tracer) and not isinstance(b, jax.core.Tracer)
-    )
+from jaxdiff.processes import Process, same_process
 
 
 @jax.tree_util.register_dataclass
@@ -59,7 +46,7 @@ def classifier_free(cond: Denoiser, uncond: Denoiser, scale: Any) -> ClassifierF
       ValueError: denoisers of different processes (numbers that are being traced are not compared), or a scale of
         more than one axis; when called, a scale of another length than the batch.
     """
-    if not _same(cond.process, uncond.process):
+    if not same_process(cond.process, uncond.process):
         raise ValueError(f"cond is for {cond.process}, uncond for {uncond.process}; allowed is one process")
     scale = jnp.asarray(scale, float)
     if scale.ndim > 1:

@@ -45,7 +45,7 @@ def denoising(
       null: what `batch["cond"]` is replaced by when it is dropped: a pytree of its structure, of scalars or `[*event]`.
       dropout: how often, per example. Classifier-free guidance: Ho & Salimans 2022 (arXiv 2207.12598), algorithm 1.
       log_variance: a learned `u(params, label)`: the loss becomes `loss/e^u + u`. Karras et al. 2024 (EDM2, arXiv
-        2312.02696), equation 14.
+        2312.02696).
       with_key: call `apply(..., key=key)` for networks that draw random numbers when they are trained.
 
     Returns: a function `(params, key, batch) -> (losses, metrics)`. `batch["x"]` has leaves `[batch, *event]`;
@@ -70,7 +70,7 @@ def denoising(
         time_key, noise_key, drop_key, network_key = trees.split(trees.as_key(key), 4)
         t, time_weight = times(time_key, process, size)
         eps = trees.normal_like(noise_key, x0)
-        arguments: tuple[PyTree, ...] = (jnp.broadcast_to(parametrization.label(process, t), (size,)),)
+        arguments: tuple[PyTree, ...] = (trees.per_example(parametrization.label(process, t), x0),)
         if cond is not None:
             arguments += (drop_condition(drop_key, cond, null, dropout) if dropout else cond,)
         x = trees.lincomb((parametrization.scale(process, t),), (processes.corrupt(process, x0, eps, t),))
