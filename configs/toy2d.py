@@ -9,5 +9,5 @@ CONFIG = Config(
     network=MLP(width=128, num_blocks=3),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup=100, decay="cosine"),
     train=TrainConfig(steps=4000, batch_size=1024, ema_half_life=100_000, sample_every=2000, checkpoint_every=2000),
-    sample=SampleConfig(solver="heun", solver_options={"coordinate": "flow"}, grid="uniform_time", steps=25),
+    sample=SampleConfig(solver="ddim", grid="uniform_time", steps=50),
 )

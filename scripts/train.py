@@ -29,9 +29,8 @@ def main() -> None:
     arguments = command_line.parse_preset(presets, prog="train.py")
     config = Config(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Config)})
 
-    from jaxdiff.training.loop import (
-        train,
-    )  # after the command line is known to be good: Grain and TFDS are slow to import
+    # Only now that the command line is known to be good: Grain and TFDS are slow to import.
+    from jaxdiff.training.loop import train
 
     assert arguments.run_dir is not None
     train(config, arguments.run_dir)

@@ -253,9 +253,8 @@ def test_a_process_of_ones_own_works_everywhere():
     x = jd.prior_sample(jax.random.key(0), process, (4000, 1))
     got = jax.jit(jd.sample)(jax.random.key(1), exact, x, jd.solvers.dpm_solver_pp(process, times))
     np.testing.assert_allclose([got.mean(), got.std()], [1.0, 0.5], atol=0.04)
-    assert jax.tree.leaves(process) == [1e-3, 0.99, 2.0] and all(
-        isinstance(leaf, float) for leaf in jax.tree.leaves(process)
-    )
+    assert jax.tree.leaves(process) == [1e-3, 0.99, 2.0]
+    assert all(isinstance(leaf, float) for leaf in jax.tree.leaves(process))
 
 
 class Jaxed(processes.Process):

@@ -1,6 +1,6 @@
 """Guidance: functions from Denoiser to Denoiser that change what is sampled.
 
-classifier_free   `classifier_free`: with and without the condition, extrapolated
+- `classifier_free`: with and without the condition, extrapolated
 """
 
 from jaxdiff.guidance.classifier_free import classifier_free

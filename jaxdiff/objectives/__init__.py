@@ -1,9 +1,9 @@
 """Objectives: pure functions `(params, key, batch) -> (losses [batch], metrics)`, and what they are made of.
 
-denoising        `denoising`: denoising score matching, for any process, parametrization, weighting and time sampler
-weightings       how much each noise level counts
-times            which noise levels are drawn
-score_matching   `implicit` and `sliced` score matching of any score function
+- `denoising`: denoising score matching, for any process, parametrization, weighting and time sampler
+- `weightings`: how much each noise level counts
+- `times`: which noise levels are drawn
+- `score_matching`: `implicit` and `sliced` score matching of any score function
 """
 
 from jaxdiff.objectives import times, weightings

@@ -1,11 +1,11 @@
 """Solvers: functions `(process, times, **options) -> Tableau`, computed on the host in float64.
 
-tableau         what a solver is, and how it is made
-ddim            `ddpm`, `ddim`, `euler`: first order
-heun            `heun`: second order, with EDM's churn
-dpm_solver_pp   `dpm_solver_pp`: multistep of order 1 to 3, ODE and SDE
-exponential     `exponential`: the family they are members of, of any order; the shared quadrature
-coordinates     where the ODE is `dz/dr = F`
+- `tableau`: what a solver is, and how it is made
+- `ddim`: `ddpm`, `ddim`, `euler`: first order
+- `heun`: second order, with EDM's churn
+- `dpm_solver_pp`: multistep of order 1 to 3, ODE and SDE
+- `exponential`: the family they are members of, of any order; the shared quadrature
+- `coordinates`: where the ODE is `dz/dr = F`
 """
 
 from jaxdiff.solvers.ddim import ddim, ddpm, euler

@@ -19,7 +19,11 @@ def test_digits(tmp_path):
     subprocess.run([sys.executable, "scripts/train.py", "digits", "--run-dir", str(run)], cwd=ROOT, check=True)
     seconds = time.monotonic() - start
     done = subprocess.run(
-        [sys.executable, "scripts/evaluate.py", str(run), "--count", "1000"], cwd=ROOT, check=True, capture_output=True, text=True
+        [sys.executable, "scripts/evaluate.py", str(run), "--count", "1000"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     found = json.loads(done.stdout)
     print(f"trained in {seconds:.0f} s; {found}")

@@ -22,7 +22,9 @@ def test_mnist(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     minutes = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
-    done = subprocess.run([sys.executable, "scripts/evaluate.py", str(run)], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "scripts/evaluate.py", str(run)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     found = json.loads(done.stdout)
     print(f"trained in {minutes:.1f} minutes of CPU; {found}")
     assert minutes <= 20
