@@ -8,6 +8,6 @@ CONFIG = Config(
     diffusion=DiffusionConfig(process="vp_cosine", parametrization="v", times="stratified", label_dropout=0.1),
     network=UNet(channels=24, multipliers=(1, 2), num_blocks=1, attention_levels=(1,), dropout=0.1),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup=100, decay="cosine"),
-    train=TrainConfig(steps=2000, batch_size=128, ema_half_life=20_000, sample_every=1000, checkpoint_every=1000),
+    train=TrainConfig(steps=1600, batch_size=128, ema_half_life=20_000, sample_every=800, checkpoint_every=800),
     sample=SampleConfig(solver="ddim", grid="uniform_time", steps=50),
 )
