@@ -1,6 +1,7 @@
 """The training loop: a configuration in, a run directory out; run again, it goes on where it stopped."""
 
 import contextlib
+import difflib
 import os
 import signal
 import threading
@@ -39,6 +40,8 @@ def open_data(config: DataConfig) -> Images:
         return data.toy2d(config.name)
     if config.name == "folder":
         opened = data.open_folder(str(config.data_dir), size=config.size)
+    elif near := difflib.get_close_matches(config.name, data.TOYS, n=1, cutoff=0.8):
+        raise ValueError(f"data.name = {config.name!r}; did you mean {near[0]!r}?")
     else:
         opened = data.open_tfds(config.name, split=config.split, data_dir=config.data_dir)
     return data.in_memory(opened) if config.resident else opened
