@@ -24,6 +24,7 @@ class LeafInfo(NamedTuple):
 
 
 def name_of(path: Sequence[Any]) -> str:
+    """A leaf's path as a checkpoint names it: `params.dense.kernel`."""
     return ".".join(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
@@ -76,6 +77,7 @@ def _to_stored(name: str, leaf: Any) -> tuple[LeafInfo, Any]:
 
 
 def read_table(meta: Mapping[str, Any]) -> dict[str, LeafInfo]:
+    """The table of leaves that a checkpoint's meta.json holds."""
     table = {}
     for name, entry in meta["leaves"].items():
         shapes = {field: tuple(entry[field]) for field in ("shape", "stored_shape")}
@@ -84,6 +86,7 @@ def read_table(meta: Mapping[str, Any]) -> dict[str, LeafInfo]:
 
 
 def describe(leaf: Any) -> tuple[tuple[int, ...], str]:
+    """The shape and the type of a leaf of a template."""
     if not hasattr(leaf, "dtype"):
         leaf = np.asarray(leaf)
     return tuple(leaf.shape), str(leaf.dtype)
@@ -105,6 +108,7 @@ def _wants_numpy(info: LeafInfo, template: Any) -> bool:
 
 
 def to_leaf(loaded: Any, info: LeafInfo, template: Any) -> Any:
+    """A leaf as the template wants it, from what Orbax read; None where there was nothing to read."""
     if loaded is None:
         loaded = np.zeros(info.stored_shape, jnp.dtype(info.stored_dtype))
         if not _wants_numpy(info, template):

@@ -65,9 +65,8 @@ class Model:
         """
         if self.num_classes == 0:
             if label is not None or guidance_scale != 1.0:
-                raise ValueError(
-                    f"label = {label}, guidance_scale = {guidance_scale}; without classes the model allows None and 1"
-                )
+                given = f"label = {label}, guidance_scale = {guidance_scale}"
+                raise ValueError(f"{given}; the model has no classes, and allows None and 1")
             return denoisers.from_network(self.process, self.parametrization, self.apply, self.params)
         null = jnp.asarray(self.num_classes, jnp.int32)
 
