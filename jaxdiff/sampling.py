@@ -87,10 +87,12 @@ def start(key: Key[Array, "*batch"], x: PyTree, tableau: Tableau) -> State:
 def advance(denoiser: Denoiser, state: State, tableau: Tableau) -> State:
     """The state after all evaluations of a tableau, or of a piece of one.
 
-    state = start(key, x, tableau)
-    state = advance(denoiser, state, tableau[:5])
-    state = advance(another, state, tableau[5:])
-    x = finish(state, tableau[5:])
+    Sampling with one denoiser at first and then with another:
+
+        state = start(key, x, tableau)
+        state = advance(denoiser, state, tableau[:5])
+        state = advance(another, state, tableau[5:])
+        x = finish(state, tableau[5:])
     """
     return _advance(denoiser, state, tableau, False)[0]
 

@@ -218,7 +218,7 @@ def test_vmap_over_guidance_scales_and_gradient_of_the_tableau(x64):
         return jd.sample(KEY, jd.guidance.classifier_free(one, other, scale), x, tableau)
 
     together = jax.vmap(at)(jnp.array([0.0, 1.0, 3.0]))
-    
+
     for i, scale in enumerate((0.0, 1.0, 3.0)):
         np.testing.assert_allclose(together[i], at(scale), rtol=1e-5)
 
