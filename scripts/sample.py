@@ -5,7 +5,7 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -15,14 +15,15 @@ import tyro
 
 import jaxdiff as jd
 from jaxdiff.training import command_line
+from jaxdiff.training.config import GridName, SolverName
 
 
 def main(
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
     label: int | None = None,
     guidance: float | None = None,
-    solver: Literal["ddpm", "ddim", "euler", "heun", "dpm_solver_pp", "exponential"] | None = None,
-    grid: Literal["uniform_time", "uniform_log_snr", "karras", "discrete"] | None = None,
+    solver: SolverName | None = None,
+    grid: GridName | None = None,
     steps: int | None = None,
     count: int = 100,
     columns: int = 10,

@@ -20,17 +20,17 @@ def dpm_solver_pp(
 ) -> Tableau:
     """Multistep DPM-Solver++ of order 1 (DDIM), 2 ("2M") or 3 ("3M"), in data prediction, one evaluation a step.
 
-        x_s = sigma_s/sigma_t x_t + alpha_s int_{l_t}^{l_s} e^{l - l_s} x0(l) dl,    x0(l) the polynomial through the
-        last `order` estimates
+        x_s = sigma_s/sigma_t x_t + alpha_s int_{l_t}^{l_s} e^{l - l_s} x0(l) dl
 
-    Lu et al. 2022 (arXiv 2211.01095), equation 9 and algorithm 2. With `tau` = 1 its SDE form (the paper's section 5).
+    with for x0(l) the polynomial through the last `order` estimates, and `l` half the log-SNR. Lu et al. 2022 (arXiv
+    2211.01095); with `tau = 1`, its SDE form.
 
     Args:
       times: `[steps + 1]`, decreasing. Uniform log-SNR suits it.
       order: 1, 2 or 3.
       variant: "exact" integrates the polynomial exactly and converges with order 1, 2, 3. "midpoint" is what is
         commonly published: of order 2 it takes the polynomial at the middle of the step, and of order 3 it halves the
-          quadratic term, which converges with order 2 only.
+        quadratic term, which converges with order 2 only.
       tau: how much noise is put back; 0 for the ODE.
       lower_final: lower the order by one on the last step.
 

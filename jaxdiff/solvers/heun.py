@@ -67,8 +67,7 @@ def heun(
     end = coordinates.coordinate(process, stop, coordinate)
     keep, move = end.scale / begin.scale, end.scale * (end.variable - begin.variable)
     zero, one = xp.zeros(steps), xp.ones(steps)
-    # Columns: base, point, H0 (newest), H1. `arrive` begins with the step's churn, which belongs to the row that ends
-    # the step before.
+    # Columns: base, point, H0 (newest), H1. The row that arrives at a point also makes the next step's churn there.
     predict = _stack(xp, [[one, zero, zero, zero], [keep, zero, move, zero]])
     arrive = _stack(xp, 2 * [[keep, zero, move / 2, move / 2]])
     finish = _stack(xp, 2 * [[keep, zero, move, zero]])

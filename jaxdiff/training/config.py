@@ -22,6 +22,8 @@ from jaxdiff.parametrizations import Parametrization
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Tableau
 
+SolverName = Literal["ddpm", "ddim", "euler", "heun", "dpm_solver_pp", "exponential"]
+GridName = Literal["uniform_time", "uniform_log_snr", "karras", "discrete"]
 Options = dict[str, int | float | str]  # in this order, so that the command line makes an integer of 3
 
 
@@ -182,9 +184,9 @@ class TrainConfig:
 class SampleConfig:
     """How samples are drawn."""
 
-    solver: Literal["ddpm", "ddim", "euler", "heun", "dpm_solver_pp", "exponential"] = "ddim"
+    solver: SolverName = "ddim"
     solver_options: Options = dataclasses.field(default_factory=dict)
-    grid: Literal["uniform_time", "uniform_log_snr", "karras", "discrete"] = "uniform_time"
+    grid: GridName = "uniform_time"
     grid_options: Options = dataclasses.field(default_factory=dict)
     steps: int = 50
     """Steps of the grid."""
