@@ -228,7 +228,7 @@ def test_a_number_is_no_key():
 
 
 class Power(processes.Process):
-    """The example at the head of jaxdiff/processes.py."""
+    """The example at the head of jaxdiff/processes/process.py."""
 
     t_noise = 1.0
     power: float

@@ -11,7 +11,7 @@ from common import MEANS, PROCESSES, STDS, WEIGHTS, mixture
 from scipy import integrate, stats
 
 import jaxdiff as jd
-from jaxdiff import grids, solvers
+from jaxdiff import grids, solvers, trees
 from jaxdiff.processes import log_snr
 
 sample = jax.jit(jd.sample)
@@ -217,7 +217,7 @@ def test_heun_with_churn_is_edm_algorithm_2(x64):
     got = sample(key, denoiser, x0, tableau)
 
     def noise(row):  # the noise of row i, as the sampler draws it
-        return np.asarray(jd.sampling.trees.normal_like(jax.random.fold_in(key, row), x0))
+        return np.asarray(trees.normal_like(jax.random.fold_in(key, row), x0))
 
     x = np.asarray(x0)
     for i in range(steps):
