@@ -1,6 +1,7 @@
-"""First-order samplers: DDIM and its members DDPM and Euler."""
+"""First-order samplers: DDIM and its members DDPM, Euler and ancestral Euler."""
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import Process
@@ -39,13 +40,29 @@ def ddim(process: Process, times: Any, *, eta: float = 0.0) -> Tableau:
     )
 
 
-def ddpm(process: Process, times: Any) -> Tableau:
-    """Ancestral sampling with the exact posterior's variance: `x_s ~ q(x_s | x_t, x0)`; with the true denoiser, DDPM's
-    "small" choice.
+def ddpm(process: Process, times: Any, *, variance: Literal["small", "large"] = "small") -> Tableau:
+    """Ancestral sampling: the mean of `q(x_s | x_t, x0)` and fresh noise of one of two variances.
 
-    Ho et al. 2020 (arXiv 2006.11239), equations 6 and 7, for any process and any grid. It is `ddim` with `eta = 1`.
+    "small" is that posterior's own, `sigma_s^2 (1 - e^{-2h})`, exact for data in one point; it is `ddim` with `eta =
+    1`. "large" is that of the step forward, `sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2` (DDPM's beta), exact for data
+    from N(0, I). A step that ends without noise adds none. Ho et al. 2020 (arXiv 2006.11239), equations 6 and 7 and
+    section 3.2, for any process and any grid.
+
+    Raises:
+      ValueError: a grid that is not one, or an unknown variance.
     """
-    return ddim(process, times, eta=1.0)
+    if variance not in ("small", "large"):
+        raise ValueError(f"variance = {variance!r}; allowed are 'small' and 'large'")
+    small = ddim(process, times, eta=1.0)
+    if variance == "small":
+        return small
+    process, times = check_arguments(process, times)
+    xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
+    noisy = sigma[1:] > 0
+    forward = sigma[:-1] ** 2 - (alpha[:-1] / alpha[1:] * sigma[1:]) ** 2
+    noise = xp.where(noisy, xp.sqrt(forward), 0.0)
+    noise = xp.concatenate([xp.zeros(1), noise])[:, None, None]
+    return dataclasses.replace(small, noise=noise)
 
 
 def euler(process: Process, times: Any) -> Tableau:
@@ -56,3 +73,13 @@ def euler(process: Process, times: Any) -> Tableau:
     eps`: it is `ddim` with `eta = 0`.
     """
     return ddim(process, times, eta=0.0)
+
+
+def euler_ancestral(process: Process, times: Any, *, eta: float = 1.0) -> Tableau:
+    """k-diffusion's ancestral Euler: a step of Euler's method to less noise than the grid asks for, and fresh noise for
+    the rest.
+
+    With `rho = sigma/alpha` it steps to `sqrt(rho_s^2 - rho_up^2)` and adds `rho_up = eta rho_s sqrt(1 -
+    rho_s^2/rho_t^2)`, which is `ddim` with this `eta`, and for `eta = 1` DDPM.
+    """
+    return ddim(process, times, eta=eta)

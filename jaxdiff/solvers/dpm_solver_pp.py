@@ -5,8 +5,9 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxdiff.processes import Process
-from jaxdiff.solvers.exponential import adams_bashforth, exponential
-from jaxdiff.solvers.tableau import Tableau
+from jaxdiff.solvers import integrals
+from jaxdiff.solvers.adams import adams, exact
+from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 
 def dpm_solver_pp(
@@ -14,7 +15,7 @@ def dpm_solver_pp(
     times: Any,
     *,
     order: int = 2,
-    variant: Literal["exact", "midpoint"] = "exact",
+    variant: Literal["exact", "midpoint", "heun"] = "exact",
     tau: float = 0.0,
     lower_final: bool = True,
 ) -> Tableau:
@@ -28,10 +29,11 @@ def dpm_solver_pp(
     Args:
       times: `[steps + 1]`, decreasing. Uniform log-SNR suits it.
       order: 1, 2 or 3.
-      variant: "exact" integrates the polynomial exactly and converges with order 1, 2, 3. "midpoint" is what is
-        commonly published: of order 2 it takes the polynomial at the middle of the step, and of order 3 it halves the
-        quadratic term, which converges with order 2 only.
-      tau: how much noise is put back; 0 for the ODE.
+      variant: "exact" integrates the polynomial exactly and converges with order 1, 2, 3. "midpoint" and "heun" are
+        what
+        is commonly published: of order 2, "midpoint" takes the polynomial at the middle of the step, and "heun" is
+        exact; of order 3 both halve the quadratic term, which converges with order 2 only.
+      tau: how much noise is put back; 0 for the ODE. (Some call tau^2 eta.)
       lower_final: lower the order by one on the last step.
 
     Raises:
@@ -39,15 +41,20 @@ def dpm_solver_pp(
     """
     if order not in (1, 2, 3):
         raise ValueError(f"order = {order!r}; allowed are 1, 2 and 3 (`exponential` takes any)")
-    if variant == "exact":
-        return exponential(process, times, order=order, tau=tau, lower_final=lower_final)
-    if variant == "midpoint":
-        return adams_bashforth(process, times, order, tau, lower_final, _published)
-    raise ValueError(f"variant = {variant!r}; allowed are 'exact' and 'midpoint'")
+    if variant not in ("exact", "midpoint", "heun"):
+        raise ValueError(f"variant = {variant!r}; allowed are 'exact', 'midpoint' and 'heun'")
+    process, times = check_arguments(process, times)
 
+    def published(moments: Any) -> Any:
+        if moments.shape[-1] == 2:
+            return moments[..., :1] * np.array([1.0, 0.5]) if variant == "midpoint" else moments
+        return moments * np.array([1.0, 1.0, 0.5])
 
-def _published(moments: Any) -> Any:
-    """The moments that the published updates use: `(m0, m0/2)` at order 2 and `(m0, m1, m2/2)` at order 3."""
-    if moments.shape[-1] == 2:
-        return moments[..., :1] * np.array([1.0, 0.5])
-    return moments * np.array([1.0, 1.0, 0.5])
+    return adams(
+        process,
+        times,
+        integrals.data(process, times, tau),
+        order=order,
+        lower_final=lower_final,
+        approximate=exact if variant == "exact" else published,
+    )

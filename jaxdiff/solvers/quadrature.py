@@ -1,0 +1,64 @@
+"""Quadrature: exact integrals of an interpolating polynomial against a kernel, in float64.
+
+A step moves in a variable u; let v be its progress, 0 at its start and 1 at its end. Where the kernel's moments are
+known,
+
+    m_j = int_0^1 k(v) v^j dv
+
+the polynomial through the values `F_i` at `v_i` integrates to `sum_i w_i F_i` with `sum_i w_i v_i^j = m_j`. Every
+multistep method is such weights; they differ in the kernel and in the variable.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_NODES, _WEIGHTS = (a for a in np.polynomial.legendre.leggauss(24))
+_NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2  # on [0, 1]
+
+
+def exponential_moments(xp: Any, length: Any, count: int) -> Any:
+    """`m_j = length int_0^1 e^{-length (1 - v)} v^j dv` for `j < count`.
+
+    By Gauss-Legendre quadrature where the kernel is smooth and by recursion, `m_j = 1 - j/length m_{j-1}`, where it is
+    not; both to the last digits of float64, from `length` tiny to infinite.
+
+    Args:
+      xp: numpy or jax.numpy.
+      length: `[...]`, positive.
+
+    Returns: `[..., count]`.
+    """
+    short = xp.minimum(length, 4.0)[..., None]
+    kernel = short * xp.exp(-short * (1 - _NODES)) * _WEIGHTS
+    quadrature = xp.stack([xp.sum(kernel * _NODES**j, axis=-1) for j in range(count)], axis=-1)
+    recursion = [-xp.expm1(-length)]
+    for j in range(1, count):
+        recursion.append(1 - j / xp.maximum(length, 4.0) * recursion[-1])
+    smooth = xp.concatenate([recursion[0][..., None], quadrature[..., 1:]], axis=-1)
+    return xp.where(length[..., None] < 4.0, smooth, xp.stack(recursion, axis=-1))
+
+
+def uniform_moments(count: int) -> Any:
+    """`m_j = int_0^1 v^j dv = 1/(j + 1)`, `[count]`."""
+    return 1 / np.arange(1.0, count + 1)
+
+
+def moments_of_primitive(xp: Any, primitive: Callable[[Any], Any], end: Any, count: int) -> Any:
+    """`m_j = int_0^1 v^j dK(v)` for `1 <= j < count`, from K itself: by parts, `j int_0^1 v^{j-1} (K(1) - K(v)) dv`.
+
+    Args:
+      primitive: `v -> K(v)`, for v of shape `[..., nodes]`.
+      end: `K(1)`, `[...]`.
+
+    Returns: `[..., count - 1]`.
+    """
+    rest = (end[..., None] - primitive(_NODES)) * _WEIGHTS
+    return xp.stack([xp.sum(j * _NODES ** (j - 1) * rest, axis=-1) for j in range(1, count)], axis=-1)
+
+
+def interpolation_weights(xp: Any, nodes: Any, moments: Any) -> Any:
+    """The weights w with `sum_i w_i nodes_i^j = moments_j`: `[..., q]` from `[..., q]` and `[..., q]`."""
+    powers = xp.stack([nodes**j for j in range(nodes.shape[-1])], axis=-2)
+    return xp.linalg.solve(powers, moments[..., None])[..., 0]

@@ -1,0 +1,39 @@
+"""SA-Solver."""
+
+from typing import Any
+
+from jaxdiff.processes import Process
+from jaxdiff.solvers.exponential import exponential
+from jaxdiff.solvers.tableau import Tableau
+
+
+def sa_solver(
+    process: Process,
+    times: Any,
+    *,
+    predictor_order: int = 3,
+    corrector_order: int = 4,
+    tau: float = 1.0,
+    lower_final: bool = True,
+) -> Tableau:
+    """SA-Solver: stochastic Adams predictor and corrector in data prediction, which share the noise of their step.
+
+        x_s = sigma_s/sigma_t e^{-tau^2 h} x_t + (1 + tau^2) alpha_s int e^{(1 + tau^2)(l - l_s)} x0(l) dl
+            + sigma_s sqrt(1 - e^{-2 tau^2 h}) z
+
+    Xue et al. 2023 (arXiv 2309.05019), equations 14 and 17, with constant tau. One evaluation a step. It is
+    `exponential` with data prediction and a corrector.
+
+    Args:
+      times: `[steps + 1]`, decreasing.
+      predictor_order: how many estimates the predictor uses, at least 1.
+      corrector_order: how many the corrector uses, the new one among them; 0 for no corrector.
+      tau: how much noise is put back; 1 for the reverse SDE.
+      lower_final: lower the order of the prediction by one on the last step.
+
+    Raises:
+      ValueError: a grid that is not one, or an argument that is not allowed.
+    """
+    return exponential(
+        process, times, order=predictor_order, tau=tau, corrector_order=corrector_order, lower_final=lower_final
+    )
