@@ -1,5 +1,42 @@
-"""Time grids."""
+"""Time grids: `grid(process, steps, ...) -> times`, `[steps + 1]`, float64 NumPy, decreasing from noise to data.
 
-from jaxdiff.grids.grids import discrete, from_sigmas, karras, uniform_log_snr, uniform_time
+The denoiser is asked at all but the last. Where it matters how little noise is left at the end: some grids end at
+`t_min`, some at `t_clean`, without any, to which the last step is then the denoiser's estimate itself.
 
-__all__ = ["discrete", "from_sigmas", "karras", "uniform_log_snr", "uniform_time"]
+    grid              equal steps in                            ends at  for
+    uniform_time      t                                         t_min    every process
+    uniform_log_snr   log(alpha^2/sigma^2)                      t_min    finite ends, or given ones; DPM-Solver++, UniPC
+    polynomial        t^(1/rho)                                 t_min    time from 0 or above; DEIS
+    beta              the quantile of t in a Beta distribution  t_min    every process; made for `vp_discrete`
+    shifted           u, t = s u/(1 + (s - 1) u)                t_min    time in [0, 1]; made for `flow`
+    gits              nothing: the least error of a denoiser    t_min    every process and a denoiser; few steps
+    karras            (sigma/alpha)^(1/rho)                     t_clean  finite ends, or given ones; Euler, Heun
+    exponential       log(sigma/alpha), its power for rho != 1  t_clean  finite ends, or given ones
+    align_your_steps  nothing: published noise levels           t_clean  SD 1.5, SDXL, Stable Video Diffusion
+    discrete          the index, rounded                        t_clean  `vp_discrete`, at the indices it was trained on
+    from_sigmas       nothing: given noise levels               as said  every process
+
+"Finite ends" are signal at `t_max` and noise at `t_min`: `flow`, `vp_cosine`, `vp_nichol` and `trigonometric` do not
+have them, and there the grid asks for the levels to start from and to end at.
+"""
+
+from jaxdiff.grids.discrete import discrete
+from jaxdiff.grids.gits import gits
+from jaxdiff.grids.noise_levels import exponential, from_sigmas, karras
+from jaxdiff.grids.published import align_your_steps
+from jaxdiff.grids.time_changes import beta, polynomial, shifted
+from jaxdiff.grids.uniform import uniform_log_snr, uniform_time
+
+__all__ = [
+    "align_your_steps",
+    "beta",
+    "discrete",
+    "exponential",
+    "from_sigmas",
+    "gits",
+    "karras",
+    "polynomial",
+    "shifted",
+    "uniform_log_snr",
+    "uniform_time",
+]

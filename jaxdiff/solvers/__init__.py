@@ -1,17 +1,76 @@
 """Solvers: functions `(process, times, **options) -> Tableau`, computed on the host in float64.
 
-- `tableau`: what a solver is, and how it is made
-- `ddim`: `ddpm`, `ddim`, `euler`: first order
-- `heun`: second order, with EDM's churn
-- `dpm_solver_pp`: multistep of order 1 to 3, ODE and SDE
-- `exponential`: the family they are members of, of any order; the shared quadrature
+What they share:
+
+- `tableau`: what a solver is
+- `integrals`: diffusion's equations solved exactly but for one integral
+- `quadrature`: exact integrals of polynomials against a kernel
+- `adams`, `stages`: multistep methods, and methods of several evaluations a step
 - `coordinates`: where the ODE is `dz/dr = F`
+
+The solvers:
+
+- `ddim`: `ddim`, `ddpm`, `euler`, `euler_ancestral`: first order
+- `runge_kutta`, `heun`, `dpm_2` (and its ancestral form): Runge-Kutta methods
+- `dpm_solver`: `dpm_solver`, `dpm_solver_pp_singlestep`, `dpmpp_2s_ancestral`: the exponential ones
+- `exponential`: the multistep family of any order, prediction and noise, and its named members `dpm_solver_pp`,
+  `deis` (with `lms` and `ipndm`), `pndm`, `uni_pc`, `sa_solver`
+- `reverse_sde`: `euler_maruyama`, `reverse_diffusion`
+
+From a solver another one, and from two tableaux one:
+
+- `transformations`: `with_churn`, `with_restarts`, `with_temperature`
+- `chain`
 """
 
-from jaxdiff.solvers.ddim import ddim, ddpm, euler
+from jaxdiff.solvers.chain import chain
+from jaxdiff.solvers.ddim import ddim, ddpm, euler, euler_ancestral
+from jaxdiff.solvers.deis import deis, ipndm, lms
+from jaxdiff.solvers.dpm_2 import dpm_2, dpm_2_ancestral
+from jaxdiff.solvers.dpm_solver import dpm_solver, dpm_solver_pp_singlestep, dpmpp_2s_ancestral
 from jaxdiff.solvers.dpm_solver_pp import dpm_solver_pp
 from jaxdiff.solvers.exponential import exponential
 from jaxdiff.solvers.heun import heun
+from jaxdiff.solvers.pndm import pndm
+from jaxdiff.solvers.reverse_sde import euler_maruyama, reverse_diffusion
+from jaxdiff.solvers.runge_kutta import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, Butcher, runge_kutta
+from jaxdiff.solvers.sa_solver import sa_solver
 from jaxdiff.solvers.tableau import Tableau
+from jaxdiff.solvers.transformations import Restart, with_churn, with_restarts, with_temperature
+from jaxdiff.solvers.uni_pc import uni_pc
 
-__all__ = ["Tableau", "ddim", "ddpm", "dpm_solver_pp", "euler", "exponential", "heun"]
+__all__ = [
+    "HEUN",
+    "KUTTA3",
+    "MIDPOINT",
+    "RALSTON",
+    "RK4",
+    "Butcher",
+    "Restart",
+    "Tableau",
+    "chain",
+    "ddim",
+    "ddpm",
+    "deis",
+    "dpm_2",
+    "dpm_2_ancestral",
+    "dpm_solver",
+    "dpm_solver_pp",
+    "dpm_solver_pp_singlestep",
+    "dpmpp_2s_ancestral",
+    "euler",
+    "euler_ancestral",
+    "euler_maruyama",
+    "exponential",
+    "heun",
+    "ipndm",
+    "lms",
+    "pndm",
+    "reverse_diffusion",
+    "runge_kutta",
+    "sa_solver",
+    "uni_pc",
+    "with_churn",
+    "with_restarts",
+    "with_temperature",
+]

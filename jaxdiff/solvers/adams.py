@@ -16,6 +16,8 @@ from jaxdiff.solvers import quadrature
 from jaxdiff.solvers.integrals import Integral
 from jaxdiff.solvers.tableau import Tableau, one_point
 
+_CANCELLATION = 100.0  # how much larger than their sum weights may be
+
 # What a published method puts in place of the exact moments `[steps, q]`.
 Approximation = Callable[[Any], Any]
 
@@ -30,9 +32,10 @@ def weights(
 ) -> Any:
     """What each estimate weighs in `int kernel P du`, for every step of a grid.
 
-    `P` is the polynomial through the last `order` estimates. Fewer are used where fewer are: on the first steps, and on
+    `P` is the polynomial through the last `order` estimates. Fewer are used where fewer are, on the first steps; on
     steps from or to an infinite position (no signal, no noise), where a polynomial has no limit and the newest estimate
-    stands for all.
+    stands for all; and where a step is so much longer than those before it (the last of a fine Karras grid) that the
+    weights would cancel to less than a hundredth, and float32's rounding would be seen.
 
     Args:
       ahead: 0 for a predictor, whose newest estimate is at the start of the step; 1 for a corrector, at its end.
@@ -58,6 +61,7 @@ def weights(
         nodes = xp.where(usable[:, None], 1 - nodes if integral.backward else nodes, -xp.arange(float(q)))
         moments = xp.where(usable[:, None], integral.moments(q), 1.0)
         through = quadrature.interpolation_weights(xp, nodes, approximate(moments))
+        usable &= xp.sum(xp.abs(through), axis=1) <= _CANCELLATION * xp.abs(xp.sum(through, axis=1))
         through = xp.concatenate([through, xp.zeros((steps, order - q))], axis=1)
         result = xp.where(usable[:, None], through, result)
     return result

@@ -1,8 +1,8 @@
 """Coordinates in which the probability-flow ODE is `dz/dr = F`, with `F = p x0 + q eps` for constant `(p, q)`.
 
-name      z                     r                       F           in use by
-sigma     x / alpha             sigma / alpha           eps         Karras et al. 2022 (arXiv 2206.00364), equation
-1 flow      x / (alpha + sigma)   sigma / (alpha + sigma) eps - x0    rectified flow; finite where alpha = 0
+- "sigma": `z = x / alpha`, `r = sigma / alpha`, `F = eps`. Karras et al. 2022 (arXiv 2206.00364), equation 1.
+- "flow": `z = x / (alpha + sigma)`, `r = sigma / (alpha + sigma)`, `F = eps - x0`. Rectified flow; finite where alpha
+  is 0.
 """
 
 from typing import Any, Literal, NamedTuple

@@ -49,7 +49,7 @@ def pndm(process: Process, times: Any) -> Tableau:
 
     # Columns: base, point, H. When the multistep method begins, the first estimates of the three Runge-Kutta steps are
     # 4, 8 and 12 evaluations old.
-    memory = 4 * warm + 1
+    memory = 4 * max(warm, 1) + 1
     columns = np.eye(2 + memory)
     base, point, h = columns[0], columns[1], columns[2:]
 

@@ -22,7 +22,8 @@ def uni_pc(
 
     Both are `solvers.adams` on the integral of x0, exact but where two estimates are used: there the published method
     weighs their difference by `B(h)/2`, with `B(h) = h` ("bh1") or `1 - e^{-h}` ("bh2"), `h` the step in half log-SNR.
-    Zhao et al. 2023 (arXiv 2302.04867), algorithms 1 and 2. The order of convergence is `order + 1`.
+    Zhao et al. 2023 (arXiv 2302.04867), algorithms 1 and 2. The order of convergence is `order + 1`;
+    `order` with `lower_final`, since the last prediction is not corrected.
 
     Args:
       times: `[steps + 1]`, decreasing. Uniform log-SNR suits it.

@@ -22,8 +22,40 @@ from jaxdiff.parametrizations import Parametrization
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Tableau
 
-SolverName = Literal["ddpm", "ddim", "euler", "heun", "dpm_solver_pp", "exponential"]
-GridName = Literal["uniform_time", "uniform_log_snr", "karras", "discrete"]
+SolverName = Literal[
+    "ddpm",
+    "ddim",
+    "euler",
+    "heun",
+    "dpm_2",
+    "euler_ancestral",
+    "dpm_2_ancestral",
+    "runge_kutta",
+    "lms",
+    "pndm",
+    "ipndm",
+    "deis",
+    "dpm_solver",
+    "dpm_solver_pp",
+    "dpm_solver_pp_singlestep",
+    "dpmpp_2s_ancestral",
+    "uni_pc",
+    "sa_solver",
+    "exponential",
+    "reverse_diffusion",
+    "euler_maruyama",
+]
+GridName = Literal[
+    "uniform_time",
+    "uniform_log_snr",
+    "karras",
+    "exponential",
+    "polynomial",
+    "discrete",
+    "beta",
+    "shifted",
+    "align_your_steps",
+]
 Options = dict[str, int | float | str]  # in this order, so that the command line makes an integer of 3
 
 

@@ -1,0 +1,76 @@
+"""Parity with k-diffusion: its samplers' samples of an exactly denoised mixture in float64, stored, against our tableaux.
+
+`tests/references/README.md` says how the samples were made. What k-diffusion calls eta is, in its SDE solvers, our
+`tau^2`. Its `sample_heun` with churn is the stochastic sampler of EDM (Karras et al. 2022, algorithm 2).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from common import MEANS, PROCESSES, STDS, WEIGHTS, mixture
+from executor import references, run
+
+import jaxdiff as jd
+from jaxdiff import grids, solvers, trees
+
+STORED = references("k_diffusion")
+CHURN = {"s_churn": 10.0}
+IMAGENET = {"s_churn": 40.0, "s_min": 0.05, "s_max": 50.0, "s_noise": 1.003}
+
+CASES = {}
+for grid in ("clean", "noisy"):
+    for name in ("euler", "heun", "dpm_2"):
+        solver = getattr(solvers, name)
+        CASES[f"{name}, {grid}"] = solver
+        CASES[f"{name} churn, {grid}"] = solvers.with_churn(solver, **CHURN)
+        CASES[f"{name} churn within, {grid}"] = solvers.with_churn(solver, **IMAGENET)
+    for order in (1, 2, 3, 4):
+        CASES[f"lms {order}, {grid}"] = functools.partial(solvers.lms, order=order)
+    multistep = functools.partial(solvers.dpm_solver_pp, lower_final=False)
+    CASES[f"dpmpp_2m, {grid}"] = functools.partial(multistep, order=2, variant="midpoint")
+    for eta in (0.0, 0.5, 1.0):
+        for name in ("euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral"):
+            CASES[f"{name} {eta}, {grid}"] = functools.partial(getattr(solvers, name), eta=eta)
+        tau = np.sqrt(eta)
+        for variant in ("midpoint", "heun"):
+            CASES[f"dpmpp_2m_sde {variant} {eta}, {grid}"] = functools.partial(
+                multistep, order=2, variant=variant, tau=tau
+            )
+        CASES[f"dpmpp_3m_sde {eta}, {grid}"] = functools.partial(multistep, order=3, variant="heun", tau=tau)
+for order in (1, 2, 3):
+    CASES[f"dpm_solver {order}, noisy"] = functools.partial(solvers.dpm_solver, order=order)
+
+
+def test_every_stored_sample_is_compared():
+    assert set(STORED) == {"mixture", "clean", "noisy", *CASES}
+    for array, ours in (("weights", WEIGHTS), ("means", MEANS), ("stds", STDS)):
+        np.testing.assert_array_equal(STORED["mixture"][array], ours)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("process", ["edm", "vp_discrete"])
+def test_samples_agree_to_ten_digits(process, name):
+    """On the process that k-diffusion assumes, and on another with the same ratios sigma/alpha: x/alpha is the same."""
+    process = PROCESSES[process]
+    grid = STORED[name.split(", ")[1]]
+    times = grids.from_sigmas(process, grid["sigmas"])
+    start, end = process.alpha(times[0]), process.alpha(times[-1])
+    draws = STORED["mixture"]["draws"][STORED[name].get("draws", [])]
+    got = run(CASES[name](process, times), grid["x"] * start, draws) / end
+    expected = STORED[name]["result"]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["heun churn, clean", "dpmpp_2s_ancestral 0.5, noisy", "dpmpp_3m_sde 1.0, noisy"])
+def test_the_executor_of_these_tests_is_the_sampler(name, x64):
+    """With the noise that the sampler draws, the two are one."""
+    process, grid = PROCESSES["edm"], STORED[name.split(", ")[1]]
+    tableau = CASES[name](process, grids.from_sigmas(process, grid["sigmas"]))
+    key, x = jax.random.key(0), jnp.asarray(grid["x"])
+    noisy_rows = np.flatnonzero(np.any(tableau.noise != 0, axis=(1, 2)))
+    draws = [np.asarray(trees.normal_like(trees.fold_in(key, row), x)) for row in noisy_rows]
+    got = jax.jit(jd.sample)(key, mixture(process), x, tableau)
+    np.testing.assert_allclose(got, run(tableau, grid["x"], draws), rtol=0, atol=1e-12)
