@@ -49,6 +49,7 @@ CASES = {
     "ddpm small": solvers.ddpm,
     "ddpm large": functools.partial(solvers.ddpm, variance="large"),
     "pndm": solvers.pndm,
+    "plms": functools.partial(solvers.pndm, warm_up="heun"),
     "dpm 2m noisy": functools.partial(solvers.exponential, order=2, prediction="noise", lower_final=False),
     "dpm++ singlestep 2": functools.partial(solvers.dpm_solver_pp_singlestep, order=2),
     "dpm++ singlestep 3": functools.partial(solvers.dpm_solver_pp_singlestep, order=3),
@@ -86,6 +87,8 @@ def _tableau(name):
     levels, x = STORED[name]["levels"], STORED[name]["x"]
     if name == "pndm":
         levels = levels[[0, 4, 8, *range(12, len(levels))]]  # the points that steps begin and end at
+    elif name == "plms":
+        levels = levels[[0, *range(2, len(levels))]]
     elif name in ("heun karras", "flow heun"):
         levels = levels[[0, *range(1, len(levels), 2)]]
     elif "singlestep" in name:
@@ -93,7 +96,7 @@ def _tableau(name):
     if name.startswith("flow"):
         process, times = FLOW, levels
     else:
-        process = INDEXED if name.startswith(("ddim", "ddpm", "pndm")) else LEVELS
+        process = INDEXED if name.startswith(("ddim", "ddpm", "pndm", "plms")) else LEVELS
         times = grids.from_sigmas(process, levels)
     if name.startswith(("euler", "heun", "lms")):
         x = x / np.sqrt(1 + levels[0] ** 2)  # these classes hold x_0 + sigma eps

@@ -323,42 +323,40 @@ def test_uni_pc_as_published():
         np.testing.assert_allclose(got, [corrected, arrived], rtol=1e-10)
 
 
-def test_pndm_as_published():
-    """Liu et al. 2022, algorithm 2, as a loop, for any number of steps."""
+@pytest.mark.parametrize("warm_up", ["runge_kutta", "heun"])
+def test_pndm_as_published(warm_up):
+    """Liu et al. 2022, algorithm 2, and PLMS as latent diffusion begins it, as a loop, for any number of steps."""
     process = PROCESSES["vp_linear"]
     x = np.random.default_rng(0).normal(size=(4, 2))
-    for steps, end in ((1, 1e-3), (2, 1e-3), (3, 1e-3), (4, 1e-3), (9, 1e-3), (1, 0.0), (2, 0.0), (3, 0.0), (6, 0.0)):
+    weights = {1: [1], 2: [1.5, -0.5], 3: [23 / 12, -16 / 12, 5 / 12], 4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}
+
+    def eps(y, t):
+        nonlocal asked
+        asked += 1
+        return executor.estimate(process, y, t)[1]
+
+    def phi(y, e, t, s):
+        keep = process.alpha(s) / process.alpha(t)
+        return keep * y + (process.sigma(s) - keep * process.sigma(t)) * e
+
+    for steps, end in itertools.product((1, 2, 3, 4, 9), (1e-3, 0.0)):
         times = np.append(grids.uniform_time(process, steps)[:-1], end)
         y, known, asked = x, [], 0
-
-        def eps(y, t):
-            return executor.estimate(process, y, t)[1]
-
-        def phi(y, e, t, s):
-            keep = process.alpha(s) / process.alpha(t)
-            return keep * y + (process.sigma(s) - keep * process.sigma(t)) * e
-
         for i, (t, s) in enumerate(itertools.pairwise(times)):
-            e1 = eps(y, t)
+            e = e1 = eps(y, t)
             known.insert(0, e1)
-            asked += 1
-            if i < 3 and s > 0:
+            if i < 3 and s > 0 and warm_up == "runge_kutta":
                 m = (t + s) / 2
                 e2 = eps(phi(y, e1, t, m), m)
                 e3 = eps(phi(y, e2, t, m), m)
                 e4 = eps(phi(y, e3, t, s), s)
                 e = (e1 + 2 * e2 + 2 * e3 + e4) / 6
-                asked += 3
+            elif i == 0 and s > 0 and warm_up == "heun":
+                e = (e1 + eps(phi(y, e1, t, s), s)) / 2
             else:
-                weights = {
-                    1: [1],
-                    2: [1.5, -0.5],
-                    3: [23 / 12, -16 / 12, 5 / 12],
-                    4: [55 / 24, -59 / 24, 37 / 24, -9 / 24],
-                }
                 e = sum(w * e for w, e in zip(weights[min(i + 1, 4)], known, strict=False))
             y = phi(y, e, t, s)
-        tableau = solvers.pndm(process, times)
+        tableau = solvers.pndm(process, times, warm_up=warm_up)
         assert len(tableau) == asked
         np.testing.assert_allclose(executor.run(tableau, x), y, rtol=1e-9, atol=1e-11)
 
@@ -400,6 +398,7 @@ def test_tableau_prints_slices_and_counts():
         (lambda p, t: solvers.sa_solver(p, t, tau=np.nan), ValueError, "tau = nan"),
         (lambda p, t: solvers.euler_maruyama(p, t, tau=-1), ValueError, "tau = -1"),
         (lambda p, t: solvers.euler_ancestral(p, t, eta=2), ValueError, "eta = 2"),
+        (lambda p, t: solvers.pndm(p, t, warm_up="euler"), ValueError, "'euler'.*'runge_kutta' and 'heun'"),
         (lambda p, t: solvers.ddpm("edm", t), TypeError, "'edm'"),
     ],
 )

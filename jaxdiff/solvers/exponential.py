@@ -21,8 +21,8 @@ def exponential(
     """The exact multistep method of any order: the equation of `solvers.integrals`, with the polynomial through the
     last `order` estimates integrated exactly.
 
-    One evaluation a step. The deterministic method (`tau = 0`) converges with order `max(order, corrector_order)`, up to
-    `order` where `lower_final` acts on a method with a corrector, since the last prediction is not corrected; with
+    One evaluation a step. The deterministic method (`tau = 0`) converges with order `max(order, corrector_order)`, up
+    to `order` where `lower_final` acts on a method with a corrector, since the last prediction is not corrected; with
     `tau > 0` noise is added and the marginals are kept. Members of the family: DDIM and DDPM (order 1), DPM-Solver++
     (data), DEIS in log-SNR (noise), Adams-Bashforth on rectified flow (velocity), UniPC (with `corrector_order = order
     + 1`) and SA-Solver (data, `tau > 0`).

@@ -122,6 +122,7 @@ def main() -> None:
         make = lambda v=variance: d.DDPMScheduler(clip_sample=False, variance_type=f"fixed_{v}")  # noqa: E731
         add(f"ddpm {variance}", make, 10, kind="ddpm")
     add("pndm", lambda: d.PNDMScheduler(set_alpha_to_one=True), 10, kind="ddpm")
+    add("plms", lambda: d.PNDMScheduler(set_alpha_to_one=True, skip_prk_steps=True), 10, kind="ddpm")
 
     # The class casts x to float32 at every step.
     dpm = lambda **o: lambda: d.DPMSolverMultistepScheduler(**o)  # noqa: E731
