@@ -160,7 +160,10 @@ def time_of_log_snr(process: Process, value: Any) -> Any:
 
     if xp is np:
         for i in range(200):  # an absolute 2^-200 of the bracket: relative precision down to tiny times
-            low, high = halve(i, (low, high))
+            before = low, high
+            low, high = halve(i, before)
+            if np.array_equal(low, before[0]) and np.array_equal(high, before[1]):
+                break
         t = (low + high) / 2
         with np.errstate(invalid="ignore"):  # infinity from infinity
             missed = ~clean & ~np.isclose(log_snr(process, t), value, rtol=1e-6, atol=1e-6)

@@ -50,7 +50,7 @@ def runge_kutta(
 
     Args:
       times: `[steps + 1]`, decreasing.
-      butcher: the method's table: HEUN, MIDPOINT, RALSTON, KUTTA3, RK4 of `solvers.runge_kutta`, or another.
+      butcher: the method's table: HEUN, MIDPOINT, RALSTON, KUTTA3 and RK4 of `jaxdiff.solvers`, or another.
       coordinate: "sigma", or "flow", which also starts where no signal is left, and is the better one on
         variance-preserving processes.
 
@@ -88,7 +88,7 @@ def runge_kutta(
 def _check(butcher: Butcher) -> tuple[Any, Any, Any]:
     """The table in NumPy, once it is known to be explicit and consistent."""
     if not isinstance(butcher, Butcher):
-        raise TypeError(f"butcher = {butcher!r}; allowed is a Butcher(a, b, c), such as solvers.runge_kutta.RK4")
+        raise TypeError(f"butcher = {butcher!r}; allowed is a Butcher(a, b, c), such as jaxdiff.solvers.RK4")
     try:
         a, b, c = (np.asarray(side, np.float64) for side in butcher)
     except (TypeError, ValueError):
