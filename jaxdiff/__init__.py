@@ -12,7 +12,7 @@ Importing this takes JAX and NumPy and nothing heavier; `jaxdiff.networks`, `jax
 
 from typing import TYPE_CHECKING, Any
 
-from jaxdiff import denoisers, grids, guidance, objectives, parametrizations, processes, sampling, solvers
+from jaxdiff import denoisers, grids, guidance, likelihood, objectives, parametrizations, processes, sampling, solvers
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import corrupt, log_snr, prior_sample
 from jaxdiff.sampling import sample
@@ -29,6 +29,7 @@ __all__ = [
     "denoisers",
     "grids",
     "guidance",
+    "likelihood",
     "load",
     "log_snr",
     "objectives",

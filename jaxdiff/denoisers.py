@@ -48,7 +48,7 @@ def score(denoiser: Denoiser, x: PyTree, t: Any) -> PyTree:
 # ---------------------------------------------------------------------------------- from a network
 
 
-@jax.tree_util.register_dataclass
+@trees.register
 @dataclasses.dataclass(frozen=True)
 class NetworkDenoiser:
     """See `from_network`."""
@@ -61,12 +61,17 @@ class NetworkDenoiser:
 
     def __call__(self, x: PyTree, t: Any) -> Estimate:
         t = jnp.asarray(t)
+        output = self.output(x, t)
+        trees.check_alike("the network's output", output, x)
+        return parametrizations.estimate(self.process, self.parametrization, x, output, t)
+
+    def output(self, x: PyTree, t: Any) -> PyTree:
+        """What the network itself says at `x = x_t`."""
+        t = jnp.asarray(t)
         label = trees.per_example(self.parametrization.label(self.process, t), x)
         scale = self.parametrization.scale(self.process, t)
         arguments = (label,) if self.cond is None else (label, self.cond)
-        output = self.apply(self.params, trees.lincomb((scale,), (x,)), *arguments)
-        trees.check_alike("the network's output", output, x)
-        return parametrizations.estimate(self.process, self.parametrization, x, output, t)
+        return self.apply(self.params, trees.lincomb((scale,), (x,)), *arguments)
 
 
 def from_network(
@@ -92,18 +97,80 @@ def from_network(
       ValueError: the parametrization is not defined at the noisy end of the process (see `parametrizations.check`);
         when called, an output unlike `x`.
     """
+    _check(process, parametrization, apply)
+    return NetworkDenoiser(process, params, cond, parametrization, apply)
+
+
+def _check(process: Process, parametrization: Parametrization, apply: Callable[..., PyTree]) -> None:
     if not callable(apply):
         raise TypeError(
             f"apply = {apply!r} is not callable; allowed are functions (params, x, label[, cond]) -> output"
         )
     parametrizations.check(process, parametrization)
-    return NetworkDenoiser(process, params, cond, parametrization, apply)
+
+
+class VarianceDenoiser(Denoiser, Protocol):
+    """A denoiser that also says how much noise its own ancestral step should have."""
+
+    def with_fraction(self, x: PyTree, t: Any) -> tuple[Estimate, PyTree]:
+        """The estimate, and where between the smallest and the largest log-variance each coordinate's lies (0 to 1)."""
+
+
+@trees.register
+@dataclasses.dataclass(frozen=True)
+class NetworkVarianceDenoiser(NetworkDenoiser):
+    """See `from_network_with_variance`."""
+
+    def __call__(self, x: PyTree, t: Any) -> Estimate:
+        return self.with_fraction(x, t)[0]
+
+    def with_fraction(self, x: PyTree, t: Any) -> tuple[Estimate, PyTree]:
+        """The estimate and the fraction, leaves as `x`."""
+        t = jnp.asarray(t)
+        doubled = jax.tree.map(_doubled, x)
+        output = self.output(x, t)
+        trees.check_alike("the network's output, which should have twice the channels of x,", output, doubled)
+        first = jax.tree.map(lambda o: o[..., : o.shape[-1] // 2], output)
+        second = jax.tree.map(lambda o: o[..., o.shape[-1] // 2 :], output)
+        fraction = jax.tree.map(lambda v: (v.astype(trees.wide(v)) + 1) / 2, second)
+        return parametrizations.estimate(self.process, self.parametrization, x, first, t), fraction
+
+
+def _doubled(leaf: Array) -> jax.ShapeDtypeStruct:
+    if leaf.ndim < 2:
+        raise ValueError(f"x has a leaf of shape {leaf.shape}; allowed is [batch, ..., channels]")
+    return jax.ShapeDtypeStruct((*leaf.shape[:-1], 2 * leaf.shape[-1]), leaf.dtype)
+
+
+def from_network_with_variance(
+    process: Process,
+    parametrization: Parametrization,
+    apply: Callable[..., PyTree],
+    params: PyTree,
+    cond: PyTree = None,
+) -> NetworkVarianceDenoiser:
+    """The denoiser of a network that also learned the variance of its ancestral steps: iDDPM's.
+
+    The output has twice the channels (the last axis) of `x`. The first half is what `parametrization` says; the second,
+    `v`, roughly in [-1, 1], is where between the two sensible values the log-variance of a step lies: `log variance = f
+    log(large) + (1 - f) log(small)` with `f = (v + 1)/2`. Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 15.
+
+    Called, it is a denoiser like any other; `with_fraction(x, t)` gives the estimate and f. It is what
+    `sampling.learned_variance` and `likelihood.discrete_time(variance="learned")` ask for.
+
+    Args: as `from_network`.
+
+    Raises:
+      ValueError: as `from_network`; when called, an output that has not twice the channels of `x`.
+    """
+    _check(process, parametrization, apply)
+    return NetworkVarianceDenoiser(process, params, cond, parametrization, apply)
 
 
 # ---------------------------------------------------------------------------------- in closed form
 
 
-@jax.tree_util.register_dataclass
+@trees.register
 @dataclasses.dataclass(frozen=True)
 class GaussianDenoiser:
     """See `gaussian`."""
@@ -137,7 +204,7 @@ def gaussian(process: Process, mean: PyTree = 0.0, std: PyTree = 1.0) -> Gaussia
     return GaussianDenoiser(process, jax.tree.map(jnp.asarray, mean), jax.tree.map(jnp.asarray, std))
 
 
-@jax.tree_util.register_dataclass
+@trees.register
 @dataclasses.dataclass(frozen=True)
 class MixtureDenoiser:
     """See `gaussian_mixture`. Each covariance is `axes diag(variances) axes^T`; `axes` is None when it is isotropic."""
@@ -231,7 +298,7 @@ def gaussian_mixture(process: Process, weights: Any, means: Any, stds: Any) -> M
     )
 
 
-@jax.tree_util.register_dataclass
+@trees.register
 @dataclasses.dataclass(frozen=True)
 class EmpiricalDenoiser:
     """See `empirical`."""

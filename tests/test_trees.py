@@ -1,11 +1,14 @@
 """Trees: broadcasting, types, noise and keys, against plain NumPy."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
+import jaxdiff as jd
 from jaxdiff import trees
 
 KEY = jax.random.key(0)
@@ -158,3 +161,29 @@ def test_batch_size_and_likeness():
 def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_structures_tell_classes_apart():
+    """Two processes with as many numbers are two programs. (JAX's own `register_dataclass` calls their structures equal.)"""
+    process = jd.processes.vp_linear()
+    for other in (jd.processes.sub_vp(), jd.processes.ve(), jd.processes.flow(), jd.processes.edm()):
+        assert jax.tree.structure(process) != jax.tree.structure(other)
+        assert not jd.processes.same_process(process, other)
+    f = jax.jit(lambda process: process.alpha(jnp.asarray(0.5)))
+    for made in (jd.processes.flow, jd.processes.edm, jd.processes.flow):
+        assert f(made()) == made().alpha(0.5)
+
+
+def test_a_registered_class_keeps_its_static_fields_and_paths():
+    @trees.register
+    @dataclasses.dataclass(frozen=True)
+    class Node:
+        leaf: float
+        name: str = dataclasses.field(metadata={"static": True})
+
+    node = Node(1.0, "a")
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, node)
+    assert doubled == Node(2.0, "a")
+    assert jax.tree.structure(node) != jax.tree.structure(Node(1.0, "b"))
+    ((path, leaf),) = jax.tree.leaves_with_path(node)
+    assert (jax.tree_util.keystr(path), leaf) == (".leaf", 1.0)

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -13,7 +12,7 @@ from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, same_process
 
 
-@jax.tree_util.register_dataclass
+@trees.register
 @dataclasses.dataclass(frozen=True)
 class ClassifierFree:
     """See `classifier_free`."""

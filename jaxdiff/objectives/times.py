@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from jaxdiff import trees
 from jaxdiff.processes import Process, VPDiscrete, log_snr, time_of_log_snr
 
 Times = tuple[Float[Array, " batch"], Float[Array, " batch"]]
@@ -75,7 +76,7 @@ def indices(key: Key[Array, ""], process: Process, batch: int) -> Times:
     return t.astype(jnp.float32), jnp.ones(batch)
 
 
-@jax.tree_util.register_dataclass
+@trees.register
 @dataclasses.dataclass(frozen=True)
 class Importance:
     """Indices drawn as often as their recent losses are large, with weights that keep the loss unbiased.

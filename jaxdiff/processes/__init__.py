@@ -3,6 +3,7 @@
 - `process`: what a process is, how to write one, and all that follows from its two functions
 - `continuous`: `vp_linear`, `sub_vp`, `vp_cosine`, `vp_nichol`, `ve`, `edm`, `flow`, `trigonometric`
 - `discrete`: `vp_discrete`, `vp_from_betas`: DDPM's chain
+- `learned`: VDM's schedule, a monotone network
 
 The makers check their arguments; the classes, which every transformation of JAX rebuilds, do not.
 """
@@ -26,6 +27,7 @@ from jaxdiff.processes.continuous import (
     vp_nichol,
 )
 from jaxdiff.processes.discrete import VPDiscrete, vp_discrete, vp_from_betas
+from jaxdiff.processes.learned import Learned, learned
 from jaxdiff.processes.process import (
     Process,
     corrupt,
@@ -42,6 +44,7 @@ __all__ = [
     "EDM",
     "VE",
     "Flow",
+    "Learned",
     "Process",
     "SubVP",
     "Trigonometric",
@@ -54,6 +57,7 @@ __all__ = [
     "drift",
     "edm",
     "flow",
+    "learned",
     "log_snr",
     "on_host",
     "prior_sample",

@@ -40,7 +40,7 @@ class _Numbers:
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
-        jax.tree_util.register_dataclass(cls)
+        trees.register(cls)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]

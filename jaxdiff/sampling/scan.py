@@ -19,7 +19,7 @@ from jaxdiff.processes import Process, same_process
 from jaxdiff.solvers.tableau import Tableau
 
 
-@jax.tree_util.register_dataclass
+@trees.register
 @dataclasses.dataclass(frozen=True)
 class State:
     """Where a sampler stands between two evaluations.
@@ -46,6 +46,8 @@ def sample(
 
     Under `jax.jit` nothing is recompiled for other parameters, conditions, guidance scales, grids, or solvers whose
     tableau has the same shape. The state is kept in float32 or wider; memory does not depend on the number of steps.
+    NumPy numbers are copied to the device at every call: where a call takes less than a millisecond, put the tableau
+    and the denoiser there once, by `jax.device_put`.
 
     Args:
       key: one key, or one key per example (`key.shape == [batch]`): then sample i does not depend on the batch it is

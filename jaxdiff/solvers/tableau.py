@@ -25,11 +25,12 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from jaxdiff import trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import Process, on_host
 
 
-@jax.tree_util.register_dataclass
+@trees.register
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tableau:
     """The coefficients of a solver over a grid, for `n` evaluations, `r` points and `K` remembered estimates.

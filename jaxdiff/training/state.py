@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key, PyTree
 
+from jaxdiff import trees
 
-@jax.tree_util.register_dataclass
+
+@trees.register
 @dataclasses.dataclass(frozen=True)
 class State:
     """Attributes:
