@@ -12,6 +12,13 @@ def namespace(t: Any) -> Any:
     return t.__array_namespace__() if isinstance(t, jax.Array) else np
 
 
+def root(x: Any) -> Any:
+    """`sqrt(x)` for `x > 0` and 0 elsewhere, with a derivative of 0 there and not an infinite one."""
+    xp = namespace(x)
+    positive = x > 0
+    return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0.0)
+
+
 def derivative(function: Any, t: Any) -> Any:
     """`d function / dt` elementwise, by automatic differentiation, in the arithmetic of `t`."""
     if isinstance(t, jax.Array):

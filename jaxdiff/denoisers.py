@@ -38,6 +38,14 @@ class Denoiser(Protocol):
         """The estimate at `x = x_t` (leaves `[batch, *event]`) and `t` (a scalar or `[batch]`)."""
 
 
+def check_denoiser(denoiser: Any) -> None:
+    """Refuses what is not callable or has no process."""
+    if not callable(denoiser) or not isinstance(getattr(denoiser, "process", None), Process):
+        raise TypeError(
+            f"denoiser = {denoiser!r}; allowed is a callable with a process, such as denoisers.from_network(...)"
+        )
+
+
 def score(denoiser: Denoiser, x: PyTree, t: Any) -> PyTree:
     """`grad log p_t(x) = -E[eps | x_t = x] / sigma(t)`, of the shape of `x`. Vincent 2011; Song et al. 2021 (arXiv
     2011.13456).

@@ -81,10 +81,9 @@ def estimate(process: Process, parametrization: Parametrization, x: PyTree, outp
       t: a scalar or `[batch]`.
     """
     (p, q), alpha, sigma = parametrization.row(process, t), process.alpha(t), process.sigma(t)
-    det = alpha * q - sigma * p
-    return Estimate(
-        x0=trees.lincomb((q / det, -sigma / det), (x, output)), eps=trees.lincomb((-p / det, alpha / det), (x, output))
-    )
+    inverse = 1 / (alpha * q - sigma * p)  # one division: small networks notice four
+    p, q, alpha, sigma = (inverse * side for side in (p, q, alpha, sigma))
+    return Estimate(x0=trees.lincomb((q, -sigma), (x, output)), eps=trees.lincomb((-p, alpha), (x, output)))
 
 
 def output_of(process: Process, parametrization: Parametrization, estimate: Estimate, t: Any) -> PyTree:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxdiff import trees
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, time_of_log_snr
 from jaxdiff.solvers.tableau import check_arguments
@@ -174,10 +174,7 @@ def transport(
 
 def _check(denoiser: Denoiser, x: PyTree, times: Any, end: Any) -> PyTree:
     """x in float32 or wider, once the arguments are known to be good."""
-    if not callable(denoiser) or not isinstance(getattr(denoiser, "process", None), Process):
-        raise TypeError(
-            f"denoiser = {denoiser!r}; allowed is a callable with a process, such as denoisers.from_network(...)"
-        )
+    check_denoiser(denoiser)
     trees.batch_size(x)
     for leaf in jax.tree.leaves(x):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
@@ -185,8 +182,11 @@ def _check(denoiser: Denoiser, x: PyTree, times: Any, end: Any) -> PyTree:
     process, known = denoiser.process, not _traced((denoiser.process, times, end))
     if times is not None and known:
         check_arguments(process, times)
-    elif times is not None and (np.ndim(times) != 1 or len(times) < 2):
-        raise ValueError(f"times has shape {np.shape(times)}; allowed is [steps + 1] with at least 1 step")
+    elif times is not None:
+        if np.ndim(times) != 1 or len(times) < 2:
+            raise ValueError(f"times has shape {np.shape(times)}; allowed is [steps + 1] with at least 1 step")
+        if not _traced(times) and not np.all(np.diff(times) < 0):
+            raise ValueError(f"times = {times} do not decrease; time runs from noise to data, whatever the direction")
     if end is not None and known and not (np.ndim(end) == 0 and process.t_min <= end < process.t_max):
         raise ValueError(f"end = {end}; allowed are times from t_min = {process.t_min} to below {process.t_max}")
     dtype = trees.wide(*jax.tree.leaves(x))

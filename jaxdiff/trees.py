@@ -17,7 +17,7 @@ def register(cls: type[T]) -> type[T]:
     """Makes a dataclass a pytree: its fields are children, those with the metadata `static=True` part of the structure.
 
     It is what `jax.tree_util.register_dataclass` is for, whose structures compare equal whatever their class (JAX 0.10
-    to 0.12): two processes with as many numbers would now and then share a program compiled for one of them.
+    to 0.12): two processes with as many numbers may then share a program compiled for one of them.
     """
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     children = tuple(field.name for field in fields if not field.metadata.get("static"))
@@ -33,7 +33,10 @@ def register(cls: type[T]) -> type[T]:
         )
 
     def unflatten(values: tuple[Any, ...], leaves: Iterable[Any]) -> T:
-        return cls(**dict(zip(children, leaves, strict=True)), **dict(zip(static, values, strict=True)))
+        node = object.__new__(cls)  # `__init__` may check and convert, which placeholders do not bear
+        for name, value in (*zip(children, leaves, strict=True), *zip(static, values, strict=True)):
+            object.__setattr__(node, name, value)
+        return node
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls

@@ -418,3 +418,31 @@ GRID = grids.uniform_time(VP, 3)
 def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+class Scaled(jd.processes.VPLinear):
+    """`vp_linear` times 3: the same model."""
+
+    def alpha(self, t):
+        return 3 * super().alpha(t)
+
+    def sigma(self, t):
+        return 3 * super().sigma(t)
+
+
+@pytest.mark.parametrize("end", [1e-3, 0.0])
+def test_the_scale_of_a_process_does_not_matter(end):
+    plain = jd.processes.vp_linear()
+    scaled = Scaled(**{name: getattr(plain, name) for name in ("beta_min", "beta_max", "t_min", "t_max")})
+    times = np.append(grids.uniform_time(plain, 5)[:-1], end)
+    x = jax.random.normal(KEY, (64, 1))
+    one, other = (discrete_time(KEY, _gaussian(process), x, times).nats for process in (plain, scaled))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_data_that_is_not_at_its_levels_is_refused():
+    denoiser = _gaussian(PROCESSES["vp_linear"])
+    for x in ([[0.0, 128.0]], [[0.001, 1.0]]):
+        for bound in (continuous_time, lambda *a, **k: discrete_time(*a, np.array([1.0, 0.5, 0.0]), **k)):
+            with pytest.raises(ValueError, match=r"allowed with levels = 4"):
+                bound(KEY, denoiser, jnp.asarray(x), levels=4)

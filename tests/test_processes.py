@@ -9,7 +9,7 @@ from common import PROCESSES, inner_times
 from scipy import stats
 
 import jaxdiff as jd
-from jaxdiff import processes
+from jaxdiff import grids, processes
 from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import diffusion, drift, log_snr, time_of_log_snr
 
@@ -296,3 +296,10 @@ def test_a_traced_process_is_named():
 def test_a_time_of_another_shape_is_refused(t):
     with pytest.raises(ValueError, match=r"time or coefficient has shape .*\(4,\)"):
         jd.corrupt(processes.edm(), jnp.ones((4, 2)), jnp.ones((4, 2)), t)
+
+
+def test_prior_of_a_grid_that_begins_below_t_max():
+    process = processes.edm()
+    times = grids.karras(process, 5, sigma_max=10.0)
+    x = processes.prior_sample(jax.random.key(0), process, (20_000,), t=times[0])
+    np.testing.assert_allclose(np.std(x), 10.0, rtol=0.02)

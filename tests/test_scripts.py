@@ -170,7 +170,7 @@ def test_a_bad_training_is_one_line_and_leaves_nothing(place, line, named, monke
         ("runs/digits --label 10", ["label = 10", "0 to 9"]),
         ("points --label 1", ["label = 1", "no classes"]),
         ("points --guidance 2", ["guidance_scale = 2", "no classes"]),
-        ("runs/digits --solver dpm_solver", ["--solver", "did you mean 'dpm_solver_pp'?"]),
+        ("runs/digits --solver dpm_solverpp", ["--solver", "did you mean 'dpm_solver_pp'?"]),
         ("runs/digits --grid discrete", ["discrete"]),
         ("runs/digits --steps 0", ["steps = 0"]),
         ("runs/digits --count 0", ["count = 0"]),

@@ -94,7 +94,7 @@ def test_polynomials_are_integrated_exactly(x64):
         coefficients = np.random.default_rng(order).normal(size=order)
         for steps in (5, 400):
             times = grids.uniform_log_snr(process, steps)
-            tableau = solvers.exponential(process, times, order=order, lower_final=False)
+            tableau = solvers.exponential(process, times, order=order, steady=False)
             l = log_snr(process, times) / 2
             # Begin where enough is remembered: all estimates of the polynomial, exact until there.
             x = 1.7
@@ -126,11 +126,11 @@ def test_the_published_midpoint_forms():
     x, d0, d1, d2 = rng.normal(size=4)
     i = 3
     h, h1, h2 = l[i + 1] - l[i], l[i] - l[i - 1], l[i - 1] - l[i - 2]
-    two = solvers.dpm_solver_pp(process, times, order=2, variant="midpoint", lower_final=False).state[i + 1, 0]
+    two = solvers.dpm_solver_pp(process, times, order=2, variant="midpoint", steady=False).state[i + 1, 0]
     r = h1 / h
     want = sigma[i + 1] / sigma[i] * x - alpha[i + 1] * np.expm1(-h) * ((1 + 1 / (2 * r)) * d0 - 1 / (2 * r) * d1)
     np.testing.assert_allclose(two @ [x, d0, d1], want, rtol=1e-12)
-    three = solvers.dpm_solver_pp(process, times, order=3, variant="midpoint", lower_final=False).state[i + 1, 0]
+    three = solvers.dpm_solver_pp(process, times, order=3, variant="midpoint", steady=False).state[i + 1, 0]
     r0, r1 = h1 / h, h2 / h
     s0, s1 = (d0 - d1) / r0, (d1 - d2) / r1
     first, second = s0 + (s0 - s1) * r0 / (r0 + r1), (s0 - s1) / (r0 + r1)
@@ -150,10 +150,11 @@ def _tableaux(process, steps):
     uniform = grids.uniform_time(process, steps)
     for times in (uniform, np.append(uniform[:-1], process.t_clean)):
         for solver, make in EVERY.items():
-            # From no signal noise prediction cannot start, nor Euler's method on the SDE, which has no end at minus
-            # infinity either: each says so.
-            euler = "euler_maruyama" in solver and (singular or np.isinf(times[-1]))
-            if euler or (singular and _moves_x_over_alpha(solver)):
+            # From no signal noise prediction cannot start, nor plain discretisations of the SDE, one of which has no end
+            # at minus infinity either: each says so.
+            plain = "reverse_diffusion" in solver and singular
+            plain |= "euler_maruyama" in solver and (singular or np.isinf(times[-1]))
+            if plain or (singular and _moves_x_over_alpha(solver)):
                 with pytest.raises(ValueError, match=r"alpha = 0|alpha > 0"):
                     make(process, times)
             else:
@@ -203,7 +204,9 @@ def test_more_steps_are_no_worse_in_float32(solver, case):
     process = PROCESSES[case.split(",")[0]]
     x, exact = _ends(case)
     errors = []
-    if case == "flow, to the end" and ("euler_maruyama" in solver or _moves_x_over_alpha(solver)):
+    if case == "flow, to the end" and (
+        solver.startswith(("reverse_diffusion", "euler_maruyama")) or _moves_x_over_alpha(solver)
+    ):
         return  # refused: `test_coefficients_are_finite_on_every_process`
     for steps in (1, 10, 100, 1000):
         tableau = make(process, grid(process, steps))
@@ -273,12 +276,12 @@ def test_members_of_the_family():
     same(solvers.deis(process, times, order=3).state, exponential(order=3, prediction="noise").state)
     same(
         solvers.lms(process, times).state,
-        solvers.deis(process, times, order=4, coordinate="sigma", lower_final=False).state,
+        solvers.deis(process, times, order=4, coordinate="sigma", steady=False).state,
     )
     a = solvers.sa_solver(process, times, predictor_order=2, corrector_order=3, tau=0.0)
     same(a.state, exponential(order=2, corrector_order=3).state)
     # From three estimates on UniPC's predictor and corrector are exact.
-    a, b = (f(process, times, order=3, lower_final=False) for f in (solvers.uni_pc, _exact_uni_pc))
+    a, b = (f(process, times, order=3, steady=False) for f in (solvers.uni_pc, _exact_uni_pc))
     same(a.state[5:], b.state[5:])
     assert not np.allclose(a.state[2], b.state[2])
     # Of first order all predictions, and all coordinates, are DDIM's step.
@@ -290,8 +293,8 @@ def test_members_of_the_family():
         same(executor.run(solvers.deis(process, times, order=1, coordinate=coordinate), x), ddim)
 
 
-def _exact_uni_pc(process, times, order, lower_final):
-    return solvers.exponential(process, times, order=order, corrector_order=order + 1, lower_final=lower_final)
+def _exact_uni_pc(process, times, order, steady):
+    return solvers.exponential(process, times, order=order, corrector_order=order + 1, steady=steady)
 
 
 def test_uni_pc_as_published():
@@ -303,7 +306,7 @@ def test_uni_pc_as_published():
     i = 3
     base, predicted, new, last, older = rng.normal(size=5)  # x at i - 1, x~ at i, and x0 at i, i - 1, i - 2
     for variant, scale in (("bh1", lambda h: -h), ("bh2", lambda h: np.expm1(-h))):
-        tableau = solvers.uni_pc(process, times, order=2, variant=variant, lower_final=False)
+        tableau = solvers.uni_pc(process, times, order=2, variant=variant, steady=False)
         got = tableau.state[i + 1] @ np.array([base, predicted, new, last, older])
 
         def step(x, i, m0, extra, scale=scale):
@@ -382,6 +385,12 @@ def test_tableau_prints_slices_and_counts():
         (lambda p, t: solvers.ddim(p, t[::-1]), ValueError, "do not decrease"),
         (lambda p, t: solvers.ddim(p, t[:1]), ValueError, r"shape \(1,\)"),
         (lambda p, t: solvers.ddim(p, t, eta=2), ValueError, "eta = 2"),
+        (lambda p, t: solvers.ddim(p, [80.0, 1.0, -5e-4]), ValueError, "80.0 to -0.0005.*EDM allows"),
+        (
+            lambda p, t: solvers.ddim(PROCESSES["flow"], [1.000009, 0.5, 0.1]),
+            ValueError,
+            "1.000009 to 0.1.*Flow allows",
+        ),
         (lambda p, t: solvers.heun(p, t * 10), ValueError, "allows 80"),
         (lambda p, t: solvers.heun(p, t, coordinate="sigm"), ValueError, "'sigm'.*'sigma'"),
         (lambda p, t: solvers.dpm_solver_pp(p, t, order=4), ValueError, "order = 4"),
@@ -426,6 +435,43 @@ def test_the_grid_is_copied():
     before = tableau.times.copy()
     times *= 0.5
     np.testing.assert_array_equal(tableau.times, before)
+
+
+def test_derivatives_by_the_numbers_of_a_process_with_an_end_at_minus_infinity(x64):
+    """A learned schedule and VE, on a grid that ends clean."""
+    learned = jd.processes.learned(jax.random.key(0), hidden=4)
+    for process in (learned, PROCESSES["ve"]):
+        times = jnp.asarray(grids.karras(process, 4))
+        for make in (solvers.ddim, functools.partial(solvers.dpm_solver_pp, order=2, tau=1.0)):
+
+            @jax.jit
+            def functional(process, times, make=make):
+                tableau = make(process, times)
+                return jnp.sum(jnp.sin(tableau.state)) + jnp.sum(jnp.cos(tableau.noise))
+
+            gradient = jax.grad(functional)(process, times)
+            for i, (g, leaf) in enumerate(zip(jax.tree.leaves(gradient), jax.tree.leaves(process), strict=True)):
+                direction = np.ones(np.shape(leaf))
+
+                def moved(h, i=i, direction=direction, process=process):
+                    leaves, structure = jax.tree.flatten(process)
+                    leaves[i] = jnp.asarray(leaves[i]) + h * direction
+                    return jax.tree.unflatten(structure, leaves)
+
+                numeric = (functional(moved(1e-5), times) - functional(moved(-1e-5), times)) / 2e-5
+                np.testing.assert_allclose(np.sum(g), numeric, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("warm_up", ["runge_kutta", "heun"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_pndm_of_traced_times_is_not_asked_without_noise(steps, warm_up):
+    """Where times are traced it is not known that the last step ends clean."""
+    process = PROCESSES["edm"]
+    times = grids.karras(process, steps)
+    tableau = jax.jit(functools.partial(solvers.pndm, process, warm_up=warm_up))(jnp.asarray(times))
+    assert np.all(np.asarray(tableau.times) > 0)
+    known = solvers.pndm(process, times, warm_up=warm_up)
+    np.testing.assert_allclose(tableau.state, known.state, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["edm", "flow"])

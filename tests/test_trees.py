@@ -187,3 +187,18 @@ def test_a_registered_class_keeps_its_static_fields_and_paths():
     assert jax.tree.structure(node) != jax.tree.structure(Node(1.0, "b"))
     ((path, leaf),) = jax.tree.leaves_with_path(node)
     assert (jax.tree_util.keystr(path), leaf) == (".leaf", 1.0)
+
+
+def test_registered_classes_are_rebuilt_without_their_init():
+    @trees.register
+    @dataclasses.dataclass(frozen=True)
+    class Node:
+        leaf: float
+        twice: float = dataclasses.field(init=False)
+
+        def __post_init__(self):
+            object.__setattr__(self, "twice", 2 * self.leaf)
+
+    assert jax.tree.map(lambda leaf: leaf + 1, Node(1.0)).twice == 3.0
+    mask = jax.tree.map(lambda _: True, jd.processes.vp_linear())
+    assert mask.beta_min is True

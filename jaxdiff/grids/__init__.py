@@ -1,6 +1,7 @@
 """Time grids: `grid(process, steps, ...) -> times`, `[steps + 1]`, float64 NumPy, decreasing from noise to data.
 
-The denoiser is asked at all but the last. Where it matters how little noise is left at the end: some grids end at
+The denoiser is asked at all but the last. Noise is to be drawn for the first: `prior_sample(..., t=times[0])` where
+that is not `t_max`. Where it matters how little noise is left at the end: some grids end at
 `t_min`, some at `t_clean`, without any, to which the last step is then the denoiser's estimate itself.
 
     grid              equal steps in                            ends at  for

@@ -14,7 +14,8 @@ def discrete(
     """`steps` of the indices that a discrete process was trained on, then `t_clean` (index -1), where no noise is left.
 
     Lin et al. 2024 (arXiv 2305.08891), table 2. "trailing" ends every block of indices, and so starts from pure noise;
-    "leading" begins every block (DDIM's code); "linspace" spans first to last.
+    "leading" begins every block of `T // steps` of them (DDIM's code), and so starts below the last index, the more so
+    where `steps` does not divide T; "linspace" spans first to last.
 
     Raises:
       TypeError: a process without indices.

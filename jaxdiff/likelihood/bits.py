@@ -86,7 +86,7 @@ def bits_per_dimension(
     nats = -log_density(
         denoiser,
         x,
-        key=probing,
+        key=probing if divergence == "hutchinson" else None,
         divergence=divergence,
         probes=probes,
         probe_count=probe_count,

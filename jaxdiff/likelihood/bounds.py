@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import trees
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 
@@ -35,12 +35,9 @@ def check_arguments(denoiser: Denoiser, x: PyTree, levels: int | None, samples: 
 
     Raises:
       TypeError: no denoiser, or data that is not floating-point.
-      ValueError: `levels` below 2 or `samples` below 1.
+      ValueError: `levels` below 2, `samples` below 1, or (where it is known) data that is not at its levels.
     """
-    if not callable(denoiser) or not isinstance(getattr(denoiser, "process", None), Process):
-        raise TypeError(
-            f"denoiser = {denoiser!r}; allowed is a callable with a process, such as denoisers.from_network(...)"
-        )
+    check_denoiser(denoiser)
     for name, value, least in (("levels", levels, 2), ("samples", samples, 1)):
         integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if value is not None and not (integer and value >= least):
@@ -49,6 +46,13 @@ def check_arguments(denoiser: Denoiser, x: PyTree, levels: int | None, samples: 
     for leaf in jax.tree.leaves(x):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(f"x has a leaf of type {jnp.result_type(leaf)}; allowed are floats, pixels in [-1, 1]")
+        if levels is not None and not isinstance(leaf, jax.core.Tracer):
+            level = (np.asarray(leaf, np.float64) + 1) * (levels - 1) / 2
+            if not np.all((abs(level - np.round(level)) < 0.05) & (level > -0.5) & (level < levels - 0.5)):
+                raise ValueError(
+                    f"x runs from {np.min(leaf)} to {np.max(leaf)}; allowed with levels = {levels} are the numbers "
+                    "2 level/(levels - 1) - 1, in [-1, 1]"
+                )
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
 
 

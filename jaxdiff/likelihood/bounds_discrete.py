@@ -118,7 +118,7 @@ def discrete_time(
     t, *row = (column[-1] for column in table)
     wrong, x0, fraction = ask(last_key, t)
     diffusion = diffusion + jnp.where(clean, 0.0, divergence(wrong, fraction, *row))
-    large = 2 * xp.log(sigma[-2])
+    large = 2 * xp.log(sigma[-2] / alpha[-1])  # of x0, as the decoder's mean
     small = large if steps == 1 else large + xp.log1p(-((alpha[-3] * sigma[-2] / (alpha[-2] * sigma[-3])) ** 2))
     kept = 0.0 if variance == "large" else 1.0
 
@@ -128,7 +128,7 @@ def discrete_time(
     if_clean = -event_sum(jax.tree.map(decode, x, x0, fraction))
     if_noisy = reconstruction(decoder_key, x, alpha[-1], left[-1], levels)
     last = jnp.where(clean, if_clean, if_noisy).astype(dtype)
-    prior = prior_divergence(host, x, times[0])
+    prior = prior_divergence(host, x, times[0]).astype(dtype)
     return Bound(prior + last + diffusion, prior, last, diffusion)
 
 

@@ -44,18 +44,20 @@ def log_density(
         score = jax.jit(jd.likelihood.log_density)(denoiser, x).log_density
 
     That is the density of x at `t_min`, where sampling ends, for noise N(0, sigma(t_max)^2), from which sampling starts
-    (`prior_sample`). Along the ODE (`jaxdiff.probability_flow`) `d log p(z)/dr = -div F`, F = eps - x0, and `z = x/c`
-    at its ends with `c = alpha + sigma`:
+    (`prior_sample`). (If no noise at all is left at `t_min`, it is the density at `sigma/alpha = 1e-3`: data sharper
+    than that needs `times` that end finer.) Along the ODE (`jaxdiff.probability_flow`) `d log p(z)/dr = -div F`, F =
+    eps - x0, and `z = x/c` at its ends with `c = alpha + sigma`:
 
         log p(x) = log N(x_T; 0, sigma_T^2) + d log(c_T / c_min) + int_{r_min}^{r_T} div F dr
 
     Chen et al. 2018 (arXiv 1806.07366), equation 8; Song et al. 2021 (arXiv 2011.13456), equation 39 and appendix D.2.
-    The denoiser must treat the examples of a batch independently and have forward-mode derivatives. Under `jax.jit`
+    The denoiser must treat the examples of a batch independently and have forward-mode derivatives. With `times` the
+    result has derivatives of both modes and can be exported; in adaptive steps, of reverse mode only. Under `jax.jit`
     `divergence`, `probes`, `probe_count` and `max_steps` are static.
 
     Args:
       x: leaves `[batch, *event]`, data at `t_min`.
-      key: for the probes: one key, or one key per example.
+      key: for the probes, and only for them: one key, or one key per example.
       divergence: "exact", by d Jacobian-vector products an evaluation, in d dimensions; or "hutchinson", by one a
         probe: then the result is an unbiased estimate, up to the error of the steps. The same probes serve all along.
       probes: "rademacher", signs, exact where the Jacobian is diagonal; or "gaussian".
@@ -78,12 +80,15 @@ def log_density(
         raise ValueError(f"probes = {probes!r}; allowed are 'rademacher' and 'gaussian'")
     if isinstance(probe_count, bool) or not isinstance(probe_count, int | np.integer) or probe_count < 1:
         raise ValueError(f"probe_count = {probe_count!r}; allowed are integers of at least 1")
-    batch, drawn = trees.batch_size(x), None
-    if divergence == "hutchinson":
-        if key is None:
-            raise ValueError("key = None; divergence = 'hutchinson' draws probes, give a random key")
-        drawn = divergences.draw_probes(trees.as_key(key), x, probes, probe_count)
-    dtype = trees.wide(*jax.tree.leaves(x))
+    if (key is None) == (divergence == "hutchinson"):
+        raise ValueError(
+            f"key = {key}, divergence = {divergence!r}; allowed are a key for 'hutchinson', which draws probes, and "
+            "None for 'exact', which does not"
+        )
+    batch, dtype, drawn = trees.batch_size(x), trees.wide(*jax.tree.leaves(x)), None
+    if key is not None:
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), dtype), x)
+        drawn = divergences.draw_probes(trees.as_key(key), shapes, probes, probe_count)
     arrival = probability_flow.transport(
         denoiser,
         x,

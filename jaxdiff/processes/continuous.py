@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxdiff.arithmetic import namespace
+from jaxdiff.arithmetic import namespace, root
 from jaxdiff.processes.process import Process, VariancePreserving
 
 
@@ -59,7 +59,7 @@ class VPNichol(Process):
     def sigma(self, t: Any) -> Any:
         # cos(a)^2 - cos(b)^2 = sin(b - a) sin(b + a): no cancellation near t = 0.
         xp, unit = namespace(t), np.pi / 2 / (1 + self.offset)
-        return xp.sqrt(xp.sin(unit * t) * xp.sin(unit * (t + 2 * self.offset))) / xp.cos(xp.asarray(unit * self.offset))
+        return root(xp.sin(unit * t) * xp.sin(unit * (t + 2 * self.offset))) / xp.cos(xp.asarray(unit * self.offset))
 
 
 class VE(Process):
@@ -74,7 +74,9 @@ class VE(Process):
 
     def sigma(self, t: Any) -> Any:
         xp = namespace(t)
-        return self.sigma_min * xp.exp(t * xp.log(xp.asarray(self.sigma_max / self.sigma_min)))
+        noisy = t > -np.inf  # at -inf the derivative by the process's numbers would be 0 times infinity
+        growth = xp.exp(xp.where(noisy, t, 0.0) * xp.log(xp.asarray(self.sigma_max / self.sigma_min)))
+        return xp.where(noisy, self.sigma_min * growth, 0.0)
 
     def label(self, t: Any) -> Any:
         return namespace(t).log(self.sigma(t)) / 4

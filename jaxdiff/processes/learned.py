@@ -47,15 +47,24 @@ class Learned(Process):
         return low + (high - low) * self.progress(t)
 
     def alpha(self, t: Any) -> Any:
-        xp = namespace(t)
-        return xp.exp(-xp.logaddexp(0.0, self.gamma(t)) / 2)
+        xp, noisy, t = _known(t)
+        return xp.where(noisy, xp.exp(-xp.logaddexp(0.0, self.gamma(t)) / 2), 1.0)
 
     def sigma(self, t: Any) -> Any:
-        xp = namespace(t)
-        return xp.exp(-xp.logaddexp(0.0, -self.gamma(t)) / 2)
+        xp, noisy, t = _known(t)
+        return xp.where(noisy, xp.exp(-xp.logaddexp(0.0, -self.gamma(t)) / 2), 0.0)
 
     def label(self, t: Any) -> Any:
         return 1000 * self.progress(t)
+
+
+def _known(t: Any) -> tuple[Any, Any, Any]:
+    """The namespace, where noise is left, and a finite time elsewhere: at -inf derivatives by the parameters would be 0
+    times infinity.
+    """
+    xp = namespace(t)
+    noisy = t > -np.inf
+    return xp, noisy, xp.where(noisy, t, 0.0)
 
 
 def learned(key: Key[Array, ""], gamma_min: float = -13.3, gamma_max: float = 5.0, *, hidden: int = 1024) -> Learned:

@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from jaxdiff import trees
-from jaxdiff.arithmetic import derivative, namespace
+from jaxdiff.arithmetic import derivative, namespace, root
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
@@ -45,7 +45,8 @@ class _Numbers:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, int):  # an integer leaf would have no derivative, and compile anew
+            if isinstance(value, int) and not field.metadata.get("static"):
+                # An integer leaf would have no derivative, and compile anew.
                 object.__setattr__(self, field.name, float(value))
 
 
@@ -86,8 +87,7 @@ class VariancePreserving(Process):
         return namespace(t).exp(self.log_alpha(t))
 
     def sigma(self, t: Any) -> Any:
-        xp = namespace(t)
-        return xp.sqrt(-xp.expm1(2 * self.log_alpha(t)))
+        return root(-namespace(t).expm1(2 * self.log_alpha(t)))
 
 
 # ------------------------------------------------------------------ what follows from alpha and sigma
@@ -105,7 +105,8 @@ def on_host(process: Process) -> Process:
     name = type(process).__name__
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
         raise TypeError(
-            f"process is a {name} whose numbers are being traced; pass times as a JAX array, or do this outside of jit"
+            f"process is a {name} whose numbers are being traced; do this outside of transformations, or inside of "
+            "jax.jit with times as an argument of the function"
         )
     process = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[()], process)
     if isinstance(process.alpha(np.float64(process.t_max)), jax.Array):
@@ -206,12 +207,13 @@ def corrupt(process: Process, x0: PyTree, eps: PyTree, t: Any) -> PyTree:
     return trees.lincomb((process.alpha(t), process.sigma(t)), (x0, eps))
 
 
-def prior_sample(key: Key[Array, "*batch"], process: Process, shape: PyTree) -> PyTree:
+def prior_sample(key: Key[Array, "*batch"], process: Process, shape: PyTree, *, t: Any = None) -> PyTree:
     """Noise to start sampling from: normal with mean 0 and standard deviation `sigma(t_max)`.
 
     Args:
       key: one key, or one key per example (`[batch]`).
       shape: `(batch, *event)`, or a pytree of arrays or `jax.ShapeDtypeStruct` of such shapes.
+      t: where sampling starts, if not at `t_max`: `times[0]` of a grid that begins elsewhere.
 
     Returns: noise in float32, or float64 where that is JAX's default or the type asked for.
     """
@@ -219,4 +221,5 @@ def prior_sample(key: Key[Array, "*batch"], process: Process, shape: PyTree) -> 
         raise TypeError(f"shape = {shape}; allowed is (batch, *event), or a pytree of arrays")
     if isinstance(shape, Sequence) and all(isinstance(n, int | np.integer) for n in shape):
         shape = jax.ShapeDtypeStruct(tuple(shape), jnp.result_type(float))
-    return trees.lincomb((process.sigma(jnp.asarray(process.t_max)),), (trees.normal_like(trees.as_key(key), shape),))
+    std = process.sigma(jnp.asarray(process.t_max if t is None else t))
+    return trees.lincomb((std,), (trees.normal_like(trees.as_key(key), shape),))

@@ -11,9 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxdiff import trees
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.parametrizations import Estimate
-from jaxdiff.processes import Process, same_process
-from jaxdiff.sampling.scan import start
+from jaxdiff.sampling.scan import advance_corrected, finish, start
 from jaxdiff.solvers.tableau import Tableau
 
 
@@ -54,46 +52,17 @@ def predictor_corrector(
       TypeError, ValueError: arguments that are not what they should be or do not fit each other; a tableau with more
         than one point.
     """
-    state = start(key, x, tableau)
-    if not callable(denoiser) or not isinstance(getattr(denoiser, "process", None), Process):
-        raise TypeError(
-            f"denoiser = {denoiser!r}; allowed is a callable with a process, such as denoisers.from_network(...)"
-        )
+    state, rows = start(key, x, tableau), len(tableau)
     if not callable(corrector) or not hasattr(corrector, "steps"):
         raise TypeError(f"corrector = {corrector!r}; allowed is what langevin(...) or annealed_langevin(...) returns")
-    if not same_process(denoiser.process, tableau.process):
-        raise ValueError(
-            f"the tableau was made for {tableau.process}, the denoiser for {denoiser.process}; use one process"
-        )
     if tableau.points != 1:
         raise ValueError(f"the tableau has {tableau.points} points; allowed are solvers with one, such as ddpm")
-    times, rows, noise, remember = (
-        jnp.asarray(column) for column in (tableau.times, tableau.state[:, 0], tableau.noise[:, 0], tableau.remember)
-    )
-    evaluations = len(tableau)
 
-    def combine(i: Any, x: PyTree, memory: tuple[PyTree, ...]) -> PyTree:
-        parts, coefficients = (x, *memory), rows[i]
-        if noise.shape[-1]:
-            parts = (*parts, trees.normal_like(trees.fold_in(state.key, i), x))
-            coefficients = jnp.concatenate([coefficients, noise[i]])
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), trees.lincomb(list(coefficients), parts), x)
-
-    def evaluate(carry: tuple[PyTree, tuple[PyTree, ...]], i: Any) -> tuple[tuple[PyTree, tuple[PyTree, ...]], None]:
-        x, memory = carry
-        x = combine(i, x, memory)
+    def correct(row: Any, x: PyTree, t: Any) -> PyTree:
         # Keys beyond those of the rows, so that no noise is drawn twice.
-        x = corrector(trees.fold_in(state.key, evaluations + 1 + i), denoiser, x, times[i])
-        estimate = denoiser(x, times[i])
-        for name, side in zip(Estimate._fields, estimate, strict=True):
-            trees.check_alike(f"the denoiser's {name}", side, x)
-        if memory:
-            newest = trees.lincomb((remember[i, 0], remember[i, 1]), estimate)
-            memory = (jax.tree.map(lambda new, old: new.astype(old.dtype), newest, x), *memory[:-1])
-        return (x, memory), None
+        return corrector(trees.fold_in(state.key, rows + 1 + row), denoiser, x, t)
 
-    (x, memory), _ = jax.lax.scan(evaluate, (state.points[0], state.memory), jnp.arange(evaluations))
-    return combine(evaluations, x, memory)
+    return finish(advance_corrected(denoiser, state, tableau, correct)[0], tableau)
 
 
 # ------------------------------------------------------------------------------------ correctors

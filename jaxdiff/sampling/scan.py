@@ -6,6 +6,7 @@ bit.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, PyTree
 
 from jaxdiff import trees
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.processes import Process, same_process
+from jaxdiff.processes import same_process
 from jaxdiff.solvers.tableau import Tableau
 
 
@@ -67,7 +68,7 @@ def sample(
         another kind of process is always refused; one for other numbers of it outside of `jit` only, where they are
         known.
     """
-    state, path = _advance(denoiser, start(key, x, tableau), tableau, trajectory)
+    state, path = advance_corrected(denoiser, start(key, x, tableau), tableau, None, trajectory)
     result = finish(state, tableau)
     return (result, path) if trajectory else result
 
@@ -96,7 +97,7 @@ def advance(denoiser: Denoiser, state: State, tableau: Tableau) -> State:
         state = advance(another, state, tableau[5:])
         x = finish(state, tableau[5:])
     """
-    return _advance(denoiser, state, tableau, False)[0]
+    return advance_corrected(denoiser, state, tableau, None)[0]
 
 
 def finish(state: State, tableau: Tableau) -> PyTree:
@@ -120,11 +121,15 @@ def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
     return tuple(trees.lincomb(list(row), parts) for row in table)
 
 
-def _advance(denoiser: Denoiser, state: State, tableau: Tableau, trajectory: bool) -> tuple[State, Any]:
-    if not callable(denoiser) or not isinstance(getattr(denoiser, "process", None), Process):
-        raise TypeError(
-            f"denoiser = {denoiser!r}; allowed is a callable with a process, such as denoisers.from_network(...)"
-        )
+# What is done to the point between a row's combination and its evaluation: `(row, x, time) -> x`.
+Correction = Callable[[Any, PyTree, Any], PyTree]
+
+
+def advance_corrected(
+    denoiser: Denoiser, state: State, tableau: Tableau, correct: Correction | None, trajectory: bool = False
+) -> tuple[State, Any]:
+    """`advance`, with something done to the last point before every evaluation of it; and the path, if asked for."""
+    check_denoiser(denoiser)
     if not same_process(denoiser.process, tableau.process):
         raise ValueError(
             f"the tableau was made for {tableau.process}, the denoiser for {denoiser.process}; use one process"
@@ -141,6 +146,8 @@ def _advance(denoiser: Denoiser, state: State, tableau: Tableau, trajectory: boo
             for column in (tableau.times, tableau.state, tableau.noise, tableau.remember)
         )
         points = _combine(state, coefficients, noise)
+        if correct is not None:
+            points = (*points[:-1], correct(state.index, points[-1], time))
         estimate = denoiser(points[-1], time)
         for name, side in zip(Estimate._fields, estimate, strict=True):
             trees.check_alike(f"the denoiser's {name}", side, points[-1])

@@ -16,7 +16,10 @@ from jaxdiff.solvers import quadrature
 from jaxdiff.solvers.integrals import Integral
 from jaxdiff.solvers.tableau import Tableau, one_point
 
-_CANCELLATION = 100.0  # how much larger than their sum weights may be
+# How much larger than their sum the absolute weights may be: what float32 bears, and what is steady, in terms of the
+# `2^q - 1` of a polynomial that is followed to the end of an even step.
+_BEARABLE = 100.0
+_STEADY = 1.2
 
 # What a published method puts in place of the exact moments `[steps, q]`.
 Approximation = Callable[[Any], Any]
@@ -28,18 +31,19 @@ def exact(moments: Any) -> Any:
 
 
 def weights(
-    integral: Integral, order: int, *, ahead: int = 0, lower_final: bool = False, approximate: Approximation = exact
+    integral: Integral, order: int, *, ahead: int = 0, steady: bool = False, approximate: Approximation = exact
 ) -> Any:
     """What each estimate weighs in `int kernel P du`, for every step of a grid.
 
     `P` is the polynomial through the last `order` estimates. Fewer are used where fewer are, on the first steps; on
     steps from or to an infinite position (no signal, no noise), where a polynomial has no limit and the newest estimate
-    stands for all; and where a step is so much longer than those before it (the last of a fine Karras grid) that the
-    weights would cancel to less than a hundredth, and float32's rounding would be seen.
+    stands for all; and where a step is so much longer than those before it (the last of a Karras grid of hundreds) that
+    float32's rounding, multiplied by the weights, would be seen.
 
     Args:
       ahead: 0 for a predictor, whose newest estimate is at the start of the step; 1 for a corrector, at its end.
-      lower_final: one order less on the last step: a single step of order q - 1 leaves a method of order q.
+      steady: fewer estimates also towards the end, by one at most (a few steps of order q - 1 leave a method of order
+        q), and on steps that would follow the polynomial much further than to the end of an even step.
       approximate: see `Approximation`.
 
     Returns: `[steps, order]`, the newest estimate first.
@@ -48,8 +52,8 @@ def weights(
     xp, steps = namespace(u), len(u) - 1
     index = np.arange(steps)
     allowed = index + 1 + ahead
-    if lower_final:
-        allowed = np.minimum(allowed, np.where(index == steps - 1, max(order - 1, 1), order))
+    if steady:
+        allowed = np.minimum(allowed, np.maximum(steps - index, order - 1))
     finite = xp.isfinite(u)
     known = xp.where(finite, u, 0.0)  # infinities are kept out of what is differentiated
     result = xp.concatenate([integral.moments(1), xp.zeros((steps, order - 1))], axis=1)
@@ -61,7 +65,8 @@ def weights(
         nodes = xp.where(usable[:, None], 1 - nodes if integral.backward else nodes, -xp.arange(float(q)))
         moments = xp.where(usable[:, None], integral.moments(q), 1.0)
         through = quadrature.interpolation_weights(xp, nodes, approximate(moments))
-        usable &= xp.sum(xp.abs(through), axis=1) <= _CANCELLATION * xp.abs(xp.sum(through, axis=1))
+        bound = min(_BEARABLE, _STEADY * (2**q - 1)) if steady else _BEARABLE
+        usable &= xp.sum(xp.abs(through), axis=1) <= bound * xp.abs(xp.sum(through, axis=1))
         through = xp.concatenate([through, xp.zeros((steps, order - q))], axis=1)
         result = xp.where(usable[:, None], through, result)
     return result
@@ -80,7 +85,7 @@ def adams(
     *,
     order: int,
     corrector_order: int = 0,
-    lower_final: bool = True,
+    steady: bool = True,
     approximate: Approximation = exact,
 ) -> Tableau:
     """The tableau of a predictor of order `order`, and of a corrector if `corrector_order` is not 0.
@@ -90,7 +95,7 @@ def adams(
     """
     check_order("order", order)
     check_order("corrector_order", corrector_order, least=0)
-    predict = weights(integral, order, lower_final=lower_final, approximate=approximate)
+    predict = weights(integral, order, steady=steady, approximate=approximate)
     if not corrector_order:
         return one_point(process, times, integral.decay, predict, integral.noise, integral.row)
 

@@ -14,7 +14,7 @@ def deis(
     *,
     order: int = 3,
     coordinate: Literal["log_snr", "sigma", "time"] = "log_snr",
-    lower_final: bool = True,
+    steady: bool = True,
 ) -> Tableau:
     """DEIS: the probability-flow ODE in `x/alpha`, with eps the polynomial through the last `order` estimates.
 
@@ -28,7 +28,8 @@ def deis(
       order: how many estimates are used, at least 1; the order of convergence.
       coordinate: what eps is a polynomial of: "log_snr", "sigma" (that is `sigma/alpha`: the paper's rhoAB) or "time"
         (its tAB).
-      lower_final: lower the order by one on the last step.
+      steady: lower the order where the full one is not steady: towards the end, by one at most, and on steps much
+        longer than those before them; False is as published.
 
     Raises:
       ValueError: a grid that is not one or that begins without signal, or an argument that is not allowed.
@@ -37,7 +38,7 @@ def deis(
     if coordinate not in ("log_snr", "sigma", "time"):
         raise ValueError(f"coordinate = {coordinate!r}; allowed are 'log_snr', 'sigma' and 'time'")
     integral = integrals.noise(process, times, variable=coordinate)
-    return adams(process, times, integral, order=order, lower_final=lower_final)
+    return adams(process, times, integral, order=order, steady=steady)
 
 
 def lms(process: Process, times: Any, *, order: int = 4) -> Tableau:
@@ -46,7 +47,7 @@ def lms(process: Process, times: Any, *, order: int = 4) -> Tableau:
 
     It is `deis` with the coordinate "sigma", to the last step in full order.
     """
-    return deis(process, times, order=order, coordinate="sigma", lower_final=False)
+    return deis(process, times, order=order, coordinate="sigma", steady=False)
 
 
 def ipndm(process: Process, times: Any, *, order: int = 4) -> Tableau:
@@ -67,4 +68,4 @@ def ipndm(process: Process, times: Any, *, order: int = 4) -> Tableau:
     """
     process, times = check_arguments(process, times)
     integral = integrals.noise(process, times, variable="index")
-    return adams(process, times, integral, order=order, lower_final=False)
+    return adams(process, times, integral, order=order, steady=False)

@@ -100,7 +100,7 @@ def dpmpp_2s_ancestral(process: Process, times: Any, *, eta: float = 1.0) -> Tab
 def singlestep(process: Process, times: Any, order: int, row: tuple[float, float], eta: float | None = None) -> Tableau:
     """All of the above: in noise or data prediction, of some order, deterministic (`eta` is None) or ancestral."""
     process, times = check_arguments(process, times)
-    if order not in (1, 2, 3):
+    if isinstance(order, bool) or not isinstance(order, int) or order not in PLACES:
         raise ValueError(f"order = {order!r}; allowed are 1, 2 and 3")
     if eta is not None and not 0 <= eta <= 1:
         raise ValueError(f"eta = {eta}; allowed are numbers from 0 to 1")

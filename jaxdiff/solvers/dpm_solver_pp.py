@@ -17,7 +17,7 @@ def dpm_solver_pp(
     order: int = 2,
     variant: Literal["exact", "midpoint", "heun"] = "exact",
     tau: float = 0.0,
-    lower_final: bool = True,
+    steady: bool = True,
 ) -> Tableau:
     """Multistep DPM-Solver++ of order 1 (DDIM), 2 ("2M") or 3 ("3M"), in data prediction, one evaluation a step.
 
@@ -30,11 +30,11 @@ def dpm_solver_pp(
       times: `[steps + 1]`, decreasing. Uniform log-SNR suits it.
       order: 1, 2 or 3.
       variant: "exact" integrates the polynomial exactly and converges with order 1, 2, 3. "midpoint" and "heun" are
-        what
-        is commonly published: of order 2, "midpoint" takes the polynomial at the middle of the step, and "heun" is
-        exact; of order 3 both halve the quadratic term, which converges with order 2 only.
+        what is commonly published: of order 2, "midpoint" takes the polynomial at the middle of the step, and "heun"
+        is exact; of order 3 both halve the quadratic term, which converges with order 2 only.
       tau: how much noise is put back; 0 for the ODE. (Some call tau^2 eta.)
-      lower_final: lower the order by one on the last step.
+      steady: lower the order where the full one is not steady: towards the end, by one at most, and on steps much
+        longer than those before them; False is as published.
 
     Raises:
       ValueError: a grid that is not one, or an argument that is not allowed.
@@ -55,6 +55,6 @@ def dpm_solver_pp(
         times,
         integrals.data(process, times, tau),
         order=order,
-        lower_final=lower_final,
+        steady=steady,
         approximate=exact if variant == "exact" else published,
     )

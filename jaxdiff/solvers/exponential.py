@@ -16,13 +16,13 @@ def exponential(
     prediction: Prediction = "data",
     tau: float = 0.0,
     corrector_order: int = 0,
-    lower_final: bool = True,
+    steady: bool = True,
 ) -> Tableau:
     """The exact multistep method of any order: the equation of `solvers.integrals`, with the polynomial through the
     last `order` estimates integrated exactly.
 
     One evaluation a step. The deterministic method (`tau = 0`) converges with order `max(order, corrector_order)`, up
-    to `order` where `lower_final` acts on a method with a corrector, since the last prediction is not corrected; with
+    to `order` where `steady` acts on a method with a corrector, since the last prediction is not corrected; with
     `tau > 0` noise is added and the marginals are kept. Members of the family: DDIM and DDPM (order 1), DPM-Solver++
     (data), DEIS in log-SNR (noise), Adams-Bashforth on rectified flow (velocity), UniPC (with `corrector_order = order
     + 1`) and SA-Solver (data, `tau > 0`).
@@ -35,12 +35,13 @@ def exponential(
       tau: how much noise is put back; 0 for the ODE, 1 for the reverse SDE.
       corrector_order: how many estimates the corrector's polynomial goes through, the new one among them; 0 for no
         corrector.
-      lower_final: lower the order of the prediction by one on the last step: steadier on short grids, and the order
-        stays. In log-SNR a step to no noise at all is of order 1 in any case.
+      steady: lower the order of the prediction where the full one is not steady: towards the end, by one at most, and
+        on steps much longer than those before them. The order of convergence stays. In log-SNR a step to no noise at
+        all is of order 1 in any case.
 
     Raises:
       ValueError: a grid that is not one, noise prediction from no signal, `order < 1` or `tau < 0`.
     """
     process, times = check_arguments(process, times)
     integral = predicted(process, times, prediction, tau)
-    return adams(process, times, integral, order=order, corrector_order=corrector_order, lower_final=lower_final)
+    return adams(process, times, integral, order=order, corrector_order=corrector_order, steady=steady)

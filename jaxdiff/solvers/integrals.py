@@ -163,7 +163,7 @@ def velocity(process: Process, times: Any, tau: float = 0.0) -> Integral:
         return xp.concatenate([first[:, None], *rest], axis=-1)
 
     share = 2 * power / (2 * power + 1) * w[1:]
-    lost = c[1:] * xp.sqrt((1 - kept_twice) - share * (1 - kept_twice * q))
+    lost = c[1:] * xp.sqrt(xp.maximum((1 - kept_twice) - share * (1 - kept_twice * q), 0.0))
     return Integral(decay * kept, r, moments, False, lost, (-1.0, 1.0))
 
 

@@ -40,7 +40,7 @@ def pndm(process: Process, times: Any, *, warm_up: Literal["runge_kutta", "heun"
         raise ValueError(f"warm_up = {warm_up!r}; allowed are 'runge_kutta' and 'heun'")
     xp, steps = namespace(times), len(times) - 1
     plain = ipndm(process, times, order=4)  # refuses grids without signal at their start
-    clean = not isinstance(times, jax.core.Tracer) and float(process.sigma(times[-1])) == 0.0
+    clean = isinstance(times, jax.core.Tracer) or float(process.sigma(times[-1])) == 0.0  # traced, it may be
     asks, warm = (4, min(3, steps - clean)) if warm_up == "runge_kutta" else (2, min(1, steps - clean))
 
     # Columns: base, point, H. When the multistep method begins, the first estimates of the steps before are `asks`, 2

@@ -56,22 +56,28 @@ def euler_maruyama(process: Process, times: Any, *, tau: float = 1.0) -> Tableau
 def reverse_diffusion(process: Process, times: Any, *, tau: float = 1.0) -> Tableau:
     """The reverse diffusion sampler: the forward chain on the grid, `x_t = a x_s + b z`, turned round.
 
-        x_s = (2 - a) x_t - (1 + tau^2)/2 b^2 eps/sigma_t + tau b z        a = alpha_t/alpha_s, b^2 = sigma_t^2 - a^2
-        sigma_s^2
+        x_s = (2 - a) x_t - (1 + tau^2)/2 b^2 eps/sigma_t + tau b z
 
-    Song et al. 2021 (arXiv 2011.13456), appendix E, for the chain that each process is on the grid; with `tau = 0` its
-    probability-flow form. Converges with order 1 in distribution.
+    with `a = alpha_t/alpha_s` and `b^2 = sigma_t^2 - a^2 sigma_s^2`. Song et al. 2021 (arXiv 2011.13456), appendix E,
+    for the chain that each process is on the grid; with `tau = 0` its probability-flow form. Converges with order 1 in
+    distribution where `a` comes near 1 on every step; not, below `tau = 1`, on schedules that begin with next to no
+    signal ("cosine"), where a step loses most of x however short it is.
 
     Args:
       times: `[steps + 1]`, decreasing.
       tau: the noise level.
 
     Raises:
-      ValueError: a grid that is not one, or `tau < 0`.
+      ValueError: a grid that is not one, or one that begins without signal, or `tau < 0`.
     """
     check_tau(tau)
     process, times = check_arguments(process, times)
     xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
+    if xp is np and alpha[0] <= 0:
+        raise ValueError(
+            f"times begin at {times[0]:g}, where alpha = 0 and the chain's first step loses all of x; allowed for "
+            "reverse_diffusion are grids that begin later"
+        )
     a = alpha[:-1] / alpha[1:]
     b2 = sigma[:-1] ** 2 - a**2 * sigma[1:] ** 2
     return one_point(

@@ -4,9 +4,8 @@ A solver is linear in what it has seen, so that all of it (DDPM, DDIM, DPM-Solve
 coefficients of a few linear combinations, as a Butcher tableau is a Runge-Kutta method. One row is one evaluation of
 the denoiser. The state is a few arrays of the shape of the data, all starting from x_T,
 
-    points   r of them; the last is where the denoiser is asked. r = 1 for one-stage methods; a method that must also
-    keep where its
-             step began (a Runge-Kutta stage, a corrector) has r = 2: (base, point)
+    points   r of them; the last is where the denoiser is asked. r = 1 for one-stage methods; a method that
+             must also keep where its step began (a Runge-Kutta stage, a corrector) has r = 2: (base, point)
     H        the last K remembered estimates
 
 and row i, with fresh noise z ~ N(0, I) if the method is stochastic, does
@@ -120,7 +119,8 @@ def check_arguments(process: Process, times: Any) -> tuple[Process, Any]:
         raise ValueError(f"times = {times} do not decrease; time runs from noise to data: {process.t_max} down")
     slack = 1e-5 * (process.t_max - process.t_min)
     low = min(process.t_clean, process.t_min)
-    if times[0] > process.t_max + slack or times[-1] < low - slack or np.isinf(times[0]):
+    high = min(process.t_max + slack, process.t_noise)
+    if times[0] > high or times[-1] < max(low - slack, process.t_clean) or np.isinf(times[0]):
         raise ValueError(
             f"times run from {times[0]} to {times[-1]}; {type(process).__name__} allows {process.t_max} to {low}"
         )

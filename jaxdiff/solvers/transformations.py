@@ -48,7 +48,7 @@ def with_churn(
     """
     _check_solver(solver)
     for name, value in (("s_churn", s_churn), ("s_min", s_min), ("s_max", s_max), ("s_noise", s_noise)):
-        if not value >= 0:
+        if not value >= 0 or (name == "s_noise" and value == np.inf):
             raise ValueError(f"{name} = {value}; allowed are numbers of at least 0")
 
     def churned(process: Process, times: Any, **options: Any) -> Tableau:

@@ -1,0 +1,59 @@
+"""What a benchmark's figures were measured on, and the other packages it may measure beside ours."""
+
+import datetime
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+
+def describe() -> str:
+    """Processor, memory, versions and date, in one line."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    try:
+        memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+    except (AttributeError, ValueError, OSError):
+        memory = ""
+    found = [f"Python {platform.python_version()}"]
+    for name in ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "k-diffusion"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f"{processor}, {os.cpu_count()} cores{memory}; {', '.join(found)}; {datetime.date.today().isoformat()}"
+
+
+def peer(name: str) -> Any:
+    """A package of the `bench` extra, or None, saying so, where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        print(f"{name} is left out: {error}; `pip install -e '.[bench]'` brings it")
+        return None
+
+
+def k_diffusion_sampling() -> Any:
+    """`k_diffusion.sampling`, or None, saying so.
+
+    The package's own `__init__` imports training and evaluation too, with two dozen more dependencies. Its samplers
+    need only `utils.append_dims` of all that.
+    """
+    spec = importlib.util.find_spec("k_diffusion")
+    if spec is None:
+        return peer("k_diffusion")
+    package: Any = types.ModuleType("k_diffusion")
+    package.__path__ = spec.submodule_search_locations
+    utilities: Any = types.ModuleType("k_diffusion.utils")
+    utilities.append_dims = lambda x, dimensions: x[(...,) + (None,) * (dimensions - x.ndim)]
+    sys.modules |= {"k_diffusion": package, "k_diffusion.utils": utilities}
+    package.utils = utilities
+    return peer("k_diffusion.sampling")
