@@ -13,7 +13,7 @@ The solvers:
 - `ddim`: `ddim`, `ddpm`, `euler`, `euler_ancestral`: first order
 - `runge_kutta`, `heun`, `dpm_2` (and its ancestral form): Runge-Kutta methods
 - `dpm_solver`: `dpm_solver`, `dpm_solver_pp_singlestep`, `dpmpp_2s_ancestral`: the exponential ones
-- `exponential`: the multistep family of any order, prediction and noise, and its named members `dpm_solver_pp`,
+- `exponential`: the multistep family of any order, prediction and noise, and those with a name: `dpm_solver_pp`,
   `deis` (with `lms` and `ipndm`), `pndm`, `uni_pc`, `sa_solver`
 - `reverse_sde`: `euler_maruyama`, `reverse_diffusion`
 
