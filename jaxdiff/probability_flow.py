@@ -156,7 +156,7 @@ def transport(
     dtype = trees.wide(*jax.tree.leaves(x))
     process = denoiser.process
     if times is None:
-        start, stop = process.t_max, process.t_min if end is None else end
+        start, stop = process.t_max, process.t_min if end is None else jnp.clip(end, process.t_min, process.t_max)
         path = Path(denoiser, _end(process, start, dtype, CLEANEST), _end(process, stop, dtype, CLEANEST))
     else:
         path, grid, asked = _along(denoiser, times, dtype)

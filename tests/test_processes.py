@@ -303,3 +303,15 @@ def test_prior_of_a_grid_that_begins_below_t_max():
     times = grids.karras(process, 5, sigma_max=10.0)
     x = processes.prior_sample(jax.random.key(0), process, (20_000,), t=times[0])
     np.testing.assert_allclose(np.std(x), 10.0, rtol=0.02)
+
+
+def test_a_process_of_constant_shape_is_told_of():
+    class Flat(processes.Process):
+        def alpha(self, t):
+            return 1.0
+
+        def sigma(self, t):
+            return t
+
+    with pytest.raises(TypeError, match=r"alpha\(t\) of Flat has shape \(\).*allowed is theirs"):
+        grids.uniform_time(Flat(t_min=0.1, t_max=1.0), 3)

@@ -109,10 +109,18 @@ def on_host(process: Process) -> Process:
             "jax.jit with times as an argument of the function"
         )
     process = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[()], process)
-    if isinstance(process.alpha(np.float64(process.t_max)), jax.Array):
-        raise TypeError(
-            f"alpha(t) of {name} makes a JAX array of NumPy times; compute in namespace(t) (see jaxdiff.processes)"
-        )
+    for function in (process.alpha, process.sigma):
+        made = function(np.array([process.t_max]))
+        if isinstance(made, jax.Array):
+            raise TypeError(
+                f"{function.__name__}(t) of {name} makes a JAX array of NumPy times; compute in namespace(t) (see "
+                "jaxdiff.processes)"
+            )
+        if np.shape(made) != (1,):
+            raise TypeError(
+                f"{function.__name__}(t) of {name} has shape {np.shape(made)} for times of shape (1,); allowed is "
+                "theirs"
+            )
     return process
 
 

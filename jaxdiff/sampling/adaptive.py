@@ -27,9 +27,9 @@ def adaptive(
       x: the noise to start from, at `t_max`: leaves `[batch, *event]`, usually from `prior_sample`.
       rtol, atol: relative and absolute tolerance of a step, between 0 and 1. In float32 below 1e-6 there is nothing to
         gain.
-      end: where to stop, a time from `t_min` on; `t_min` by default. If no noise is left there (`sigma = 0`) the
-        denoiser is asked down to `sigma/alpha = 1e-3`, and the rest of the way `x/alpha` is kept: for data that is
-        smooth on a scale s, off by `1e-6 |x| / (2 s^2)`.
+      end: where to stop, a time from `t_min` on (a traced one is clipped); `t_min` by default. If no noise is left
+        there (`sigma = 0`) the denoiser is asked down to `sigma/alpha = 1e-3`, and the rest of the way `x/alpha` is
+        kept: for data that is smooth on a scale s, off by `1e-6 |x| / (2 s^2)`.
       max_steps: how many steps are tried at most.
 
     Returns: the samples, as x in float32 or wider, and how often the denoiser was asked, an integer: 6 times a step,
