@@ -315,3 +315,16 @@ def test_a_process_of_constant_shape_is_told_of():
 
     with pytest.raises(TypeError, match=r"alpha\(t\) of Flat has shape \(\).*allowed is theirs"):
         grids.uniform_time(Flat(t_min=0.1, t_max=1.0), 3)
+
+
+def test_a_chain_in_both_precisions_in_one_program():
+    """Captured by a compiled function in float32, its table is not float32 for those compiled in float64 later."""
+    process = processes.vp_discrete()
+    t = 123.456
+
+    def alpha():
+        return jax.jit(lambda t: process.alpha(t))(jnp.asarray(t))
+
+    np.testing.assert_allclose(alpha(), process.alpha(np.float64(t)), rtol=1e-4)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(alpha(), process.alpha(np.float64(t)), rtol=1e-14)

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -17,7 +18,11 @@ class VPDiscrete(Process):
 
     def _log_snr(self, t: Any) -> Any:
         xp = namespace(t)
-        table = xp.asarray(self.log_snrs)
+        table = self.log_snrs
+        if xp is jnp and isinstance(table, np.ndarray):
+            # A copy in JAX's own type: JAX 0.12 keeps what it made of a captured array, also when x64 is switched.
+            table = table.astype(jnp.result_type(float))
+        table = xp.asarray(table)
         index = xp.clip(xp.floor(t), 0, len(table) - 2).astype(int)
         within = table[index] + (t - index) * (table[index + 1] - table[index])
         # Below index 0 the ratio sigma/alpha falls linearly to 0 at t = -1, where log-SNR is infinite.
