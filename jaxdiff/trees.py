@@ -151,11 +151,16 @@ def normal_like(key: Key[Array, "*batch"], tree: PyTree) -> PyTree:
     return jax.tree.unflatten(structure, [draw(k, x) for k, x in zip(split(key, len(leaves)), leaves, strict=True)])
 
 
+def event_size(tree: PyTree) -> int:
+    """How many numbers an example has."""
+    return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(tree))
+
+
 def mean_square(tree: PyTree) -> Float[Array, " batch"]:
     """The mean over all event axes, and over all leaves, of the squares: one number per example."""
     leaves = jax.tree.leaves(tree)
-    size = sum(math.prod(leaf.shape[1:]) for leaf in leaves)
-    return sum(jnp.sum(jnp.square(leaf.astype(wide(leaf))), axis=tuple(range(1, leaf.ndim))) for leaf in leaves) / size
+    sums = [jnp.sum(jnp.square(leaf.astype(wide(leaf))), axis=tuple(range(1, leaf.ndim))) for leaf in leaves]
+    return sum(sums[1:], sums[0]) / event_size(tree)
 
 
 def same_structure(a: PyTree, b: PyTree) -> bool:

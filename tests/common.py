@@ -1,6 +1,7 @@
 """What several test files share: the processes, and a mixture with everything about it known."""
 
 import numpy as np
+from scipy import stats
 
 import jaxdiff as jd
 
@@ -28,6 +29,19 @@ def inner_times(process, n=9, margin=0.02):
     """Times strictly inside of a process, in float64."""
     span = process.t_max - process.t_min
     return np.linspace(process.t_min + margin * span, process.t_max - margin * span, n)
+
+
+def least_probable_projection(samples):
+    """The least p-value of Kolmogorov-Smirnov tests of projections of samples of the mixture, whose are mixtures too."""
+    values = []
+    for angle in (0.0, 1.0, 2.2):
+        direction = np.array([np.cos(angle), np.sin(angle)])
+
+        def cdf(z, direction=direction):
+            return sum(w * stats.norm.cdf(z, m @ direction, s) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True))
+
+        values.append(stats.kstest(np.asarray(samples) @ direction, cdf).pvalue)
+    return min(values)
 
 
 def mixture(process):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import MEANS, PROCESSES, STDS, WEIGHTS, mixture
+from common import PROCESSES, mixture
+from executor import estimate
 
 import jaxdiff as jd
 from jaxdiff import grids, solvers
@@ -44,19 +45,6 @@ def test_the_best_path_is_the_best_of_all_subsets(steps, coefficient):
     np.testing.assert_allclose(_total(costs, path, coefficient), least, rtol=1e-12)
 
 
-def _host_estimate(process, x, t):
-    """E[x0 | x_t] and E[eps | x_t] of the shared mixture in plain NumPy."""
-    alpha, sigma = process.alpha(t), process.sigma(t)
-    v = alpha**2 * STDS**2 + sigma**2
-    centred = x[:, None] - alpha * MEANS
-    log_r = np.log(WEIGHTS) - np.log(v) - np.sum(centred**2, -1) / (2 * v)
-    r = np.exp(log_r - log_r.max(1, keepdims=True))
-    r /= r.sum(1, keepdims=True)
-    x0 = np.einsum("nk,nkd->nd", r, MEANS + (alpha * STDS**2 / v)[:, None] * centred)
-    eps = np.einsum("nk,nkd->nd", r, (sigma / v)[:, None] * centred)
-    return x0, eps
-
-
 @pytest.mark.parametrize("name", ["edm", "flow", "vp_discrete"])
 def test_the_grid_is_the_best_subset_by_costs_written_out(name, x64):
     """The teacher's points, Euler steps between every two of them, every subset: in NumPy, a pair and a path at a time."""
@@ -71,13 +59,13 @@ def test_the_grid_is_the_best_subset_by_costs_written_out(name, x64):
     tableau = solvers.dpm_solver_pp(process, times, order=3)
     points, remembered = [x], []
     for i in range(n):
-        remembered.insert(0, _host_estimate(process, points[i], times[i])[0])
+        remembered.insert(0, estimate(process, points[i], times[i])[0])
         row = tableau.state[i + 1, 0]
         points.append(row[0] * points[i] + sum(c * h for c, h in zip(row[1:], remembered, strict=False)))
 
     costs = np.full((n, n), np.nan)
     for i, j in itertools.combinations(range(n + 1), 2):
-        x0, eps = _host_estimate(process, points[i], times[i])
+        x0, eps = estimate(process, points[i], times[i])
         missed = alpha[j] * x0 + sigma[j] * eps - points[j]
         costs[i, j - 1] = np.mean(np.linalg.norm(missed, axis=1)) / np.sqrt(alpha[j] ** 2 + sigma[j] ** 2)
     for steps in (1, 2, 3, 5, 8):

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import MEANS, NO_SIGNAL_AT_END, PROCESSES, STDS, WEIGHTS, mixture
+from common import NO_SIGNAL_AT_END, PROCESSES, least_probable_projection, mixture
 from executor import estimate, run
-from scipy import stats
 
 import jaxdiff as jd
 from jaxdiff import grids, trees
@@ -341,13 +340,7 @@ def test_churn_and_restarts_keep_the_exact_marginal(solver):
     assert len(tableau) == 299
     noise = jd.prior_sample(jax.random.key(1), EDM, (10_000, 2))
     got = np.asarray(sample(jax.random.key(2), mixture(EDM), noise, tableau))
-    for angle in (0.0, 1.0, 2.2):
-        direction = np.array([np.cos(angle), np.sin(angle)])
-
-        def cdf(z, direction=direction):
-            return sum(w * stats.norm.cdf(z, m @ direction, s) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True))
-
-        assert stats.kstest(got @ direction, cdf).pvalue > 1e-3, (solver, angle)
+    assert least_probable_projection(got) > 1e-3, solver
 
 
 # ------------------------------------------------------------------------------------------ temperature

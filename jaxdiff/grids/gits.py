@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.grids.checks import Times, check_positive, check_process_and_steps, ratio
 from jaxdiff.processes import Process, same_process, time_of_log_snr
 from jaxdiff.sampling import sample
@@ -53,10 +53,7 @@ def gits(
     if isinstance(teacher_steps, bool) or not isinstance(teacher_steps, int | np.integer) or teacher_steps < steps:
         raise ValueError(f"teacher_steps = {teacher_steps!r}; allowed are integers of at least steps = {steps}")
     check_positive("coefficient", coefficient)
-    if not isinstance(getattr(denoiser, "process", None), Process):
-        raise TypeError(
-            f"denoiser = {denoiser!r}; allowed is a callable with a process, such as denoisers.from_network(...)"
-        )
+    check_denoiser(denoiser)
     if not same_process(denoiser.process, process):
         raise ValueError(f"denoiser is for {denoiser.process}; allowed are those for the grid's own process, {process}")
     times = _teacher_times(process, teacher_steps)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxdiff import trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.likelihood import divergence as divergences
-from jaxdiff.likelihood.log_density import dimension, log_density
+from jaxdiff.likelihood.log_density import log_density
 
 
 def dequantize(key: Key[Array, "*batch"], images: PyTree, *, levels: int = 256) -> PyTree:
@@ -95,4 +95,4 @@ def bits_per_dimension(
         atol=atol,
         max_steps=max_steps,
     ).log_density
-    return nats / (dimension(x) * np.log(2)) + np.log2((levels - 1) / 2)
+    return nats / (trees.event_size(x) * np.log(2)) + np.log2((levels - 1) / 2)

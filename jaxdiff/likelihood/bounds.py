@@ -62,11 +62,6 @@ def event_sum(tree: PyTree) -> Float[Array, " batch"]:
     return jnp.sum(jnp.stack(sums), axis=0)
 
 
-def event_size(tree: PyTree) -> int:
-    """How many coordinates an example has."""
-    return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(tree))
-
-
 def prior_divergence(process: Process, x: PyTree, t: Any) -> Float[Array, " batch"]:
     """`KL(q(x_t | x) || N(0, sigma_t^2)) = |alpha_t x|^2 / (2 sigma_t^2)`; the prior is what `prior_sample` draws."""
     ratio = process.alpha(t) / process.sigma(t)
@@ -121,7 +116,7 @@ def reconstruction(
     """
     if levels is None:
         each = (1 + math.log(2 * math.pi)) / 2 + jnp.log(sigma / alpha)
-        return jnp.full(trees.batch_size(x), event_size(x) * each)
+        return jnp.full(trees.batch_size(x), trees.event_size(x) * each)
     noisy = trees.lincomb((alpha, sigma), (x, trees.normal_like(key, x)))
     return -event_sum(jax.tree.map(lambda a, b: _log_posterior(a, b, alpha, sigma, levels), x, noisy))
 

@@ -102,16 +102,11 @@ def log_density(
         extra=drawn,
     )
     noise, data = arrival.path.noise, arrival.path.data
-    size = dimension(x)
+    size = trees.event_size(x)
     stretch = size * (jnp.log(noise.scale / data.scale) + arrival.beside)
     std = denoiser.process.sigma(noise.time)
     prior = -size * (trees.mean_square(arrival.x) / std**2 + jnp.log(2 * jnp.pi * std**2)) / 2
     return LogDensity((prior + stretch).astype(dtype), arrival.x, arrival.evaluations)
-
-
-def dimension(x: PyTree) -> int:
-    """How many numbers an example has."""
-    return sum(leaf.size for leaf in jax.tree.leaves(x)) // trees.batch_size(x)
 
 
 def _rate(t: Any, state: tuple[PyTree, Array], args: tuple[Denoiser, PyTree]) -> tuple[PyTree, Array]:
@@ -122,7 +117,7 @@ def _rate(t: Any, state: tuple[PyTree, Array], args: tuple[Denoiser, PyTree]) ->
         return probability_flow.velocity(args[0], z, t)
 
     value, div = divergences.exact(field, z) if probes is None else divergences.estimated(field, z, probes)
-    return value, (div / dimension(z)).astype(state[1].dtype)
+    return value, (div / trees.event_size(z)).astype(state[1].dtype)
 
 
 def encode(

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdiff.arithmetic import namespace
+from jaxdiff.arithmetic import namespace, root
 from jaxdiff.processes import same_process
 from jaxdiff.solvers.tableau import Tableau
 
@@ -94,8 +94,7 @@ def _add_noise(xp: Any, share: Any, variance: Any, own: Any) -> Any:
             "has one z, and allowed is noise in proportion"
         )
     variance = variance + (xp.sum(own * share) / xp.sum(share * share)) ** 2
-    positive = variance > 0
-    return share * xp.where(positive, xp.sqrt(xp.where(positive, variance, 1.0)), 0.0)
+    return share * root(variance)
 
 
 def _check_memory(piece: Tableau) -> None:

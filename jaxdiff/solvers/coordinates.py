@@ -15,10 +15,9 @@ Name = Literal["sigma", "flow"]
 
 
 class Coordinate(NamedTuple):
-    """A coordinate on a grid: `z = x / scale`, moving in `variable` with velocity `p x0 + q eps`."""
+    """A coordinate on a grid: `z = x / scale`, moving in r with velocity `p x0 + q eps`."""
 
     scale: Any
-    variable: Any
     row: tuple[float, float]
 
 
@@ -34,7 +33,7 @@ def coordinate(process: Process, times: Any, name: Name) -> Coordinate:
             raise ValueError(
                 "coordinate = 'sigma' is infinite where alpha = 0, at the start of this grid; allowed there is 'flow'"
             )
-        return Coordinate(alpha, sigma / alpha, (0.0, 1.0))
+        return Coordinate(alpha, (0.0, 1.0))
     if name == "flow":
-        return Coordinate(alpha + sigma, sigma / (alpha + sigma), (-1.0, 1.0))
+        return Coordinate(alpha + sigma, (-1.0, 1.0))
     raise ValueError(f"coordinate = {name!r}; allowed are 'sigma' and 'flow'")

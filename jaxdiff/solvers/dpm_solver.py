@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.arithmetic import namespace
+from jaxdiff.arithmetic import namespace, root
 from jaxdiff.processes import Process, time_of_log_snr
 from jaxdiff.solvers.integrals import half_log_snr
 from jaxdiff.solvers.quadrature import exponential_moments
@@ -116,7 +116,7 @@ def singlestep(process: Process, times: Any, order: int, row: tuple[float, float
         decay = stop.sigma / start.sigma * start.alpha / stop.alpha  # rho_s / rho_t
         kept = 1 - eta**2 + (eta * decay) ** 2  # (rho_down / rho_s)^2, and 0 at singular ends when eta = 1
         safe = xp.where(kept > 0, kept, 1.0)
-        end = Level(stop.alpha, stop.sigma * xp.where(kept > 0, xp.sqrt(safe), 0.0))
+        end = Level(stop.alpha, stop.sigma * root(kept))
         noise = eta * stop.sigma * xp.sqrt(1 - decay**2)
         below = below - xp.log(safe) / 2
     regular = xp.isfinite(l[:-1]) & xp.isfinite(l[1:])
