@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 T = TypeVar("T")
 
@@ -69,6 +69,44 @@ def fold_in(key: Key[Array, "*batch"], data: Any) -> Key[Array, "*batch"]:
 def split(key: Key[Array, "*batch"], number: int) -> list[Key[Array, "*batch"]]:
     """`number` independent keys, each of the shape of `key`."""
     return [fold_in(key, i) for i in range(number)]
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class BatchKey:
+    """The randomness of a batch, or of a part of one that is spread over devices: what an example draws depends on
+    `key` and on its place in the whole batch, and on nothing else.
+
+    Attributes:
+      key: one key for the whole batch.
+      index: the places in the whole batch of the examples at hand.
+      size: the number of examples in the whole batch.
+    """
+
+    key: Key[Array, ""]
+    index: Int[Array, " batch"]
+    size: int = dataclasses.field(metadata={"static": True})
+
+    def each(self, number: int) -> Key[Array, " batch"]:
+        """One key per example at hand; another `number`, other keys."""
+        return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(self.key, number), self.index)
+
+
+def batch_key(key: "Key[Array, ''] | BatchKey", size: int) -> BatchKey:
+    """`key` as the randomness of `size` examples: one key is that of a whole batch.
+
+    Raises:
+      TypeError: `key` is neither.
+      ValueError: `key` has an axis, or is that of another number of examples.
+    """
+    if not isinstance(key, BatchKey):
+        key = as_key(key)
+        if key.ndim:
+            raise ValueError(f"key has shape {key.shape}; allowed is one key for the batch, or a BatchKey")
+        return BatchKey(key, jnp.arange(size), size)
+    if key.index.shape != (size,):
+        raise ValueError(f"key is that of examples {key.index.shape}; the batch has {size}")
+    return key
 
 
 def batch_size(tree: PyTree) -> int:

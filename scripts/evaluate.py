@@ -24,6 +24,7 @@ def main(
     guidance: float | None = None,
     data_dir: str | None = None,
     seed: int = 0,
+    ema: float | str | None = "ema",
 ) -> None:
     """Draws samples of every class in turn and prints one JSON object.
 
@@ -33,13 +34,14 @@ def main(
       guidance: classifier-free guidance; the run's own by default.
       data_dir: where the data lies, if no longer where the run was trained on.
       seed: of the noise.
+      ema: which average of the parameters: a name, a relative width made out of the run's snapshots, or None for none.
     """
     from jaxdiff import data, evaluation
-    from jaxdiff.training import draw, loop
+    from jaxdiff.training import draw, recipe
 
     if count < 1:
         raise ValueError(f"count = {count}; allowed are positive integers")
-    model = jd.load(run)
+    model = jd.load(run, ema=ema)
     if not model.num_classes:
         raise ValueError(f"run = {run}; its model has no labels to judge by")
     config = (
@@ -50,7 +52,7 @@ def main(
     sampling = config.sample if guidance is None else dataclasses.replace(config.sample, guidance=guidance)
 
     def read(split: str) -> tuple[Any, Any]:
-        opened = loop.open_data(dataclasses.replace(config.data, split=split))
+        opened = recipe.open_data(dataclasses.replace(config.data, split=split))
         whole = next(data.evaluation_batches(opened, len(opened)))
         return whole["x"], whole["cond"]
 

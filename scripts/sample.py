@@ -28,6 +28,7 @@ def main(
     count: int = 100,
     columns: int = 10,
     seed: int = 0,
+    ema: float | str | None = "ema",
     out: Path = Path("samples.png"),
 ) -> None:
     """Draws samples from a run.
@@ -42,6 +43,7 @@ def main(
       count: how many.
       columns: pictures in a row.
       seed: of the noise.
+      ema: which average of the parameters: a name, a relative width made out of the run's snapshots, or None for none.
       out: the PNG file.
     """
     for name, value in (("count", count), ("columns", columns)):
@@ -49,7 +51,7 @@ def main(
             raise ValueError(f"{name} = {value}; allowed are positive integers")
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise ValueError(f"out = {out}; allowed is a file in a directory that exists")
-    model = jd.load(run)
+    model = jd.load(run, ema=ema)
     config = model.config.sample
     changed: dict[str, Any] = {}
     given: dict[str, Any] = {"solver": solver, "grid": grid, "steps": steps, "guidance": guidance}

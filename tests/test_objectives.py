@@ -247,7 +247,9 @@ def test_it_is_the_minimum(name, of, x64):
     wider, narrower = losses(scale=1.1), losses(scale=0.9)
     for derivative in ((up - down) / 2, (wider - narrower) / 2):
         np.testing.assert_array_less(abs(derivative.mean(1)), 4 * derivative.std(1) / np.sqrt(N))
-    assert np.all((wider + narrower) / 2 > here)
+    # Up by 0.01 of the output's square, which may be less than the rounding.
+    assert np.all((wider + narrower) / 2 > here * (1 - 1e-12))
+    assert np.mean((wider + narrower) / 2 > here) > 0.99
 
 
 def test_loss_does_not_depend_on_what_the_network_predicts(process, x64):

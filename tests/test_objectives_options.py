@@ -9,6 +9,7 @@ from common import PROCESSES
 from jaxdiff import parametrizations
 from jaxdiff.objectives import denoising, drop_condition, times, weightings
 from jaxdiff.parametrizations import time_label
+from jaxdiff.trees import BatchKey
 
 KEY = jax.random.key(0)
 
@@ -100,18 +101,48 @@ def test_learned_log_variance_is_least_at_the_log_of_the_loss(x64):
     np.testing.assert_allclose(jax.grad(lambda u: objective(u, KEY, batch)[0].sum())(u), np.zeros(4), atol=1e-12)
 
 
-def test_network_with_a_key_and_in_half_precision():
+def test_network_with_keys_and_in_half_precision():
     process, batch = PROCESSES["vp_linear"], {"x": jnp.ones((4, 2), jnp.bfloat16)}
 
     def network(params, x, label, *, key):
         assert x.dtype == jnp.float32
-        return (x + jax.random.normal(key, x.shape)).astype(jnp.bfloat16)
+        return (x + jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(key)).astype(jnp.bfloat16)
 
     objective = jax.jit(denoising(process, parametrizations.v(), network, with_key=True))
     losses = objective(None, KEY, batch)[0]
     assert losses.dtype == jnp.float32
     np.testing.assert_array_equal(losses, objective(None, KEY, batch)[0])
     assert np.all(losses != objective(None, jax.random.key(1), batch)[0])
+
+
+def test_an_example_has_the_same_loss_in_any_part_of_its_batch():
+    """Times, noise, dropped labels and what the network draws: by the place in the whole batch, and nothing else."""
+    process = PROCESSES["vp_linear"]
+
+    def network(params, x, label, cond, *, key):
+        return x + cond["a"][:, None] * jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(key) * cond["b"][:, None]
+
+    objective = denoising(
+        process, parametrizations.v(), network, times=times.stratified, null={"a": 7.0}, dropout=0.5, with_key=True
+    )
+    batch = {"x": jax.random.normal(KEY, (12, 3)), "cond": {"a": jnp.ones(12), "b": jnp.linspace(1, 2, 12)}}
+    whole, details = objective(None, KEY, batch)
+    for index in (jnp.arange(6, 12), jnp.array([11, 0, 3]), jnp.array([5])):
+        part = jax.tree.map(lambda leaf, index=index: leaf[index], batch)
+        losses, found = objective(None, BatchKey(KEY, index, 12), part)
+        np.testing.assert_allclose(losses, whole[index], rtol=1e-6)
+        np.testing.assert_array_equal(found["t"], details["t"][index])
+    with pytest.raises(ValueError, match=r"key is that of examples \(1,\); the batch has 12"):
+        objective(None, BatchKey(KEY, index, 12), batch)
+    with pytest.raises(ValueError, match=r"key has shape \(12,\)"):
+        objective(None, jax.random.split(KEY, 12), batch)
+
+
+def test_entries_that_null_lacks_are_kept():
+    cond = {"a": jnp.arange(50), "b": jnp.arange(50)}
+    got = drop_condition(jax.random.split(KEY, 50), cond, {"a": -1}, 0.5)
+    np.testing.assert_array_equal(got["b"], cond["b"])
+    assert 5 < np.sum(np.asarray(got["a"]) == -1) < 45
 
 
 @pytest.mark.parametrize(

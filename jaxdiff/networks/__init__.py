@@ -1,6 +1,7 @@
 """Flax networks. They know nothing of diffusion processes: any function of the same signature can take their place.
 
-Every network is called as `network.apply(variables, x, label, cond=None, train=False)` and returns an array like `x`.
+Every network is called as `network.apply(variables, x, label, cond=None, key=None)` and returns an array like `x`. A
+`key` is given in training: one random key, or one for each example, for dropout.
 
 - `UNet`: signals, images and volumes (`unet.py`, made of `blocks.py`, `attention.py`, `resampling.py`, `norms.py`)
 - `MLP`: vectors (`mlp.py`)

@@ -6,8 +6,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
+from jaxdiff.networks.dropout import Dropout
 from jaxdiff.networks.norms import GroupNorm
 
 
@@ -39,6 +40,8 @@ class ResidualBlock(nn.Module):
       dropout: rate.
       skip_scale: factor of the residual sum.
       dtype: compute type; parameters are float32.
+      resample: None, or a function that changes the resolution.
+      project: whether the shortcut has a dense layer in any case.
     """
 
     features: int
@@ -48,24 +51,24 @@ class ResidualBlock(nn.Module):
     dropout: float
     skip_scale: float
     dtype: DTypeLike
+    resample: Callable[[Array], Array] | None = None
+    project: bool = False
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "batch *space channels"],
         embedding: Float[Array, "batch width"],
-        train: bool,
-        resample: Callable[[Array], Array] | None = None,
-        project: bool = False,
+        keys: Key[Array, " batch"] | None,
     ) -> Float[Array, "batch *new_space features"]:
-        """Applies the block; `resample` is None or a function that changes the resolution."""
+        """Applies the block, with dropout by `keys`, one for each example; None for none."""
 
         def norm(h: Array, name: str) -> Array:
             return GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name=name)(h)
 
         h = nn.silu(norm(x, "norm_in"))
-        if resample is not None:
-            h, x = resample(h), resample(x)
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
         h = conv(h, self.features, self.dtype, "conv_in")
 
         width = self.features * (2 if self.scale_shift else 1)
@@ -76,9 +79,9 @@ class ResidualBlock(nn.Module):
             h = norm(h, "norm_out") * (1 + scale) + shift
         else:
             h = norm(h + e, "norm_out")
-        h = nn.Dropout(self.dropout)(nn.silu(h), deterministic=not train)
+        h = Dropout(self.dropout, name="dropout")(nn.silu(h), keys)
         h = conv(h, self.features, self.dtype, "conv_out", zero=True)
 
-        if project or x.shape[-1] != self.features:
+        if self.project or x.shape[-1] != self.features:
             x = nn.Dense(self.features, dtype=self.dtype, name="shortcut")(x)
         return (x + h) * self.skip_scale

@@ -15,8 +15,9 @@ Cond = ArrayLike | Mapping[str, ArrayLike] | None
 class Conditioning(nn.Module):
     """Sum of a time embedding, a class embedding and a projected vector.
 
-    The label's features go through two dense layers (Ho et al. 2020). The row of the class and the projected vector
-    are added after them (Dhariwal & Nichol 2021). The class table has `num_classes + 1` rows: the last, at index
+    The label's features go through two dense layers (Ho et al. 2020). Before them a projection of the augmentation
+    labels is added, without bias, so that zeros stand for no augmentation (Karras et al. 2022, appendix F.2); after
+    them the row of the class and the projected vector (Dhariwal & Nichol 2021). The class table has `num_classes + 1` rows: the last, at index
     `num_classes`, is the null label, which stands for "no class" in classifier-free guidance (Ho & Salimans 2022).
 
     Attributes:
@@ -25,6 +26,7 @@ class Conditioning(nn.Module):
       embedding: features of the time label.
       num_classes: number of classes, 0 for none.
       vector_features: length of the condition vector, 0 for none.
+      augmentation_features: number of augmentation labels, 0 for none.
       dtype: compute type; parameters are float32.
     """
 
@@ -33,13 +35,18 @@ class Conditioning(nn.Module):
     embedding: Sinusoidal | Fourier
     num_classes: int
     vector_features: int
+    augmentation_features: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, label: Float[Array, " batch"], cond: Cond) -> Float[Array, "batch width"]:
         """Maps `label` `[batch]` and `cond` to `[batch, width]`, with SiLU applied last."""
-        classes, vector = split_cond(cond, label.shape[0], self.num_classes, self.vector_features)
+        declared = (self.num_classes, self.vector_features, self.augmentation_features)
+        classes, vector, augmentation = split_cond(cond, label.shape[0], *declared)
         hidden = self.embedding(label, self.features).astype(self.dtype)
+        if augmentation is not None:
+            features = hidden.shape[-1]
+            hidden = hidden + nn.Dense(features, use_bias=False, dtype=self.dtype, name="augmentation")(augmentation)
         hidden = nn.Dense(self.width, dtype=self.dtype, name="time_in")(hidden)
         hidden = nn.Dense(self.width, dtype=self.dtype, name="time_out")(nn.silu(hidden))
         if classes is not None:
@@ -53,38 +60,41 @@ class Conditioning(nn.Module):
 
 
 def split_cond(
-    cond: Cond, batch: int, num_classes: int, vector_features: int
-) -> tuple[Int[Array, " batch"] | None, Float[Array, "batch vector"] | None]:
-    """Checks `cond` against what the network declares and splits it into class labels and vector.
+    cond: Cond, batch: int, num_classes: int, vector_features: int, augmentation_features: int = 0
+) -> tuple[Int[Array, " batch"] | None, Float[Array, "batch vector"] | None, Float[Array, "batch augmentation"] | None]:
+    """Checks `cond` against what the network declares and splits it into class labels, vector and augmentation labels.
 
     Args:
-      cond: None; class labels, integers `[batch]`; or a mapping with `"label"` (such labels), `"vector"`
-        (`[batch, vector_features]`) or both.
+      cond: None; class labels, integers `[batch]`; or a mapping with any of `"label"` (such labels), `"vector"`
+        (`[batch, vector_features]`) and `"augmentation"` (`[batch, augmentation_features]`).
       batch: number of examples.
       num_classes: number of classes the network knows, 0 for none.
       vector_features: length of the vector the network takes, 0 for none.
+      augmentation_features: number of augmentation labels the network takes, 0 for none.
 
     Returns:
-      `(label, vector)`, each None where the network does not declare it. A declared condition must be given: an
-      example without a class carries the null label `num_classes`.
+      `(label, vector, augmentation)`, each None where the network does not declare it. A declared label or vector must
+      be given: an example without a class carries the null label `num_classes`. Augmentation labels left out are zeros,
+      those of an image as it is, which is what one samples.
 
     Raises:
       ValueError: if a condition is missing, undeclared, or of the wrong shape.
       TypeError: if class labels are not integers.
     """
     given = cond if isinstance(cond, Mapping) else {} if cond is None else {"label": cond}
-    if unknown := sorted(set(given) - {"label", "vector"}):
-        raise ValueError(f"cond has the entries {unknown}; allowed are 'label' and 'vector'")
+    if unknown := sorted(set(given) - {"label", "vector", "augmentation"}):
+        raise ValueError(f"cond has the entries {unknown}; allowed are 'label', 'vector' and 'augmentation'")
     for entry, field, declared in (
         ("label", "num_classes", num_classes),
         ("vector", "vector_features", vector_features),
+        ("augmentation", "augmentation_features", augmentation_features),
     ):
         if entry in given and not declared:
             raise ValueError(f"cond has a {entry}, but the network was made with {field}=0")
-        if declared and entry not in given:
+        if declared and entry not in given and entry != "augmentation":
             raise ValueError(f"cond={cond!r} lacks the {entry} that a network with {field}={declared} needs")
 
-    label = vector = None
+    label = vector = augmentation = None
     if num_classes:
         label = jnp.asarray(given["label"])
         if not jnp.issubdtype(label.dtype, jnp.integer):
@@ -95,7 +105,12 @@ def split_cond(
         vector = jnp.asarray(given["vector"])
         if vector.shape != (batch, vector_features):
             raise ValueError(f"cond has a vector of shape {vector.shape}; allowed is {(batch, vector_features)}")
-    return label, vector
+    if augmentation_features:
+        shape = (batch, augmentation_features)
+        augmentation = jnp.asarray(given.get("augmentation", jnp.zeros(shape)))
+        if augmentation.shape != shape:
+            raise ValueError(f"cond has augmentation labels of shape {augmentation.shape}; allowed is {shape}")
+    return label, vector, augmentation
 
 
 def check_input(x: Array, label: ArrayLike) -> Array:

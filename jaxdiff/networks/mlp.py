@@ -1,10 +1,13 @@
 """A residual network for vectors: toy problems in a few dimensions."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
+from jaxdiff.networks.dropout import Dropout, example_keys
 from jaxdiff.networks.embeddings import Fourier, Sinusoidal
 from jaxdiff.networks.module import Network
 
@@ -22,7 +25,8 @@ class MLP(Network):
       embedding: features of the time label, `Sinusoidal(...)` or `Fourier(...)`.
       num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
       vector_features: length of the condition vector, 0 for none.
-      dropout: rate, when `train`.
+      augmentation_features: number of augmentation labels (EDM), 0 for none.
+      dropout: rate, where a `key` is given.
       out_features: length of the output; None for that of the input.
       dtype: compute type, such as `"bfloat16"`; None for float32, or float64 where the input is. Parameters, norm
         statistics and the last layer are float32 or wider in any case.
@@ -33,22 +37,24 @@ class MLP(Network):
     embedding: Sinusoidal | Fourier = Sinusoidal()
     num_classes: int = 0
     vector_features: int = 0
+    augmentation_features: int = 0
     dropout: float = 0.0
     out_features: int | None = None
     dtype: str | None = None
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch d"], label: Float[Array, " batch"], cond: Cond = None, train: bool = False
+        self, x: Float[Array, "batch d"], label: Float[Array, " batch"], cond: Cond = None, key: Any = None
     ) -> Float[Array, "batch out"]:
         """Evaluates the network on `x` `[batch, d]`; arguments, result and errors are those of `UNet`."""
         x = jnp.asarray(x)
         if x.ndim != 2:
             raise ValueError(f"x has shape {x.shape}; allowed is [batch, d]")
         label = check_input(x, label)
+        keys = example_keys(key, x.shape[0])
         wide = jnp.promote_types(x.dtype, jnp.float32)
         dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
-        given = (self.embedding, self.num_classes, self.vector_features)
+        given = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
         e = Conditioning(self.width, self.width, *given, dtype, name="conditioning")(label, cond)
 
         h = nn.Dense(self.width, dtype=dtype, name="dense_in")(x)
@@ -56,7 +62,7 @@ class MLP(Network):
             r = nn.LayerNorm(dtype=dtype, use_fast_variance=False, name=f"block_{i}_norm")(h)
             r = nn.Dense(self.width, dtype=dtype, name=f"block_{i}_in")(r)
             r = r + nn.Dense(self.width, dtype=dtype, use_bias=False, name=f"block_{i}_embedding")(e)
-            r = nn.Dropout(self.dropout)(nn.silu(r), deterministic=not train)
+            r = Dropout(self.dropout, name=f"block_{i}_dropout")(nn.silu(r), keys)
             h = h + nn.Dense(self.width, dtype=dtype, kernel_init=nn.initializers.zeros, name=f"block_{i}_out")(r)
         h = nn.LayerNorm(dtype=wide, use_fast_variance=False, name="norm_out")(h)
         features = x.shape[-1] if self.out_features is None else self.out_features

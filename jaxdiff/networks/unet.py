@@ -1,7 +1,7 @@
 """The U-Net of diffusion models, for signals, images and volumes by one code path."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,9 +11,11 @@ from jaxtyping import Array, Float
 from jaxdiff.networks.attention import SelfAttention
 from jaxdiff.networks.blocks import ResidualBlock, conv
 from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
+from jaxdiff.networks.dropout import example_keys
 from jaxdiff.networks.embeddings import Fourier, Sinusoidal
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.norms import GroupNorm
+from jaxdiff.networks.remat import Remat, rematerialised
 from jaxdiff.networks.resampling import downsample, upsample
 
 
@@ -36,9 +38,10 @@ class UNet(Network):
       embedding: features of the time label, `Sinusoidal(...)` or `Fourier(...)`.
       num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
       vector_features: length of the condition vector, 0 for none.
+      augmentation_features: number of augmentation labels (EDM), 0 for none.
       scale_shift: the conditions scale and shift the second norm of a block (ADM); otherwise they are added before it.
       skip_scale: factor of every residual sum; sqrt(1/2) in score_sde and EDM.
-      dropout: rate in the residual blocks, when `train`.
+      dropout: rate in the residual blocks, where a `key` is given.
       resampling: `"conv"`, a strided convolution down, and pixel repetition with a convolution up (DDPM); or
         `"residual"`, inside a residual block (score_sde, EDM, ADM).
       resample_filter: taps for `"residual"`: `(1, 1)`, or `(1, 3, 3, 1)` in NCSN++.
@@ -50,6 +53,10 @@ class UNet(Network):
       norm_groups: groups of every group normalisation; None for at most 32 of at least 4 channels each.
       norm_eps: added to the variances.
       out_channels: channels of the output; None for those of the input.
+      remat: what reverse-mode derivatives keep of residual blocks and attention: `"none"`, all they use; `"products"`,
+        the results of convolutions and dense layers, so that norms, activations, dropout and the attention of all to
+        all are computed again, which an accelerator does in little time; `"blocks"`, their inputs only, for a third
+        more arithmetic. Parameters, results and derivatives are the same.
       dtype: compute type, such as `"bfloat16"`; None for float32, or float64 where the input is. Parameters, norm
         statistics, the attention softmax and the last convolution are float32 or wider in any case.
     """
@@ -64,6 +71,7 @@ class UNet(Network):
     embedding: Sinusoidal | Fourier = Sinusoidal()
     num_classes: int = 0
     vector_features: int = 0
+    augmentation_features: int = 0
     scale_shift: bool = False
     skip_scale: float = 1.0
     dropout: float = 0.0
@@ -75,6 +83,7 @@ class UNet(Network):
     norm_groups: int | None = None
     norm_eps: float = 1e-6
     out_channels: int | None = None
+    remat: Remat = "none"
     dtype: str | None = None
 
     @nn.compact
@@ -83,36 +92,42 @@ class UNet(Network):
         x: Float[Array, "batch *space channels"],
         label: Float[Array, " batch"],
         cond: Cond = None,
-        train: bool = False,
+        key: Any = None,
     ) -> Float[Array, "batch *space out"]:
         """Evaluates the network.
 
         Args:
           x: `[batch, *space, channels]` with one, two or three axes of space.
           label: time label `[batch]`, in the units that `embedding` is meant for.
-          cond: None; class labels, integers `[batch]`; or `{"label": [batch], "vector": [batch, vector_features]}` with
-            those entries that the network declares. A class above `num_classes` gives NaN (under `jit` values are not
-            known, so that no error can be raised).
-          train: whether dropout is active; it takes its randomness from `rngs={"dropout": key}`.
+          cond: None; class labels, integers `[batch]`; or `{"label": [batch], "vector": [batch, vector_features],
+            "augmentation": [batch, augmentation_features]}` with those entries that the network declares. Augmentation
+            labels may be left out: they are zero then. A class above `num_classes` gives NaN (under `jit` values are
+            not known, so that no error can be raised).
+          key: for dropout: None for none; one key, of which example i gets `fold_in(key, i)`; or one key per example
+            `[batch]`. The masks of an example depend on its key alone, not on the batch it is in.
 
         Returns:
           `[batch, *space, out_channels]`, in float32, or float64 where `x` is; zero for a freshly initialised network.
 
         Raises:
           ValueError: if a shape, a condition or a field is not allowed.
-          TypeError: if `x` is not floating or class labels are not integers.
+          TypeError: if `x` is not floating, class labels are not integers, or `key` is not a random key.
         """
         x = jnp.asarray(x)
         label = self._check(x, label)
+        keys = example_keys(key, x.shape[0])
         wide = jnp.promote_types(x.dtype, jnp.float32)
         dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
 
         shared: dict[str, Any] = {"norm_groups": self.norm_groups, "norm_eps": self.norm_eps}
         shared |= {"skip_scale": self.skip_scale, "dtype": dtype}
-        block = partial(ResidualBlock, scale_shift=self.scale_shift, dropout=self.dropout, **shared)
-        attention = partial(SelfAttention, self.head_channels, **shared)
+        block = partial(
+            rematerialised(ResidualBlock, self.remat), scale_shift=self.scale_shift, dropout=self.dropout, **shared
+        )
+        resampling_block = partial(block, project=self.resample_projection)
+        attention = partial(rematerialised(SelfAttention, self.remat), self.head_channels, **shared)
         halve = partial(downsample, taps=self.resample_filter)
-        given = (self.embedding, self.num_classes, self.vector_features)
+        given = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
         e = Conditioning(self.channels, 4 * self.channels, *given, dtype, name="conditioning")(label, cond)
 
         pyramid = x.astype(dtype)
@@ -121,7 +136,7 @@ class UNet(Network):
         for level, multiplier in enumerate(self.multipliers):
             width = self.channels * multiplier
             for i in range(self.num_blocks):
-                h = block(features=width, name=f"down_{level}_block_{i}")(h, e, train)
+                h = block(features=width, name=f"down_{level}_block_{i}")(h, e, keys)
                 if level in self.attention_levels:
                     h = attention(name=f"down_{level}_attention_{i}")(h)
                 skips.append(h)
@@ -132,22 +147,22 @@ class UNet(Network):
                 padding = "SAME" if self.downsample_padding == "same" else 1
                 h = conv(h, width, dtype, name, strides=2, padding=padding)
             else:
-                h = block(features=width, name=name)(h, e, train, halve, self.resample_projection)
+                h = resampling_block(features=width, name=name, resample=halve)(h, e, keys)
             if self.input_residual:
                 pyramid = halve(conv(pyramid, width, dtype, f"down_{level}_input"))
                 h = pyramid = (h + pyramid) * self.skip_scale
             skips.append(h)
 
-        h = block(features=width, name="mid_block_0")(h, e, train)
+        h = block(features=width, name="mid_block_0")(h, e, keys)
         if self.mid_attention:
             h = attention(name="mid_attention")(h)
-        h = block(features=width, name="mid_block_1")(h, e, train)
+        h = block(features=width, name="mid_block_1")(h, e, keys)
 
         for level in reversed(range(len(self.multipliers))):
             width = self.channels * self.multipliers[level]
             for i in range(self.num_blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = block(features=width, name=f"up_{level}_block_{i}")(h, e, train)
+                h = block(features=width, name=f"up_{level}_block_{i}")(h, e, keys)
                 if level in self.attention_levels and (self.decoder_attention == "every" or i == self.num_blocks):
                     h = attention(name=f"up_{level}_attention_{i}")(h)
             if level == 0:
@@ -157,7 +172,7 @@ class UNet(Network):
                 h = conv(upsample(h, size), width, dtype, name)
             else:
                 double = partial(upsample, size=size, taps=self.resample_filter)
-                h = block(features=width, name=name)(h, e, train, double, self.resample_projection)
+                h = resampling_block(features=width, name=name, resample=double)(h, e, keys)
 
         h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, wide, name="norm_out")(h))
         return conv(h, x.shape[-1] if self.out_channels is None else self.out_channels, wide, "conv_out", zero=True)
@@ -174,6 +189,7 @@ class UNet(Network):
             "decoder_attention": ("every", "last"),
             "resampling": ("conv", "residual"),
             "downsample_padding": ("same", "symmetric"),
+            "remat": get_args(Remat),
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:

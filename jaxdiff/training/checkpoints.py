@@ -1,25 +1,25 @@
 """Checkpoints: one directory a step, written by Orbax in the background and renamed into place once it is whole.
 
     checkpoints/1000/state/         the arrays, as Orbax wrote them
-    checkpoints/1000/meta.json      the step, the configuration, the data iterator's state, the table of leaves
+    checkpoints/1000/meta.json      step, metric, configuration, data iterator's state, code version, table of leaves
     checkpoints/1000/manifest.json  size and CRC-32 of every file above
 
 Orbax detects missing files and damaged indices, but hands back wrong numbers without a word when a byte of array data
 has changed on disk (its Zarr chunks are stored without a checksum). Hence the manifest: the files are compared with it
 before anything is restored, and a checkpoint that fails is passed over for the next older one, with a warning.
 
-A directory whose name is a number is a finished checkpoint: what an interrupted save leaves is called `tmp.<step>` and
-is removed by the next save.
+A directory whose name is a number is a finished checkpoint: one that is being saved is called `tmp.<step>.<n>`, and
+what a killed process leaves of it is removed by the next save.
+
+With several processes the directory must lie on a file system they share. Each writes its own shards; the first one
+adds the rest and renames once all of them have ended. A process that fails leaves a mark in the directory, for which
+the others look while they wait: Orbax alone would have them wait for it until its timeout.
 """
 
 from __future__ import annotations
 
-import base64
 import concurrent.futures
-import json
-import logging
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,16 +28,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
-from orbax.checkpoint import v1 as ocp
 
-from jaxdiff.training import leaves, manifest
-from jaxdiff.training.runs import sync_directory, write_atomically
-
-
-class CheckpointError(ValueError):
-    """A checkpoint could not be written, or none can be restored; one line that names the directory and the reason."""
+import jaxdiff
+from jaxdiff.training import arrays, leaves, manifest, meta, retention, saving
+from jaxdiff.training.agreement import CheckpointError, gather, on_first, one_line, together
 
 
 class Restored(NamedTuple):
@@ -49,41 +43,49 @@ class Restored(NamedTuple):
     config: dict[str, Any]
 
 
-class _WithoutOrbax(logging.Filter):
-    """Drops Orbax's log records: whatever goes wrong there reaches the caller as one CheckpointError."""
+class _Save(NamedTuple):
+    """A save in progress."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        return f"{os.sep}orbax{os.sep}" not in record.pathname
-
-
-logging.getLogger("absl").addFilter(_WithoutOrbax())
+    step: int
+    temporary: Path
+    future: concurrent.futures.Future[None]
 
 
 class Checkpoints:
-    """The checkpoints of one run: asynchronous saving, verified restoring, the last `keep` of them kept.
+    """The checkpoints of one run: asynchronous saving, verified restoring, and the choice of those that stay.
 
-    A context manager; leaving it waits for the save in progress. With several processes every method but `steps` and
-    `latest_step` is collective: each process calls it with the same step.
+    A context manager; leaving it waits for the save in progress. With several processes every method but `steps` is
+    collective: each process calls it with the same arguments, and if it fails on one it raises on all. Only a block
+    left by an exception waits for no one else: the other processes may know nothing of it.
 
     Args:
         directory: where the checkpoints lie; made by the first save.
         keep: how many of the newest checkpoints stay on disk, at least 1.
+        keep_every: those of every so many steps stay too, for good; 0 for none.
+        keep_best: as many with the lowest metric stay too; 0 for none.
 
     Raises:
-        ValueError: `keep` is less than 1.
+        ValueError: `keep` is less than 1, or one of the others less than 0.
         NotADirectoryError: `directory` is something else than a directory.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], keep: int = 3) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], keep: int = 3, keep_every: int = 0, keep_best: int = 0
+    ) -> None:
         if keep < 1:
             raise ValueError(f"keep={keep}: at least one checkpoint must be kept")
+        for name, value in (("keep_every", keep_every), ("keep_best", keep_best)):
+            if value < 0:
+                raise ValueError(f"{name}={value}: must be 0 or more")
         self.directory = Path(directory).absolute()
         if self.directory.exists() and not self.directory.is_dir():
             raise NotADirectoryError(f"directory={self.directory} is not a directory")
-        self.keep = keep
+        self.keep, self.keep_every, self.keep_best = keep, keep_every, keep_best
         self._worker = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._pending: tuple[int, concurrent.futures.Future[None]] | None = None
-        self._broken: set[int] = set()
+        self._pending: _Save | None = None
+        self._saves = 0
+        self._broken: dict[int, str] = {}
+        self._metrics: dict[int, float | None] = {}
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -91,52 +93,60 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        if error is None:
             self.close()
-        except CheckpointError as failure:
-            if error is None:
-                raise
+            return
+        self._worker.shutdown()
+        failure = self._pending and self._pending.future.exception()
+        if self._pending and failure:
+            if jax.process_count() == 1:
+                shutil.rmtree(self._pending.temporary, ignore_errors=True)
             # The exception under way says why the run ends; the failed save must not take its place.
-            warnings.warn(str(failure), stacklevel=2)
+            warnings.warn(self._failed(self._pending.step, one_line(failure)), stacklevel=2)
+        self._pending = None
 
     def steps(self) -> list[int]:
         """The steps of the finished checkpoints on disk, ascending. Their integrity is checked by `restore` alone."""
-        if not self.directory.is_dir():
-            return []
-        return sorted(int(entry.name) for entry in self.directory.iterdir() if re.fullmatch(r"0|[1-9]\d*", entry.name))
+        return retention.steps_in(self.directory)
 
-    def latest_step(self) -> int | None:
-        """The newest of `steps()`, or None where there is no checkpoint."""
-        return max(self.steps(), default=None)
-
-    def save(self, step: int, state: Any, iterator_state: Any = None, config: Mapping[str, Any] | None = None) -> bool:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        iterator_state: Any = None,
+        config: Mapping[str, Any] | None = None,
+        metric: float | None = None,
+    ) -> bool:
         """Starts saving and returns once the arrays may be overwritten (donated); the rest happens in the background.
 
         Waits for the save before it. A checkpoint that `restore` found broken is moved aside to `<step>.broken`.
 
         Args:
             step: number of finished training steps, 0 or more.
-            state: any pytree of JAX or NumPy arrays, Python numbers and typed PRNG keys.
-            iterator_state: this process's data iterator state: bytes, or anything JSON can express.
+            state: any pytree of JAX or NumPy arrays, Python numbers and typed PRNG keys. Of several processes, JAX
+                arrays must be global; what is not is taken from the first process.
+            iterator_state: the data iterator's state, the same on all processes: bytes, or anything JSON can express.
             config: the run's configuration, as JSON can express it.
+            metric: how good this state is, the lower the better; one that is not finite counts as none.
 
         Returns:
             True if a save was started, False if a checkpoint of this step is already there.
 
         Raises:
-            CheckpointError: the previous save failed, this one could not start, or the directory holds a newer
-                checkpoint.
+            CheckpointError: the previous save failed, the directory holds a newer checkpoint, or it is not the same
+                for all processes.
             TypeError: a leaf is no array or number, or `iterator_state` or `config` cannot be written as JSON.
             ValueError: `step` is negative, or two leaves have the same name.
         """
         if step < 0:
             raise ValueError(f"step={step}: must be 0 or more")
         tree, table = leaves.to_named(state)
-        iterator_text = _to_json("iterator_state", _pack_iterator(iterator_state))
-        config_text = _to_json("config", dict(config or {}))
+        described = meta.describe(step, table, iterator_state, config or {}, metric)
         self.wait()
-        temporary = self.directory / f"tmp.{step}"
-        latest = self._on_first_process(lambda: self._make_room(step, temporary))
+        self._saves += 1
+        temporary = self.directory / f"tmp.{step}.{self._saves}"
+        latest = on_first(lambda: self._guarded(lambda: saving.make_room(temporary, step, self._broken)))
+        self._broken.clear()
         if latest == step:
             return False
         if latest > step:
@@ -144,33 +154,33 @@ class Checkpoints:
                 f"{self.directory}: holds a checkpoint of step {latest}, newer than step {step} that is to be saved; "
                 "restore that one, or save into another directory"
             )
-        meta = {
-            "format": manifest.FORMAT,
-            "step": step,
-            "config": json.loads(config_text),
-            "iterators": [json.loads(text) for text in _gather_text(iterator_text)],
-            "leaves": {name: info._asdict() for name, info in table.items()},
-        }
-        try:
-            response = ocp.save_async(temporary / "state", tree)
-        except Exception as error:
-            raise self._failure(step, error) from error
-        self._pending = (step, self._worker.submit(self._finish, response, temporary, step, meta))
+        saving.compare(temporary, described)
+        finish = saving.start(temporary, tree, described)
+        self._pending = _Save(step, temporary, self._worker.submit(self._finish, finish, step, described["metric"]))
         return True
 
     def wait(self) -> None:
         """Returns when the save in progress, if any, is on disk.
 
+        Waits as long as the disk takes, but no longer than Orbax's timeout of 20 minutes. A save that failed on another
+        process may leave a thread of Orbax waiting for that process until then; leave such a process by `os._exit`.
+
         Raises:
-            CheckpointError: it failed. Older checkpoints are unharmed, and saving may be tried again.
+            CheckpointError: it failed, on whichever process. Older checkpoints are unharmed, what was written of this
+                one is removed, and saving may be tried again.
         """
         if self._pending is None:
             return
-        (step, future), self._pending = self._pending, None
-        try:
-            future.result()
-        except Exception as error:
-            raise self._failure(step, error) from error
+        step, temporary, future = self._pending
+        failure = future.exception()
+        self._pending = None
+        reasons = gather("" if failure is None else one_line(failure))
+        if not any(reasons):
+            return
+        if jax.process_index() == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+        causes = [reason for reason in reasons if reason not in ("", saving.ELSEWHERE)]
+        raise CheckpointError(self._failed(step, causes[0] if causes else saving.ELSEWHERE)) from failure
 
     def close(self) -> None:
         """Waits as `wait` does, and ends the background thread; nothing can be saved afterwards."""
@@ -184,24 +194,23 @@ class Checkpoints:
 
         Args:
             template: a pytree shaped as the saved state, of arrays or `jax.ShapeDtypeStruct`s (as `jax.eval_shape`
-                makes them). A leaf with a sharding is restored onto it, one without onto the default device. NumPy
-                arrays and Python numbers are restored as such.
+                makes them). A leaf with a sharding is restored onto it, whatever it was saved from, one without onto
+                the default device. NumPy arrays and Python numbers are restored as such.
             step: the step wanted; None takes the newest whole one, warning about each broken one that is newer.
 
         Raises:
-            CheckpointError: there is no checkpoint, none is whole, that of `step` is absent or broken, the template
-                does not fit, or the iterator states are those of another number of processes.
+            CheckpointError: there is no checkpoint, none is whole, that of `step` is absent or broken, or the template
+                does not fit.
         """
-        self.wait()
-        chosen, meta = self._choose(step)
+        chosen, described, saved = self._choose(step)
         directory = self.directory / str(chosen)
-        saved = leaves.read_table(meta)
         paths, structure = jax.tree_util.tree_flatten_with_path(template)
         wanted = {leaves.name_of(path): leaf for path, leaf in paths}
-        _check_fit(directory, saved, wanted)
+        if reason := leaves.misfit(saved, wanted):
+            raise CheckpointError(f"{directory}: {reason}")
         restored = self._load(directory, {name: (saved[name], leaf) for name, leaf in wanted.items()})
         state = jax.tree_util.tree_unflatten(structure, [restored[leaves.name_of(path)] for path, _ in paths])
-        return Restored(chosen, state, _own_iterator(directory, meta["iterators"]), meta["config"])
+        return Restored(chosen, state, meta.iterator_state(described), described["config"])
 
     def restore_parts(
         self, names: Sequence[str] | None = None, step: int | None = None
@@ -218,55 +227,41 @@ class Checkpoints:
         Raises:
             CheckpointError: as `restore`, or a name is not in the checkpoint.
         """
-        self.wait()
-        chosen, meta = self._choose(step)
+        chosen, described, saved = self._choose(step)
         directory = self.directory / str(chosen)
-        saved = leaves.read_table(meta)
         present = sorted({name.split(".")[0] for name in saved})
         for name in names or ():
             if name not in present:
                 raise CheckpointError(f"{directory}: holds no part {name!r}; there are {', '.join(present)}")
         wanted = {name: (info, None) for name, info in saved.items() if names is None or name.split(".")[0] in names}
-        return chosen, leaves.nest(self._load(directory, wanted)), meta["config"]
+        return chosen, leaves.nest(self._load(directory, wanted)), described["config"]
 
-    def _failure(self, step: int, error: BaseException) -> CheckpointError:
-        return CheckpointError(f"{self.directory}: saving step {step} failed: {_one_line(error)}")
+    def _failed(self, step: int, reason: str) -> str:
+        return f"{self.directory}: saving step {step} failed: {reason}"
 
-    def _make_room(self, step: int, temporary: Path) -> int:
-        """Clears what interrupted saves left, and makes the directory for this one unless a newer one is there."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        for leftover in self.directory.glob("tmp.*"):
-            shutil.rmtree(leftover)
-        for broken in self._broken:
-            aside = self.directory / f"{broken}.broken"
-            shutil.rmtree(aside, ignore_errors=True)
-            os.rename(self.directory / str(broken), aside)
-        self._broken.clear()
-        latest = max(self.steps(), default=-1)
-        if latest < step:
-            temporary.mkdir()
-        return latest
+    def _finish(self, finish: Callable[[], None], step: int, metric: float | None) -> None:
+        """Runs in the background: the rest of the save, and then the removal of what need not stay."""
+        finish()
+        if jax.process_index() == 0:
+            self._metrics[step] = metric
+            retention.thin_out(self.directory, self._metrics, self.keep, self.keep_every, self.keep_best)
 
-    def _finish(self, response: Any, temporary: Path, step: int, meta: dict[str, Any]) -> None:
-        """Runs in the background: waits for Orbax, writes the manifest, renames into place, drops old checkpoints."""
-        response.result()
-        if jax.process_index() != 0:
-            return
-        write_atomically(temporary / "meta.json", json.dumps(meta).encode())
-        manifest.write(temporary)
-        for directory in (entry for entry in temporary.rglob("*") if entry.is_dir()):
-            sync_directory(directory)
-        os.rename(temporary, self.directory / str(step))
-        sync_directory(self.directory)
-        for old in self.steps()[: -self.keep]:
-            # Renamed first, so that a kill half-way through the removal leaves rubbish and not a broken checkpoint.
-            os.rename(self.directory / str(old), self.directory / f"tmp.{old}")
-            shutil.rmtree(self.directory / f"tmp.{old}")
-
-    def _choose(self, step: int | None) -> tuple[int, dict[str, Any]]:
-        """The step to restore, found whole by the first process, and its meta.json."""
-        chosen = self._on_first_process(lambda: self._newest_whole() if step is None else self._whole(step))
-        return chosen, json.loads((self.directory / str(chosen) / "meta.json").read_bytes())
+    def _choose(self, step: int | None) -> tuple[int, dict[str, Any], dict[str, leaves.LeafInfo]]:
+        """The step to restore, found whole by the first process; its meta.json, and the table of leaves in there."""
+        self.wait()
+        chosen = on_first(lambda: self._guarded(lambda: self._newest_whole() if step is None else self._whole(step)))
+        directory = self.directory / str(chosen)
+        described = together(lambda: self._guarded(lambda: meta.read(directory)))
+        if jax.process_index() == 0:
+            for newer, reason in self._broken.items():
+                if step is None:
+                    path = self.directory / str(newer)
+                    warnings.warn(f"checkpoint {path} is broken ({reason}); going back to step {chosen}", stacklevel=3)
+            writer = described["version"]["jaxdiff"]
+            if writer != jaxdiff.__version__:
+                change = f"was written by jaxdiff {writer}; this is {jaxdiff.__version__}"
+                warnings.warn(f"checkpoint {directory} {change}", stacklevel=3)
+        return chosen, described, leaves.read_table(described)
 
     def _whole(self, step: int) -> int:
         if step not in self.steps():
@@ -280,10 +275,7 @@ class Checkpoints:
         broken: dict[int, str] = {}
         for step in reversed(self.steps()):
             if (reason := manifest.damage(self.directory / str(step))) is None:
-                for newer, why in broken.items():
-                    path = self.directory / str(newer)
-                    warnings.warn(f"checkpoint {path} is broken ({why}); going back to step {step}", stacklevel=7)
-                self._broken.update(broken)
+                self._broken = broken
                 return step
             broken[step] = reason
         if broken:
@@ -291,112 +283,19 @@ class Checkpoints:
             raise CheckpointError(f"{self.directory}: no checkpoint is whole ({reasons})")
         raise CheckpointError(f"{self.directory}: holds no checkpoint")
 
-    def _on_first_process(self, action: Callable[[], int]) -> int:
-        """Runs `action` on the first process alone and returns its result, or raises, on all of them."""
-        if jax.process_count() == 1:
-            return self._guarded(action)
-        result, failure = -2, None
-        if jax.process_index() == 0:
-            try:
-                result = self._guarded(action)
-            except CheckpointError as error:
-                failure = error
-        result = int(multihost_utils.broadcast_one_to_all(np.int32(result)))
-        if result == -2:
-            raise failure or CheckpointError(f"{self.directory}: the first process could not use it")
-        return result
-
-    def _guarded(self, action: Callable[[], int]) -> int:
+    def _guarded(self, action: Callable[[], Any]) -> Any:
         try:
             return action()
         except OSError as error:
-            raise CheckpointError(f"{self.directory}: {_one_line(error)}") from error
+            raise CheckpointError(f"{self.directory}: {one_line(error)}") from error
 
     def _load(self, directory: Path, wanted: dict[str, tuple[leaves.LeafInfo, Any]]) -> dict[str, Any]:
-        """Reads the named leaves through Orbax; `wanted` pairs each with its template, None for "as it was saved"."""
-        flat = {
-            name: leaves.abstract(info, template) for name, (info, template) in wanted.items() if 0 not in info.shape
-        }
-        loaded: dict[str, Any] = {}
-        if flat:
-            context = ocp.Context()
-            context.pytree_options.loading.partial_load = True
+        def load() -> dict[str, Any]:
             try:
-                with context:
-                    tree = ocp.load(directory / "state", leaves.nest(flat))
+                return arrays.load(directory / "state", wanted)
             except Exception as error:
                 raise CheckpointError(
-                    f"{directory}: its files are as they were written, but Orbax cannot read them: {_one_line(error)}"
+                    f"{directory}: its files are as they were written, but Orbax cannot read them: {one_line(error)}"
                 ) from error
-            loaded = {leaves.name_of(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
-        return {name: leaves.to_leaf(loaded.get(name), info, template) for name, (info, template) in wanted.items()}
 
-
-def _check_fit(directory: Path, saved: Mapping[str, leaves.LeafInfo], wanted: Mapping[str, Any]) -> None:
-    """Raises for the first leaf in which checkpoint and template differ."""
-    for name in saved:
-        if name not in wanted:
-            raise CheckpointError(f"{directory}: leaf {name} is in the checkpoint, but not in the template")
-    for name, leaf in wanted.items():
-        if name not in saved:
-            raise CheckpointError(f"{directory}: leaf {name} is in the template, but not in the checkpoint")
-        shape, dtype = leaves.describe(leaf)
-        info = saved[name]
-        if info.shape != shape:
-            raise CheckpointError(
-                f"{directory}: leaf {name} has shape {info.shape} in the checkpoint, {shape} in the template"
-            )
-        if info.dtype != dtype:
-            raise CheckpointError(
-                f"{directory}: leaf {name} has dtype {info.dtype} in the checkpoint, {dtype} in the template"
-            )
-
-
-def _pack_iterator(state: Any) -> dict[str, Any]:
-    """Grain's loaders describe themselves in bytes, its datasets in a dict."""
-    if isinstance(state, bytes):
-        return {"bytes": base64.b64encode(state).decode()}
-    return {"json": state}
-
-
-def _own_iterator(directory: Path, packed: Sequence[Mapping[str, Any]]) -> Any:
-    """This process's iterator state; of another number of processes it is only taken where all were the same."""
-    if len(packed) == jax.process_count():
-        own = packed[jax.process_index()]
-    elif all(other == packed[0] for other in packed):
-        own = packed[0]
-    else:
-        raise CheckpointError(
-            f"{directory}: holds differing data iterator states of {len(packed)} processes, "
-            f"which {jax.process_count()} processes cannot go on from"
-        )
-    return base64.b64decode(own["bytes"]) if "bytes" in own else own["json"]
-
-
-def _to_json(argument: str, value: Any) -> str:
-    def number(item: Any) -> Any:
-        if isinstance(item, np.generic):
-            return item.item()
-        raise TypeError(f"{type(item).__name__} has no JSON form")
-
-    try:
-        return json.dumps(value, default=number)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{argument}: cannot be written as JSON: {error}") from error
-
-
-def _gather_text(text: str) -> list[str]:
-    """The texts of all processes, in their order."""
-    if jax.process_count() == 1:
-        return [text]
-    data = np.frombuffer(text.encode(), np.uint8)
-    lengths = np.asarray(multihost_utils.process_allgather(np.int32(data.size)))
-    padded = np.zeros(int(lengths.max()), np.uint8)
-    padded[: data.size] = data
-    rows = np.asarray(multihost_utils.process_allgather(padded))
-    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:300] + "..."
+        return together(load)

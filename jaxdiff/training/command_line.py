@@ -14,7 +14,8 @@ or, over named configurations,
     with command_line.reporting_errors():
         train(command_line.parse_preset({"digits": ("Digits, 8x8", DIGITS), "mnist": ("MNIST", MNIST)}))
 
-Exit status: 0 for success and `--help`, 2 for anything the caller can mend, 130 when interrupted from the keyboard.
+Exit status: 0 for success and `--help`, 2 for anything the caller can mend, 130 when interrupted from the keyboard, 143
+when terminated by SIGTERM.
 The environment variable JAXDIFF_TRACEBACK=1 prints the traceback behind the line.
 """
 
@@ -31,6 +32,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
+
+from jaxdiff.training.stopping import Stopped
 
 T = TypeVar("T")
 
@@ -105,13 +108,15 @@ def reporting_errors() -> Iterator[None]:
     """Ends the program with one line on standard error for what its user can mend.
 
     ValueError, TypeError, OSError (an unwritable directory, an absent file) and ImportError (an optional dependency
-    that is not installed) end it with status 2, a keyboard interrupt with 130. Anything else is a defect and keeps
-    its traceback; for those above, JAXDIFF_TRACEBACK=1 prints it.
+    that is not installed) end it with status 2, a keyboard interrupt with 130, `Stopped` with 128 and the number of its
+    signal. Anything else is a defect and keeps its traceback; for those above, JAXDIFF_TRACEBACK=1 prints it.
     """
     try:
         yield
     except KeyboardInterrupt:
         _fail("interrupted", status=130)
+    except Stopped as stop:
+        _fail(_described(stop), status=128 + stop.signal)
     except OSError as error:
         # str(error) would begin with "[Errno 13]", which says nothing to most readers.
         where = "" if error.filename is None else f": {os.fspath(error.filename)!r}"

@@ -21,6 +21,7 @@ from jaxdiff.objectives import weightings
 from jaxdiff.parametrizations import Parametrization
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Tableau
+from jaxdiff.training import ema, parallel
 
 SolverName = Literal[
     "ddpm",
@@ -97,10 +98,18 @@ class DataConfig:
     """Side in pixels that the pictures of a folder are brought to."""
     flip: bool = False
     """Mirror half of the images."""
-    resident: bool = True
-    """Decode the whole set into memory once."""
+    augment: float = 0.0
+    """How likely each of EDM's augmentations is; the network is told of them."""
+    resident: Literal["disk", "memory", "device"] = "memory"
+    """Where the set lies meanwhile: read as needed, or decoded once into the host's or every device's memory."""
+    workers: int = 0
+    """Processes that read and decode a set on disk; 0 for threads."""
 
     def __post_init__(self) -> None:
+        _not_negative(self, "workers")
+        _require("augment", self.augment, "numbers from 0 to 1", 0 <= self.augment <= 1)
+        _require("flip", self.flip, "False with augment, which mirrors by itself", not (self.flip and self.augment))
+        _require("workers", self.workers, "0 unless resident is 'disk'", self.workers == 0 or self.resident == "disk")
         _require("size", self.size, "positive integers", self.size is None or self.size > 0)
         _require(
             "data_dir", self.data_dir, "the folder of pictures", self.name != "folder" or self.data_dir is not None
@@ -128,6 +137,8 @@ class DiffusionConfig:
     """Use the labels, where there are any."""
     label_dropout: float = 0.1
     """How often a label is dropped, for classifier-free guidance."""
+    learned_weighting: bool = False
+    """Divide the loss by what is expected of it at each noise level, which is learned (EDM2)."""
 
     def __post_init__(self) -> None:
         _require("label_dropout", self.label_dropout, "numbers from 0 to 1", 0 <= self.label_dropout <= 1)
@@ -167,12 +178,15 @@ class DiffusionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW."""
+    """AdamW, or Muon with AdamW for what is no matrix."""
 
+    name: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
     warmup: int = 200
     """Steps of linear warm-up."""
-    decay: Literal["constant", "cosine"] = "constant"
+    decay: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
+    decay_after: int = 70_000
+    """Steps at the full rate before `inverse_sqrt` sets in."""
     weight_decay: float = 0.0
     clip: float = 1.0
     """Largest global norm of the gradient; 0 for no clipping."""
@@ -180,9 +194,11 @@ class OptimizerConfig:
     beta2: float = 0.999
     tolerance: float = 1e-8
     """Adam's epsilon."""
+    max_skipped: int = 100
+    """Steps in a row whose gradient is not finite, which change nothing, before training stops."""
 
     def __post_init__(self) -> None:
-        _positive(self, "learning_rate", "tolerance")
+        _positive(self, "learning_rate", "tolerance", "decay_after", "max_skipped")
         _not_negative(self, "warmup", "weight_decay", "clip")
         for name in ("beta1", "beta2"):
             _require(name, getattr(self, name), "numbers from 0 to below 1", 0 <= getattr(self, name) < 1)
@@ -197,6 +213,10 @@ class TrainConfig:
     seed: int = 0
     ema_half_life: int = 50_000
     """Of the averaged parameters, in images seen; at most a twentieth of those seen so far."""
+    ema_widths: tuple[float, ...] = ()
+    """Relative widths of power-function averages (EDM2: 0.05 and 0.1), from whose snapshots any other is made."""
+    snapshot_every: int = 0
+    """Steps between snapshots of those averages; 0 for none."""
     log_every: int = 50
     """Steps between lines of metrics."""
     sample_every: int = 1000
@@ -204,12 +224,25 @@ class TrainConfig:
     checkpoint_every: int = 1000
     """Steps between checkpoints; there is one at the end in any case."""
     keep: int = 3
-    """Checkpoints that stay on disk."""
+    """The newest checkpoints that stay on disk,"""
+    keep_every: int = 0
+    """those of every so many steps, for good; 0 for none,"""
+    keep_best: int = 0
+    """and as many with the lowest loss."""
 
     def __post_init__(self) -> None:
         _positive(self, "steps", "batch_size", "ema_half_life", "log_every", "checkpoint_every", "keep")
-        _not_negative(self, "seed", "sample_every")
+        _not_negative(self, "seed", "sample_every", "snapshot_every", "keep_every", "keep_best")
         _require("seed", self.seed, "integers below 2**32", self.seed < 2**32)
+        for width in self.ema_widths:
+            ema.gamma_of_width(width)
+        _require("ema_widths", self.ema_widths, "different widths", len({*self.ema_widths}) == len(self.ema_widths))
+        _require(
+            "snapshot_every",
+            self.snapshot_every,
+            "0 without ema_widths",
+            bool(self.ema_widths) or not self.snapshot_every,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,6 +273,45 @@ class SampleConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """How a step is spread over devices. Nothing here changes what a run comes to, but for rounding."""
+
+    strategy: Literal["auto", "single", "jit", "pmap"] = "auto"
+    """`jit` over a mesh, `pmap`, or a `single` device; `auto` is `jit` where there are several devices."""
+    fsdp: int = 1
+    """Devices that share one copy of parameters, optimiser state and averages; `jit` only."""
+    overrides: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Which axis of a leaf they share: a pattern of its name, to the number of the axis or `none`."""
+    accumulate: int = 1
+    """Parts that a batch is cut into, one after the other, to save memory."""
+    steps_per_call: int = 1
+    """Steps that the device makes without the host."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "fsdp", "accumulate", "steps_per_call")
+        _require("fsdp", self.fsdp, "1 with this strategy", self.fsdp == 1 or self.strategy in ("auto", "jit"))
+        parallel.check_overrides(self.overrides)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    """What a run tells beside its directory."""
+
+    wandb: str | None = None
+    """A project of Weights & Biases to report to."""
+    profile: tuple[int, int] | None = None
+    """First and last step of a trace of the device, written to `profile/`."""
+
+    def __post_init__(self) -> None:
+        _require(
+            "profile",
+            self.profile,
+            "a first step from 1 and a last",
+            self.profile is None or 1 <= self.profile[0] <= self.profile[1],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a run is determined by."""
 
@@ -250,9 +322,21 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    log: LogConfig = LogConfig()
 
     def __post_init__(self) -> None:
         self.sample.make_tableau(self.diffusion.make_process())
+        _require(
+            "parallel.accumulate",
+            self.parallel.accumulate,
+            f"divisors of train.batch_size = {self.train.batch_size}",
+            self.train.batch_size % self.parallel.accumulate == 0,
+        )
+        for name in ("steps", "log_every", "sample_every", "checkpoint_every", "snapshot_every"):
+            every = getattr(self.train, name)
+            allowed = f"multiples of parallel.steps_per_call = {self.parallel.steps_per_call}"
+            _require(f"train.{name}", every, allowed, every % self.parallel.steps_per_call == 0)
 
 
 def to_json(config: Any) -> Any:

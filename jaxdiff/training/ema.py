@@ -3,6 +3,7 @@
 A rule gives the weight that the old average keeps at the step that ends as number `step` (1, 2, ...), a traced integer.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,49 @@ def half_life(images: float, batch_size: int, ramp: float | None = 0.05) -> Rule
         return 0.5 ** (batch_size / length)
 
     return decay
+
+
+def power(relative_width: float) -> Rule:
+    """`(1 - 1/step)^(gamma + 1)`: weights that grow as a power of time, whatever the length of training.
+
+    The average after step n gives the parameters of step k the weight `(k^(gamma+1) - (k-1)^(gamma+1)) / n^(gamma+1)`,
+    so it lets go of the initial parameters at once. Karras et al. 2024 (EDM2, arXiv 2312.02696), section 3.1.
+
+    Args:
+      relative_width: the standard deviation of the weights over time, as a part of the training so far: 0.05 and 0.1 in
+        EDM2.
+
+    Raises:
+      ValueError: as `gamma_of_width`.
+    """
+    exponent = gamma_of_width(relative_width) + 1
+    # As a power of 1 - 1/step, 1 - decay would lose its digits in float32 after some hundred thousand steps.
+    return lambda step: jnp.exp(exponent * jnp.log1p(-1 / step))
+
+
+def power_name(relative_width: float) -> str:
+    """What the average of this width is called in a train state and in a run."""
+    return f"power_{float(relative_width)}"
+
+
+def gamma_of_width(relative_width: float) -> float:
+    """The gamma of which weights that grow as `time^gamma` have this relative standard deviation, in float64:
+
+        relative_width = (gamma + 1)^(1/2) (gamma + 2)^(-1) (gamma + 3)^(-1/2)
+
+    the standard deviation of Beta(gamma + 1, 1). It falls from 1/sqrt(12) at gamma = 0, where all steps weigh the same,
+    to 0 as gamma grows. (For gamma from -1 to 0 weights fall with time, and one width has two gammas.) With
+    `s = relative_width^-2` and `v = gamma + 7/3` the equation is `v^3 - (s + 1/3) v + 4 s/3 + 2/27 = 0`, whose largest
+    root Viete's cosine gives; it is the only positive gamma.
+
+    Raises:
+      ValueError: a width outside of (0, 1/sqrt(12)).
+    """
+    if not 0 < relative_width < 12**-0.5:
+        raise ValueError(f"relative_width = {relative_width}; allowed are numbers between 0 and 1/sqrt(12) = 0.2886...")
+    h = math.hypot(1 / relative_width, 3**-0.5)  # sqrt(s + 1/3), which s itself might overflow
+    angle = math.acos(-math.sqrt(12) / h * (1 - 5 / 18 / h / h))
+    return max(2 / math.sqrt(3) * h * math.cos(angle / 3) - 7 / 3, 0.0)
 
 
 def update(average: PyTree, params: PyTree, decay: Any) -> PyTree:

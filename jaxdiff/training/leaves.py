@@ -85,6 +85,23 @@ def read_table(meta: Mapping[str, Any]) -> dict[str, LeafInfo]:
     return table
 
 
+def misfit(saved: Mapping[str, LeafInfo], wanted: Mapping[str, Any]) -> str | None:
+    """The first leaf in which a checkpoint and a template differ, and how; None if they fit."""
+    for name in saved:
+        if name not in wanted:
+            return f"leaf {name} is in the checkpoint, but not in the template"
+    for name, leaf in wanted.items():
+        if name not in saved:
+            return f"leaf {name} is in the template, but not in the checkpoint"
+        info = saved[name]
+        shape, dtype = describe(leaf)
+        if info.shape != shape:
+            return f"leaf {name} has shape {info.shape} in the checkpoint, {shape} in the template"
+        if info.dtype != dtype:
+            return f"leaf {name} has dtype {info.dtype} in the checkpoint, {dtype} in the template"
+    return None
+
+
 def describe(leaf: Any) -> tuple[tuple[int, ...], str]:
     """The shape and the type of a leaf of a template."""
     if not hasattr(leaf, "dtype"):

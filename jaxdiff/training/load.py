@@ -14,9 +14,10 @@ from jaxdiff import denoisers, guidance
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Parametrization
 from jaxdiff.processes import Process
-from jaxdiff.training import runs
+from jaxdiff.training import power_ema, runs
 from jaxdiff.training.checkpoints import Checkpoints
 from jaxdiff.training.config import Config, from_json
+from jaxdiff.training.ema import power_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +104,9 @@ def make_model(config: Config, data: dict[str, Any], params: PyTree, step: int) 
 
 
 def make_network(config: Config, data: dict[str, Any]) -> Any:
-    """The network of a configuration, with as many classes as the data."""
-    return config.network.clone(num_classes=data["num_classes"])
+    """The network of a configuration, told of as many classes and augmentations as the data has."""
+    told = {"num_classes": data["num_classes"], "augmentation_features": data.get("augmentation_labels", 0)}
+    return config.network.clone(**told)
 
 
 def read_saved(run: runs.Run) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def read_saved(run: runs.Run) -> dict[str, Any]:
     return saved
 
 
-def load(run: str | os.PathLike[str], *, ema: str | None = "ema", step: int | None = None) -> Model:
+def load(run: str | os.PathLike[str], *, ema: str | float | None = "ema", step: int | None = None) -> Model:
     """A trained run, ready to sample from.
 
         model = jd.load("runs/digits")
@@ -129,11 +131,13 @@ def load(run: str | os.PathLike[str], *, ema: str | None = "ema", step: int | No
 
     Args:
       run: the run directory.
-      ema: which average of the parameters; None for the parameters themselves.
-      step: which checkpoint; None for the newest whole one.
+      ema: which average of the parameters, by its name; None for the parameters themselves; a number for the
+        power-function average of this relative width, made out of the run's snapshots (see `training.power_ema`).
+      step: which checkpoint, or snapshot; None for the newest whole one.
 
     Raises:
-      ValueError: no such run, no such average, or no whole checkpoint in it; one line that says which.
+      ValueError: no such run, no such average, no whole checkpoint in it, or a width that its snapshots cannot give;
+        one line that says which.
     """
     opened = runs.open_run(run)
     saved = read_saved(opened)
@@ -141,9 +145,23 @@ def load(run: str | os.PathLike[str], *, ema: str | None = "ema", step: int | No
         config = from_json(saved["config"])
     except ValueError as error:
         raise ValueError(f"{opened.config}: {error}") from error
-    with Checkpoints(opened.checkpoints) as checkpoints:
-        at, parts, _ = checkpoints.restore_parts(["params"] if ema is None else ["ema"], step)
-    if ema is not None and ema not in parts["ema"]:
-        raise ValueError(f"ema = {ema!r}; the run has {', '.join(parts['ema'])}")
-    params = parts["params"] if ema is None else parts["ema"][ema]
+    if isinstance(ema, (int, float)):
+        at, params, _ = power_ema.reconstruct(opened, config.train.ema_widths, ema, step)
+    else:
+        at, params = _stored(opened, config, ema, step)
     return make_model(config, saved["data"], jax.tree.map(jnp.asarray, params), at)
+
+
+def _stored(run: runs.Run, config: Config, ema: str | None, step: int | None) -> tuple[int, PyTree]:
+    """The step and the parameters, or the average of this name: one of the training's, or one made afterwards."""
+    if ema is None:
+        with Checkpoints(run.checkpoints) as checkpoints:
+            at, parts, _ = checkpoints.restore_parts(["params"], step)
+        return at, parts["params"]
+    trained = ["ema", *map(power_name, config.train.ema_widths)]
+    made = power_ema.made(run)
+    if ema not in trained + made:
+        raise ValueError(f"ema = {ema!r}; the run has {', '.join(trained + made)}")
+    with Checkpoints(run.checkpoints if ema in trained else power_ema.averages(run) / ema) as checkpoints:
+        at, parts, _ = checkpoints.restore_parts(["ema"], step)
+    return at, power_ema.named(parts["ema"], ema)

@@ -1,22 +1,94 @@
 """Optimisers: Optax chains from settings."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
+from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from jaxdiff.training.config import OptimizerConfig
 
+# The first and the last layer of our networks, and what time and condition are embedded with.
+_NOT_HIDDEN = ("conv_in", "dense_in", "conditioning", "conv_out", "dense_out")
+
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW after clipping by the global norm, with linear warm-up and a constant or cosine rate.
+    """AdamW or Muon after clipping by the global norm, at the rate of `make_schedule`.
 
-    Loshchilov & Hutter 2019 (arXiv 1711.05101).
+    AdamW: Loshchilov & Hutter 2019 (arXiv 1711.05101). Muon, for the hidden matrices (see `is_hidden_matrix`), AdamW
+    for everything else: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). Its momentum is 0.95, with
+    Nesterov's correction, made orthogonal by five Newton-Schulz iterations, a convolution's kernel
+    `[*space, in, out]` as the matrix `[space * in, out]`; then it is scaled by `0.2 sqrt(max(rows, columns))`, which
+    gives it the root mean square that AdamW's updates commonly have, so that one learning rate and one weight decay
+    serve both: Liu et al. 2025 (arXiv 2502.16982), section 2.2.
 
     Args:
       steps: the length of training, over which a cosine falls to 0.
     """
-    warmup = min(config.warmup, steps - 1) if config.decay == "cosine" else config.warmup
+    rate = make_schedule(config, steps)
+    optimizer = optax.adamw(
+        rate, b1=config.beta1, b2=config.beta2, eps=config.tolerance, weight_decay=config.weight_decay
+    )
+    if config.name == "muon":
+        muon = optax.chain(
+            scale_by_muon(weight_dimension_numbers=_as_matrices),
+            optax.stateless_with_tree_map(_scale_as_adam),
+            optax.add_decayed_weights(config.weight_decay),
+            optax.scale_by_learning_rate(rate),
+        )
+        optimizer = optax.partition({"muon": muon, "adamw": optimizer}, _labels)
+    return optax.chain(optax.clip_by_global_norm(config.clip), optimizer) if config.clip else optimizer
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule | float:
+    """The learning rate of step k = 0, 1, ...: linear warm-up, and then constant, a cosine to 0, or EDM2's
+
+        learning_rate min(k / warmup, 1) / sqrt(max(k / decay_after, 1))
+
+    Karras et al. 2024 (EDM2, arXiv 2312.02696).
+    """
     if config.decay == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, steps)
-    else:
-        rate = optax.linear_schedule(0.0, config.learning_rate, warmup) if warmup else config.learning_rate
-    adam = optax.adamw(rate, b1=config.beta1, b2=config.beta2, eps=config.tolerance, weight_decay=config.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(config.clip), adam) if config.clip else adam
+        return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, min(config.warmup, steps - 1), steps)
+    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup) if config.warmup else config.learning_rate
+    if config.decay == "constant":
+        return warmup
+
+    def inverse_sqrt(count: Any) -> Any:
+        rate = warmup(count) if callable(warmup) else warmup
+        return rate / jnp.sqrt(jnp.maximum(count / config.decay_after, 1.0))
+
+    return inverse_sqrt
+
+
+def is_hidden_matrix(path: tuple[str, ...], leaf: Any) -> bool:
+    """Whether Muon takes a leaf: a `kernel` with at least two axes in the network's `params`, but for those of its
+    first and last layer and of the embeddings of time and condition.
+
+    So Muon's author recommends: scalars, vectors (biases, scales of norms), embeddings, input and output layers are
+    left to AdamW. Queries, keys and values, one kernel in our attention, are one matrix.
+
+    Args:
+      path: the names of the leaf, such as `("params", "mid_block_0", "conv_in", "kernel")`.
+    """
+    return (
+        len(path) > 2 and path[0] == "params" and path[1] not in _NOT_HIDDEN and path[-1] == "kernel" and leaf.ndim >= 2
+    )
+
+
+def _labels(params: PyTree) -> PyTree:
+    def label(path: Any, leaf: Any) -> str:
+        names = tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+        return "muon" if is_hidden_matrix(names, leaf) else "adamw"
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def _as_matrices(kernels: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1), kernels)
+
+
+def _scale_as_adam(update: Any, _: Any) -> Any:
+    columns = update.shape[-1]
+    return update * (0.2 * max(update.size // columns, columns) ** 0.5)

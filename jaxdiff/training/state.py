@@ -20,6 +20,8 @@ class State:
     opt_state: the optimiser's.
     ema: averages of the parameters, by name.
     key: the run's key; step i draws with `fold_in(key, i)`, so it never changes.
+    skipped: how many of the steps changed nothing, their gradient being not finite.
+    skipped_in_a_row: how many of the last steps.
     """
 
     step: Int[Array, ""]
@@ -27,6 +29,8 @@ class State:
     opt_state: PyTree
     ema: dict[str, PyTree]
     key: Key[Array, ""]
+    skipped: Int[Array, ""]
+    skipped_in_a_row: Int[Array, ""]
 
 
 def initial_state(
@@ -34,4 +38,6 @@ def initial_state(
 ) -> State:
     """The state before the first step: every average starts as a copy of the parameters."""
     ema = {name: jax.tree.map(jnp.copy, params) for name in averages}
-    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema, key)
+    # An array each: one buffer cannot be donated twice.
+    step, skipped, skipped_in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
+    return State(step, params, optimizer.init(params), ema, key, skipped, skipped_in_a_row)

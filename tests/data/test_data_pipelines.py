@@ -1,14 +1,19 @@
+import contextlib
 import itertools
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxdiff.data import evaluation_batches, from_arrays, in_memory, open_tfds, to_unit, training_batches
+from jaxdiff.data import Images, evaluation_batches, from_arrays, in_memory, open_tfds, to_unit, training_batches
 
 
 def numbered(n: int):
@@ -112,19 +117,16 @@ def test_another_process_goes_on_where_this_one_stopped(digits_dir, tmp_path):
         np.testing.assert_array_equal(theirs[f"cond{i}"], ours["cond"])
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_shards_make_up_the_global_batch(digits_dir, count):
+@pytest.mark.parametrize("rows", [range(75), range(100, 150), np.array([0, 1, 74, 75, 149])])
+def test_some_rows_are_those_of_the_whole_batch(digits_dir, rows):
     images = in_memory(open_tfds("digits", data_dir=digits_dir))
     whole = take(training_batches(images, 150, seed=1, flip=True), 12)
-    shards = [take(training_batches(images, 150, seed=1, flip=True, shard=(i, count)), 12) for i in range(count)]
-    joined = [
-        {name: np.concatenate([p[name] for p in parts]) for name in parts[0]} for parts in zip(*shards, strict=True)
-    ]
-    assert_equal(joined, whole)
+    part = take(training_batches(images, 150, seed=1, flip=True, rows=rows), 12)
+    assert_equal(part, [{name: value[np.asarray(rows)] for name, value in batch.items()} for batch in whole])
 
 
-def test_a_state_serves_another_number_of_shards():
-    two = training_batches(numbered(40), 12, seed=2, shard=(1, 2))
+def test_a_state_serves_other_rows():
+    two = training_batches(numbered(40), 12, seed=2, rows=range(6, 12))
     take(two, 5)
     one = training_batches(numbered(40), 12, seed=2)
     one.set_state(two.get_state())
@@ -170,11 +172,15 @@ def test_evaluation_from_disk_is_evaluation_from_memory(digits_dir):
         ({"batch_size": 2.0}, "batch_size = 2.0"),
         ({"batch_size": True}, "batch_size = True"),
         ({"batch_size": 11}, r"batch_size = 11 exceeds the data set; allowed are 1..10"),
-        ({"batch_size": 5, "shard": (0, 2)}, "batch_size = 5 is not divisible by the 2 shards"),
-        ({"batch_size": 4, "shard": (2, 2)}, r"shard = \(2, 2\)"),
-        ({"batch_size": 4, "shard": (0, 0)}, r"shard = \(0, 0\)"),
+        ({"batch_size": 4, "rows": [2, 4]}, r"rows = \[2, 4\] is not allowed; allowed are places 0\.\.3"),
+        ({"batch_size": 4, "rows": []}, r"rows = \[\]"),
+        ({"batch_size": 4, "rows": [-1, 2]}, r"rows = \[-1, 2\]"),
+        ({"batch_size": 4, "rows": [2, 1]}, "ascending"),
+        ({"batch_size": 4, "rows": [1.5]}, r"rows = \[1\.5\]"),
         ({"batch_size": 4, "seed": -1}, "seed = -1"),
         ({"batch_size": 4, "seed": 2**32}, "seed = 4294967296"),
+        ({"batch_size": 4, "workers": -1}, "workers = -1"),
+        ({"batch_size": 4, "workers": 1.0}, "workers = 1.0"),
         ({"batch_size": 4, "flip": True}, r"flip = True needs images.*\(1,\)"),
     ],
 )
@@ -186,3 +192,165 @@ def test_wrong_arguments_are_named_before_anything_is_read(arguments, message):
 def test_evaluation_batch_size_is_checked():
     with pytest.raises(ValueError, match="batch_size = -1"):
         evaluation_batches(numbered(10), -1)
+
+
+@pytest.mark.parametrize(
+    "state", [None, {}, {"next": -1}, {"next": 1.0}, {"next": True}, {"next_index": 3}, {"next": 2**62 + 1}, 3]
+)
+def test_a_state_that_is_none_is_refused(state):
+    batches = training_batches(numbered(10), 2, seed=0)
+    next(batches)
+    with pytest.raises(ValueError, match=r"state = .* allowed is \{'next': number of batches handed out\}"):
+        batches.set_state(state)
+    assert batches.get_state() == {"next": 1}
+
+
+def test_evaluation_can_go_on_too():
+    batches = evaluation_batches(numbered(10), 4)
+    next(batches)
+    fresh = evaluation_batches(numbered(10), 4)
+    fresh.set_state(batches.get_state())
+    assert_equal(list(fresh), list(batches))
+    assert fresh.get_state() == {"next": 3}
+    with pytest.raises(StopIteration):
+        next(fresh)
+
+
+def grain_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("grain-prefetch")]
+
+
+def wait_until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not so within {seconds} seconds"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", ["close", "forget"])
+def test_no_thread_is_left(digits_dir, how):
+    wait_until(lambda: not grain_threads())
+    batches = training_batches(open_tfds("digits", data_dir=digits_dir), 32, seed=0)
+    next(batches)
+    assert grain_threads()
+    if how == "close":
+        batches.close()
+        batches.close()
+        with pytest.raises(ValueError, match="have been closed"):
+            next(batches)
+    else:
+        del batches
+    wait_until(lambda: not grain_threads())
+
+
+def test_an_error_belongs_to_its_batch_and_loses_none():
+    class Faulty:
+        """Numbers that cannot be read while `broken`."""
+
+        broken = True
+
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, index, /):
+            if self.broken and index == 17:
+                raise ValueError("record 17 cannot be read")
+            return {"image": np.full((1, 1, 1), index, np.uint8), "label": index}
+
+    source = Faulty()
+    batches = training_batches(Images(source, (1, 1, 1), 40), 4, seed=0)
+    source.broken = False
+    expected = take(training_batches(Images(source, (1, 1, 1), 40), 4, seed=0), 12)
+    source.broken = True
+    at = next(i for i, batch in enumerate(expected) if 17 in batch["cond"])
+    assert_equal(take(batches, at), expected[:at])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="record 17 cannot be read"):
+            next(batches)
+        assert batches.get_state() == {"next": at}
+    source.broken = False
+    assert_equal(take(batches, 12 - at), expected[at:])
+    batches.close()
+
+
+def test_sets_in_memory_get_no_workers(digits_dir):
+    batches = training_batches(in_memory(open_tfds("digits", data_dir=digits_dir)), 32, seed=0, workers=3)
+    next(batches)
+    assert not multiprocessing.active_children()
+
+
+def test_workers_give_the_same_batches_and_one_that_dies_is_told_of(digits_dir):
+    images = open_tfds("digits", data_dir=digits_dir)
+    expected = take(training_batches(in_memory(images), 200, seed=5, flip=True), 24)
+    batches = training_batches(images, 200, seed=5, flip=True, workers=2)
+    batches.set_state({"next": 3})
+    assert not multiprocessing.active_children()  # nothing is started before it is needed
+    assert_equal(take(batches, 5), expected[3:8])
+    assert all(type(value) is np.ndarray for value in next(batches).values())
+    assert batches.get_state() == {"next": 9}
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+
+    # Signals that a whole job gets are not for them.
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGTERM)
+    assert_equal(take(batches, 5), expected[9:14])
+
+    os.kill(workers[0].pid, signal.SIGKILL)
+    start = time.monotonic()
+
+    def read_on():
+        for i in range(14, 24):
+            assert_equal([next(batches)], [expected[i]])
+
+    with pytest.raises(RuntimeError, match=r"batch \d+ could not be read by a worker process: .* exit code -9"):
+        read_on()
+    assert time.monotonic() - start < 40
+    assert not multiprocessing.active_children()
+
+    # Nothing is lost, with another number of workers either.
+    read = batches.get_state()["next"]
+    assert 14 <= read < 24
+    fresh = training_batches(images, 200, seed=5, flip=True, workers=1)
+    fresh.set_state(batches.get_state())
+    assert_equal(take(fresh, 3), expected[read : read + 3])
+    fresh.close()
+    assert not multiprocessing.active_children()
+
+
+TRAINER = """
+import multiprocessing, sys, time
+from jaxdiff.data import open_tfds, training_batches
+if __name__ == "__main__":
+    batches = training_batches(open_tfds("digits", data_dir=sys.argv[1]), 64, seed=0, workers=2)
+    next(batches)
+    print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
+    sys.exit() if sys.argv[2] == "exit" else time.sleep(600)
+"""
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize("end", ["exit", "kill"])
+def test_workers_end_with_the_trainer(digits_dir, tmp_path, end):
+    script = tmp_path / "trainer.py"
+    script.write_text(TRAINER)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    trainer = subprocess.Popen(
+        [sys.executable, script, str(digits_dir), end], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        workers = [int(pid) for pid in trainer.stdout.readline().split()]
+        assert len(workers) == 2
+        if end == "kill":
+            trainer.kill()
+        assert trainer.wait(60) == (-signal.SIGKILL if end == "kill" else 0)
+        wait_until(lambda: not any(is_running(pid) for pid in workers), 10)
+    finally:
+        trainer.kill()
+        trainer.communicate()

@@ -81,8 +81,8 @@ def test_groups_must_divide_the_channels(groups):
 def test_residual_block(random_variables, scale_shift, features, resample, project):
     generator = np.random.default_rng(2)
     x, e = generator.standard_normal((2, 4, 6, 8)), generator.standard_normal((2, 5))
-    block = ResidualBlock(features, 2, 1e-5, scale_shift, 0.0, SCALE, jnp.float32)
-    arguments = (jnp.asarray(x, jnp.float32), jnp.asarray(e, jnp.float32), False, resample, project)
+    block = ResidualBlock(features, 2, 1e-5, scale_shift, 0.0, SCALE, jnp.float32, resample, project)
+    arguments = (jnp.asarray(x, jnp.float32), jnp.asarray(e, jnp.float32), None)
     variables = random_variables(block, *arguments)
     p = in_float64(variables)
 

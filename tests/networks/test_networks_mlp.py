@@ -1,6 +1,5 @@
 """The network for vectors: its contract is that of the U-Net."""
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +20,11 @@ def test_a_fresh_network_is_zero(jit):
 
 
 def test_it_is_the_formula_of_its_docstring(random_variables):
-    net = MLP(width=8, num_blocks=2, embedding=Fourier(1.0), num_classes=1)
+    net = MLP(width=8, num_blocks=2, embedding=Fourier(1.0), num_classes=1, augmentation_features=2)
+    labels = np.array([[0.0, 0.0], [1.0, 0.0], [0.3, -0.7]])
     classes = jnp.array([0, 1, 0])
-    variables = random_variables(net, X, LABEL, classes)
+    cond = {"label": classes, "augmentation": jnp.asarray(labels, jnp.float32)}
+    variables = random_variables(net, X, LABEL, cond)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
 
     def silu(a):
@@ -35,7 +36,8 @@ def test_it_is_the_formula_of_its_docstring(random_variables):
     def norm(q, a):
         return (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 1e-6) * q["scale"] + q["bias"]
 
-    e = dense(p["conditioning"]["time_in"], np.asarray(Fourier(1.0)(LABEL, 8)))
+    e = np.asarray(Fourier(1.0)(LABEL, 8)) + dense(p["conditioning"]["augmentation"], labels)
+    e = dense(p["conditioning"]["time_in"], e)
     e = dense(p["conditioning"]["time_out"], silu(e))
     e = silu(e + p["conditioning"]["label_table"]["embedding"][np.asarray(classes)])
     h = dense(p["dense_in"], np.asarray(X))
@@ -43,17 +45,17 @@ def test_it_is_the_formula_of_its_docstring(random_variables):
         r = dense(p[f"block_{i}_in"], norm(p[f"block_{i}_norm"], h)) + dense(p[f"block_{i}_embedding"], e)
         h = h + dense(p[f"block_{i}_out"], silu(r))
     expected = dense(p["dense_out"], norm(p["norm_out"], h))
-    np.testing.assert_allclose(net.apply(variables, X, LABEL, classes), expected, atol=2e-5)
+    np.testing.assert_allclose(net.apply(variables, X, LABEL, cond), expected, atol=2e-5)
 
 
-def test_dropout_needs_training_and_a_key(random_variables):
+def test_dropout_needs_a_key(random_variables):
     net = MLP(width=16, dropout=0.5)
     variables = random_variables(net, X, LABEL)
     np.testing.assert_array_equal(net.apply(variables, X, LABEL), MLP(width=16).apply(variables, X, LABEL))
-    one, two = (net.apply(variables, X, LABEL, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 2))
+    one, two = (net.apply(variables, X, LABEL, key=jax.random.key(i)) for i in (1, 2))
     assert jnp.abs(one - two).max() > 1e-3
-    with pytest.raises(flax.errors.InvalidRngError):
-        net.apply(variables, X, LABEL, train=True)
+    with pytest.raises(ValueError, match="key has shape"):
+        net.apply(variables, X, LABEL, key=jax.random.split(jax.random.key(0), 2))
 
 
 def test_bfloat16_is_a_matter_of_computation_only(random_variables):

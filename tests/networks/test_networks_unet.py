@@ -1,6 +1,5 @@
 """The U-Net as a whole: shapes, symmetries, conditions, precision, derivatives, refusals."""
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,24 +130,51 @@ def test_class_and_vector_conditions(jit, random_variables):
 def test_class_labels_may_come_as_a_bare_array():
     classes = np.array([0, 3])
     for cond in (classes, {"label": classes}):
-        label, vector = split_cond(cond, 2, 3, 0)
+        label, vector, augmentation = split_cond(cond, 2, 3, 0)
         np.testing.assert_array_equal(label, classes)
-        assert vector is None
+        assert vector is augmentation is None
 
 
-def test_dropout_acts_in_training_only(jit, random_variables):
+def test_augmentation_labels_left_out_are_zero_and_given_ones_matter(jit, random_variables):
+    net = UNet(**TINY, num_classes=1, augmentation_features=9)
+    x, classes = signal(2, 6, 1), jnp.array([0, 1])
+    variables = random_variables(net, x, LABEL, classes)
+    assert set(variables["params"]["conditioning"]["augmentation"]) == {"kernel"}
+    apply = jit(net.apply)
+    without = apply(variables, x, LABEL, classes)
+    labels = jnp.zeros((2, 9))
+    zero = apply(variables, x, LABEL, {"label": classes, "augmentation": labels})
+    np.testing.assert_allclose(zero, without, atol=1e-6)
+    one = apply(variables, x, LABEL, {"label": classes, "augmentation": labels.at[1, 4].set(1.0)})
+    np.testing.assert_allclose(one[0], without[0], atol=1e-6)
+    assert jnp.abs(one[1] - without[1]).max() > 1e-3
+
+
+def test_dropout_acts_where_there_is_a_key(jit, random_variables):
     x = signal(2, 6, 1)
     net, plain = UNet(**TINY, dropout=0.5), UNet(**TINY)
     variables = random_variables(net, x, LABEL)
     apply = jit(net.apply)
     np.testing.assert_array_equal(apply(variables, x, LABEL), jit(plain.apply)(variables, x, LABEL))
 
-    train = jit(lambda key: net.apply(variables, x, LABEL, train=True, rngs={"dropout": key}))
+    train = jit(lambda key: net.apply(variables, x, LABEL, key=key))
     one, two = train(jax.random.key(1)), train(jax.random.key(2))
     np.testing.assert_array_equal(one, train(jax.random.key(1)))
     assert jnp.abs(one - two).max() > 1e-3
-    with pytest.raises(flax.errors.InvalidRngError):
-        jax.eval_shape(lambda: net.apply(variables, x, LABEL, train=True))
+
+
+def test_a_batch_cut_in_parts_drops_what_the_whole_drops(jit, random_variables):
+    x, label = signal(4, 6, 1), jnp.array([1.0, 2.0, 3.0, 4.0])
+    net = UNet(**TINY, dropout=0.5)
+    variables = random_variables(net, x, label)
+    apply = jit(net.apply)
+    key = jax.random.key(3)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(4))
+    whole = apply(variables, x, label, key=key)
+    parts = [apply(variables, x[i : i + 2], label[i : i + 2], key=keys[i : i + 2]) for i in (0, 2)]
+    np.testing.assert_allclose(jnp.concatenate(parts), whole, atol=1e-5)
+    swapped = apply(variables, x, label, key=keys[::-1])
+    assert jnp.abs(swapped - whole).max() > 1e-2
 
 
 @pytest.mark.parametrize("name", ["ddpm", "residual"])
@@ -233,6 +259,8 @@ X, T = jnp.zeros((2, 6, 6, 1)), jnp.zeros(2)
         ({"num_classes": 3}, X, T, {"labels": jnp.zeros(2, int)}, "'labels'"),
         ({"vector_features": 3}, X, T, None, "vector_features=3"),
         ({"vector_features": 3}, X, T, {"vector": jnp.zeros((2, 4))}, "vector of shape"),
+        ({}, X, T, {"augmentation": jnp.zeros((2, 9))}, "augmentation_features=0"),
+        ({"augmentation_features": 9}, X, T, {"augmentation": jnp.zeros((2, 8))}, "augmentation labels of shape"),
         ({"attention_levels": (2,)}, X, T, None, "attention_levels"),
         ({"multipliers": (), "attention_levels": ()}, X, T, None, "multipliers"),
         ({"head_channels": 5}, X, T, None, "head_channels=5"),

@@ -1,10 +1,10 @@
 """Checkpoints: what is saved comes back to the bit, and what is damaged is never taken for whole."""
 
+import itertools
 import json
 import os
+import random
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +17,10 @@ import numpy as np
 import optax
 import pytest
 
+import jaxdiff
 from jaxdiff.training.checkpoints import CheckpointError, Checkpoints
+from jaxdiff.training.retention import retained
+from jaxdiff.training.version import version
 
 CONFIG = {"train": {"steps": 30, "lr": 1e-3}, "name": "toy", "sizes": [1, 2]}
 
@@ -77,7 +80,7 @@ def flip_a_byte(path):
 def test_round_trip_of_every_kind_of_leaf(tmp_path, abstract):
     state = make_state(5)
     with Checkpoints(tmp_path / "c") as checkpoints:
-        assert checkpoints.latest_step() is None
+        assert checkpoints.steps() == []
         assert checkpoints.save(5, state, {"position": 3, "name": "x"}, CONFIG)
     template = make_state(9)
     if abstract:
@@ -132,7 +135,6 @@ def test_only_the_newest_are_kept_and_saving_a_step_twice_is_harmless(tmp_path):
     save_all(tmp_path, [1, 2, 10, 30], keep=2)
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.steps() == [10, 30]
-        assert checkpoints.latest_step() == 30
         assert not checkpoints.save(30, make_state(99))
         assert_same(checkpoints.restore(make_state()).state, make_state(30))
         assert_same(checkpoints.restore(make_state(), step=10).state, make_state(10))
@@ -141,6 +143,96 @@ def test_only_the_newest_are_kept_and_saving_a_step_twice_is_harmless(tmp_path):
         with pytest.raises(CheckpointError, match="step 30, newer than step 20"):
             checkpoints.save(20, make_state())
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["10", "30"]
+
+
+def stays(step, metrics, last, every, best):
+    """The rule said of one step, by counting those that come before it."""
+
+    known = {s: m for s, m in metrics.items() if m is not None and m == m}
+    newer = sum(other > step for other in metrics)
+    better = (
+        sum(m < known[step] or (m == known[step] and s < step) for s, m in known.items()) if step in known else best
+    )
+    return newer < last or (every > 0 and step % every == 0) or better < best
+
+
+def test_what_stays_is_what_the_rule_says_and_was_never_given_up_before():
+    steps = [0, 1, 2, 4, 6, 7]
+    values = [None, float("nan"), 0.5, 1.0]
+    for chosen in itertools.product(values, repeat=len(steps)):
+        history = dict(zip(steps, chosen, strict=True))
+        for last, every, best in ((1, 0, 0), (1, 0, 1), (2, 0, 2), (1, 3, 1), (9, 2, 3)):
+            expected = {step for step in steps if stays(step, history, last, every, best)}
+            assert retained(history, last, every, best) == expected
+            on_disk = set()
+            for step in steps:
+                on_disk = retained({s: history[s] for s in on_disk | {step}}, last, every, best)
+                assert step in on_disk
+            assert on_disk == expected
+
+
+def test_retention_goes_on_after_a_restart(tmp_path):
+    metrics = {1: 0.9, 2: 0.1, 3: float("nan"), 4: 0.5, 5: 0.3, 6: 0.2, 7: 0.8, 8: None, 9: 0.7}
+    for step, metric in metrics.items():
+        with Checkpoints(tmp_path, keep=2, keep_every=4, keep_best=2) as checkpoints:
+            checkpoints.save(step, {"w": jnp.full(3, step)}, {"next": step}, metric=metric)
+        # Nothing but the files tells the next one what was.
+    assert Checkpoints(tmp_path).steps() == [2, 4, 6, 8, 9]
+    for step in (2, 4, 6, 8, 9):
+        restored = Checkpoints(tmp_path).restore({"w": jnp.zeros(3, int)}, step)
+        np.testing.assert_array_equal(restored.state["w"], np.full(3, step))
+        assert (restored.step, restored.iterator_state) == (step, {"next": step})
+    flip_meta(tmp_path / "2")
+    (tmp_path / "6" / "meta.json").unlink()
+    with Checkpoints(tmp_path, keep=1, keep_best=1) as checkpoints:
+        checkpoints.save(10, {"w": jnp.zeros(3)})
+    assert 10 in checkpoints.steps()
+    assert 6 not in checkpoints.steps()
+
+
+def test_the_code_version_is_recorded_and_another_one_is_told_of(tmp_path, monkeypatch):
+    one = {"w": jnp.ones(1)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, one)
+    recorded = json.loads((tmp_path / "1" / "meta.json").read_text())["version"]
+    assert recorded["jaxdiff"] == jaxdiff.__version__
+    assert (recorded["jax"], recorded["optax"]) == (jax.__version__, optax.__version__)
+    assert (recorded["commit"] is None) == (recorded["dirty"] is None)
+    monkeypatch.setattr(jaxdiff, "__version__", "999.0")
+    with pytest.warns(UserWarning, match=f"was written by jaxdiff {recorded['jaxdiff']}; this is 999.0"):
+        Checkpoints(tmp_path).restore(one)
+
+
+def test_commit_and_its_changes_are_those_of_the_package(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def looked_up():
+        version.cache_clear()
+        return version()["commit"], version()["dirty"]
+
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("a = 1\n")
+    monkeypatch.setattr(jaxdiff, "__file__", str(package / "__init__.py"))
+    try:
+        assert looked_up() == (None, None)
+        git("init", "-q")
+        (tmp_path / "other").write_text("")
+        git("add", "other")
+        git("commit", "-qm", "without the package")
+        assert looked_up() == (None, None)
+        git("add", "package")
+        git("commit", "-qm", "with it")
+        assert looked_up() == (git("rev-parse", "HEAD"), False)
+        (package / "__init__.py").write_text("a = 2\n")
+        assert looked_up() == (git("rev-parse", "HEAD"), True)
+        monkeypatch.setenv("PATH", str(package))
+        assert looked_up() == (None, None)
+    finally:
+        version.cache_clear()
 
 
 def remove_arrays(checkpoint):
@@ -206,10 +298,11 @@ def test_every_single_file_is_guarded(tmp_path):
     assert len(files) > 5
     for path in files:
         before = path.read_bytes()
-        flip_a_byte(path)
-        with pytest.raises(CheckpointError):
-            Checkpoints(tmp_path).restore(make_state())
-        path.write_bytes(before)
+        for damage in (flip_a_byte, lambda path: os.truncate(path, path.stat().st_size - 1), os.unlink):
+            damage(path)
+            with pytest.raises(CheckpointError):
+                Checkpoints(tmp_path).restore(make_state())
+            path.write_bytes(before)
     assert_same(Checkpoints(tmp_path).restore(make_state()).state, make_state(1))
 
 
@@ -226,7 +319,7 @@ def test_where_nothing_is_whole_restoring_refuses(tmp_path):
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
     # The caller who asks whether there is something to resume is not told "no".
-    assert checkpoints.latest_step() == 2
+    assert checkpoints.steps() == [1, 2]
 
 
 def test_a_template_that_does_not_fit_is_an_error_and_not_a_reason_to_go_back(tmp_path):
@@ -291,27 +384,32 @@ checkpoints = Checkpoints({str(tmp_path)!r})
 state = {{"w": jax.random.normal(jax.random.key(0), (256, 256))}}
 checkpoints.save(1, state)
 checkpoints.wait()
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
-checkpoints.save(2, state)
-try:
-    checkpoints.save(3, state)
-except CheckpointError as error:
-    assert "saving step 2 failed" in str(error) and "\\n" not in str(error), error
-else:
-    raise AssertionError("nothing was told")
-assert checkpoints.steps() == [1]
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert_same(checkpoints.restore(state).state, state)
-checkpoints.save(3, state)
+step = 1
+for room in (0, 300, 1000, 50_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    try:
+        checkpoints.save(step + 1, state)
+        checkpoints.save(step + 2, state)
+    except CheckpointError as error:
+        assert f"saving step {{step + 1}} failed" in str(error) and "\\n" not in str(error), error
+    else:
+        raise AssertionError("nothing was told")
+    assert [entry.name for entry in checkpoints.directory.iterdir()] == [str(step)]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert_same(checkpoints.restore(state).state, state)
+    step += 1
+    checkpoints.save(step, state)
+    checkpoints.wait()
+    assert checkpoints.steps() == [step - 1, step]
+    shutil.rmtree(checkpoints.directory / str(step - 1))
 checkpoints.close()
-assert checkpoints.steps() == [1, 3]
 print("done")
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "done\n"
     assert result.stderr == ""
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["1", "3"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["5"]
 
 
 def test_leaving_the_block_waits_and_tells(tmp_path, monkeypatch):
@@ -319,7 +417,7 @@ def test_leaving_the_block_waits_and_tells(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     state = {"w": jnp.ones(3)}
-    monkeypatch.setattr("jaxdiff.training.checkpoints.write_atomically", refuse)
+    monkeypatch.setattr("jaxdiff.training.saving.write_atomically", refuse)
     with pytest.raises(CheckpointError, match=r"saving step 1 failed: .*No space left"), Checkpoints(tmp_path) as some:
         some.save(1, state)
 
@@ -336,49 +434,91 @@ def test_leaving_the_block_waits_and_tells(tmp_path, monkeypatch):
     assert some.steps() == [1]
 
 
-def test_sigkill_during_saving_leaves_the_one_before(tmp_path):
-    """Killed at several moments of a save, and as soon as it is listed, the newest checkpoint listed is whole."""
-    script = f"""
-import sys
+def test_sigkill_at_any_moment_of_a_save_leaves_the_one_before(tmp_path):
+    """Killed at files touched, chosen by a seed and around every rename, and at random times while Orbax writes."""
+    script = """
+import os, random, signal, sys, time
 import jax, jax.numpy as jnp
+import numpy as np
 from jaxdiff.training.checkpoints import Checkpoints
-checkpoints = Checkpoints({str(tmp_path)!r}, keep=2)
-key = jax.random.key(0)
-first = (checkpoints.latest_step() or 0) + 1
-for step in range(first, 1000):
-    state = {{"w": jax.random.normal(jax.random.fold_in(key, step), (600, 600)), "step": jnp.int32(step)}}
-    jax.block_until_ready(state)
-    checkpoints.save(step, state, {{"position": step}}, {{"step": step}})
-    print(step, flush=True)
+
+directory = sys.argv[1]
+TOUCHING = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
+
+def train(kill_at):
+    checkpoints = Checkpoints(directory, keep=1)
+    step = max(checkpoints.steps(), default=0) + 1
+    seen = []
+
+    def watch(event, arguments):
+        if event in TOUCHING and str(arguments[0]).startswith(directory):
+            seen.append(event)
+            if len(seen) - 1 == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    w = np.random.default_rng(step).standard_normal((300, 300)).astype(np.float32)
+    state = {"w": jnp.asarray(w), "step": jnp.int32(step)}
+    sys.addaudithook(watch)
+    checkpoints.save(step, state, {"position": step})
+    checkpoints.close()
+    os.write(1, ("events " + " ".join(seen) + "\\n").encode())
+    os._exit(0)
+
+# The imports are done once; each child that is killed has its own JAX, started after the fork.
+for line in sys.stdin:
+    kind, value = line.split()
+    child = os.fork()
+    if child == 0:
+        train(int(value) if kind == "event" else -1)
+    if kind == "time":
+        time.sleep(float(value))
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.write(1, b"over\\n")
 """
-    template = {"w": jax.ShapeDtypeStruct((600, 600), jnp.float32), "step": jax.ShapeDtypeStruct((), jnp.int32)}
+    template = {"w": jax.ShapeDtypeStruct((300, 300), jnp.float32), "step": jax.ShapeDtypeStruct((), jnp.int32)}
+    command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)]
+    rng = random.Random(0)
     reached, interrupted = 0, 0
-    for delay in (0.0, 0.01, None):
-        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-            for _ in range(3):
-                line = process.stdout.readline()
-            deadline = time.monotonic() + 60
-            while delay is None and not (tmp_path / line.strip()).exists() and time.monotonic() < deadline:
-                pass
-            time.sleep(delay or 0.0)
-            process.send_signal(signal.SIGKILL)
-        interrupted += len(list(tmp_path.glob("tmp.*")))
-        # Saving step n has begun, so n - 1 is finished.
-        assert line, "the process died by itself"
-        checkpoints = Checkpoints(tmp_path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            restored = checkpoints.restore(template)
-        assert restored.step >= int(line) - (delay is not None) > reached
-        assert int(restored.state["step"]) == restored.step == restored.iterator_state["position"]
-        expected = jax.random.normal(jax.random.fold_in(jax.random.key(0), restored.step), (600, 600))
-        np.testing.assert_array_equal(restored.state["w"], expected)
-        reached = restored.step
-    assert interrupted, "no kill fell into a save"
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def killed(kind, value):
+            """Has a child killed; returns what it said, once the newest checkpoint has been held against it."""
+            nonlocal reached, interrupted
+            process.stdin.write(f"{kind} {value}\n")
+            process.stdin.flush()
+            said = []
+            while (line := process.stdout.readline().strip()) != "over":
+                assert line, "the script died"
+                said.append(line)
+            interrupted += bool(list(tmp_path.glob("tmp.*")))
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                restored = Checkpoints(tmp_path).restore(template)
+            assert reached <= restored.step <= reached + 1
+            assert restored.step == int(restored.state["step"]) == restored.iterator_state["position"]
+            expected = np.random.default_rng(restored.step).standard_normal((300, 300)).astype(np.float32)
+            np.testing.assert_array_equal(restored.state["w"], expected)
+            reached = restored.step
+            return said
+
+        killed("event", -2)
+        begun = time.monotonic()
+        events = killed("event", -2)[-1].split()[1:]
+        whole = time.monotonic() - begun
+        renames = [index for index, event in enumerate(events) if event == "os.rename"]
+        assert len(renames) >= 3
+        moments = {moment for index in renames for moment in (index, index + 1) if moment < len(events)}
+        moments |= {rng.randrange(len(events)) for _ in range(5)}
+        for moment in sorted(moments):
+            assert not any(line.startswith("events") for line in killed("event", moment)), "it was not killed"
+        for _ in range(4):
+            killed("time", rng.uniform(0.3, 1.1) * whole)
+        process.stdin.close()
+    assert interrupted >= 5
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.save(reached + 1, restored.state)
+        assert checkpoints.save(reached + 1, Checkpoints(tmp_path).restore(template).state)
     assert not list(tmp_path.glob("tmp.*"))
-    assert Checkpoints(tmp_path).restore(template).step == reached + 1
 
 
 def test_restoring_onto_another_number_of_devices(tmp_path):
@@ -424,60 +564,6 @@ assert len(parts["w"].sharding.device_set) == 1
     assert_same(Checkpoints(tmp_path / "eight").restore(state).state, state)
 
 
-def test_two_processes_save_and_restore_one_checkpoint(tmp_path):
-    """Each has its own half of the array and its own data iterator; one process cannot go on from two iterators."""
-    script = """
-import sys
-import jax, jax.numpy as jnp, numpy as np
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from jax.sharding import NamedSharding, PartitionSpec as P
-from jaxdiff.training.checkpoints import Checkpoints, CheckpointError
-rank = jax.process_index()
-sharding = NamedSharding(jax.make_mesh((2,), ("data",)), P("data"))
-w = np.arange(8.0, dtype=np.float32)
-state = {"w": jax.make_array_from_callback((8,), sharding, lambda index: w[index])}
-with Checkpoints(sys.argv[3]) as checkpoints:
-    for step in (1, 2):
-        checkpoints.save(step, state, {"rank": rank, "step": step, "pad": "x" * (1 + 9 * rank)})
-if rank == 0:
-    (checkpoints.directory / "2" / "meta.json").write_text("{}")
-restored = Checkpoints(sys.argv[3]).restore(state)
-assert restored.step == 1 and restored.iterator_state["rank"] == rank
-assert restored.state["w"].sharding == sharding
-for shard in restored.state["w"].addressable_shards:
-    np.testing.assert_array_equal(shard.data, w[shard.index])
-try:
-    Checkpoints(sys.argv[3]).restore(state, step=2)
-except CheckpointError:
-    print("refused")
-"""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    directory = str(tmp_path / "c")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, address, str(rank), directory],
-            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        for process in processes:
-            out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err
-            assert out.endswith("refused\n")
-    finally:
-        for process in processes:
-            process.kill()
-    (tmp_path / "c" / "2").rename(tmp_path / "2")
-    alone = Checkpoints(directory)
-    with pytest.raises(CheckpointError, match="differing data iterator states of 2 processes"):
-        alone.restore({"w": jnp.zeros(8)})
-    np.testing.assert_array_equal(alone.restore_parts(["w"])[1]["w"], np.arange(8.0))
-
-
 def test_nothing_is_printed_but_our_warning(tmp_path):
     script = f"""
 import jax.numpy as jnp
@@ -503,6 +589,10 @@ def test_wrong_arguments_are_named(tmp_path):
         Checkpoints(tmp_path / "file")
     with pytest.raises(ValueError, match="keep=0"):
         Checkpoints(tmp_path, keep=0)
+    with pytest.raises(ValueError, match="keep_every=-1"):
+        Checkpoints(tmp_path, keep_every=-1)
+    with pytest.raises(ValueError, match="keep_best=-2"):
+        Checkpoints(tmp_path, keep_best=-2)
     checkpoints = Checkpoints(tmp_path / "c")
     one = {"w": jnp.ones(1)}
     with pytest.raises(ValueError, match="step=-1"):

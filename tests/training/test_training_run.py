@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 
 import jax
@@ -19,7 +19,7 @@ import jaxdiff as jd
 from jaxdiff import data
 from jaxdiff.networks import MLP, UNet
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.training import command_line, draw, loop, runs
+from jaxdiff.training import command_line, draw, recipe, runs
 from jaxdiff.training.checkpoints import CheckpointError, Checkpoints
 from jaxdiff.training.config import (
     Config,
@@ -40,10 +40,13 @@ TOY = Config(
     data=DataConfig("gaussians"),
     diffusion=DiffusionConfig(process="flow", parametrization="velocity"),
     network=MLP(width=16, num_blocks=1, dropout=0.1),
-    optimizer=OptimizerConfig(2e-3, warmup=10),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup=10),
     train=TrainConfig(210, 32, log_every=15, checkpoint_every=40, sample_every=0, ema_half_life=500),
     sample=SampleConfig("ddim", steps=3),
 )
+
+
+RATES = {"time", "images_per_second", "waiting"}  # no two runs have these alike
 
 
 def changed(config, **settings):
@@ -86,14 +89,14 @@ def final_state(run):
     """`(step, name -> array)` of the last checkpoint, with everything that it holds."""
     with Checkpoints(run / "checkpoints") as checkpoints:
         step, parts, _ = checkpoints.restore_parts()
-    assert set(parts) == {"params", "opt_state", "ema", "step", "key"}
+    assert set(parts) == {"params", "opt_state", "ema", "step", "key", "skipped", "skipped_in_a_row"}
     parts["key"] = jax.random.key_data(parts["key"])
     return step, {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(parts)}
 
 
 def metrics(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in RATES} for line in lines]
 
 
 def assert_same_run(run, reference):
@@ -163,7 +166,7 @@ def test_killed_at_a_random_step_it_comes_to_the_same_bits(toy, tmp_path):
     run_until_killed(TOY, run, at)
     lines = len(metrics(run))
     with Checkpoints(run / "checkpoints") as checkpoints:
-        assert 0 < checkpoints.latest_step() < at
+        assert 0 < max(checkpoints.steps()) < at
     train(TOY, run)
     assert len(metrics(run)) == 14 > lines
     assert_same_run(run, toy)
@@ -205,43 +208,21 @@ def keyboard():
 @pytest.mark.parametrize("times", [1, 2])
 def test_interrupted_from_the_keyboard_it_saves_and_goes_on(toy, tmp_path, monkeypatch, capsys, keyboard, times):
     """Once: the step under way is finished and saved. Twice: it goes at once, from its last checkpoint."""
-    at, run = random.randrange(41, 80), tmp_path / "run"
+    at, run = random.randrange(44, 80), tmp_path / "run"
     print("interrupted in step", at)
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        with_fault(patch, at, lambda: [keyboard() for _ in range(times)])
+        # Batches are made in a thread; the main one is to see the first signal before the second.
+        with_fault(patch, at, lambda: [(keyboard(), time.sleep(0.3)) for _ in range(times)])
         with pytest.raises(SystemExit) as stop, command_line.reporting_errors():
             train(TOY, run)
     assert stop.value.code == 130
     assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted"
     with Checkpoints(run / "checkpoints") as checkpoints:
-        assert checkpoints.latest_step() == (at if times == 1 else 40)
+        # Batches are asked for up to three steps before they are needed.
+        assert max(checkpoints.steps()) in (range(at - 3, at + 1) if times == 1 else [40])
     train(TOY, run)
     assert_same_run(run, toy)
-
-
-def test_a_thread_may_train_too():
-    """Signals are the main thread's: elsewhere there is nothing to note, and nothing to fail."""
-    told = []
-
-    def work():
-        with loop._interruption() as interrupted:
-            told.append(interrupted())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert told == [False]
-
-
-def test_a_job_told_to_ignore_the_keyboard_still_does(keyboard):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with loop._interruption() as interrupted:
-            keyboard()
-            assert not interrupted()
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_at_a_constant_rate_a_run_may_be_made_longer(toy, tmp_path):
@@ -299,10 +280,10 @@ def test_other_settings_are_refused_by_name(toy, settings, named):
 def test_labels_can_be_left_out():
     """The data still have them; the network has no place for them."""
     config = changed(TOY, diffusion__conditional=False)
-    opened = loop.open_data(config.data)
-    described = loop.describe_data(config, opened)
+    opened = recipe.open_data(config.data)
+    described = recipe.describe_data(config, opened)
     assert (described["num_classes"], described["class_names"]) == (0, [])
-    step, initialise = loop.make_training(config, described)
+    step, initialise = recipe.make_training(config, described)
     batch = next(data.training_batches(opened, 4, seed=0))
     assert "cond" in batch
     before = jax.eval_shape(initialise)

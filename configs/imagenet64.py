@@ -1,0 +1,38 @@
+"""ImageNet at 64 x 64, class-conditional, with the network of ADM.
+
+Dhariwal & Nichol 2021 (arXiv 2105.05233), appendix I: 295.9 million parameters, the cosine schedule, dropout 0.1,
+batches of 2048, learning rate 3e-4. Unlike there the network predicts the noise alone, without its variance, and labels
+are dropped for classifier-free guidance. For a pod; give `--data.data-dir`, a TFDS directory that holds
+`imagenet_resized/64x64`.
+"""
+
+from jaxdiff.networks import UNet
+from jaxdiff.training.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig
+
+CONFIG = Config(
+    data=DataConfig(name="imagenet_resized/64x64", flip=True),
+    diffusion=DiffusionConfig(
+        process="vp_discrete", process_options={"schedule": "cosine"}, parametrization="eps", times="indices"
+    ),
+    network=UNet(
+        channels=192,
+        multipliers=(1, 2, 3, 4),
+        num_blocks=3,
+        attention_levels=(1, 2, 3),
+        head_channels=64,
+        scale_shift=True,
+        resampling="residual",
+        dropout=0.1,
+        dtype="bfloat16",
+    ),
+    optimizer=OptimizerConfig(learning_rate=3e-4, warmup=5000),
+    train=TrainConfig(
+        steps=540_000,
+        batch_size=2048,
+        ema_half_life=14_000_000,
+        sample_every=10_000,
+        checkpoint_every=5_000,
+        log_every=100,
+    ),
+    sample=SampleConfig(solver="ddim", grid="discrete", steps=50),
+)

@@ -1,0 +1,74 @@
+"""What processes tell each other, about a checkpoint say: all of them go on, or all raise the same error.
+
+These functions are collective and belong on the thread that runs the training steps: told from another thread, they
+could come between the collectives of a step in one order here and in another order there.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+T = TypeVar("T")
+
+# One size for every message, so that one program is compiled for all of them.
+_BYTES = 2048
+
+
+class CheckpointError(ValueError):
+    """A checkpoint could not be written, or none can be restored; one line that names the directory and the reason."""
+
+
+def gather(text: str) -> list[str]:
+    """The texts of all processes, in their order; of several processes, no more than 2048 bytes of each."""
+    if jax.process_count() == 1:
+        return [text]
+    data = text.encode()[:_BYTES].ljust(_BYTES, b"\0")
+    rows = np.asarray(multihost_utils.process_allgather(np.frombuffer(data, np.uint8)))
+    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in rows]
+
+
+def on_first(action: Callable[[], int]) -> int:
+    """Runs `action` on the first process alone, and returns its result on all of them.
+
+    Raises:
+        CheckpointError: it raised; the same on every process.
+    """
+    failure, answer = None, ""
+    if jax.process_index() == 0:
+        try:
+            answer = f"={action()}"
+        except Exception as error:
+            failure, answer = error, one_line(error)
+    answer = gather(answer)[0]
+    if not answer.startswith("="):
+        raise CheckpointError(answer) from failure
+    return int(answer[1:])
+
+
+def together(action: Callable[[], T]) -> T:
+    """Runs `action` on every process and returns its result there, or raises on all of them if it raised on any.
+
+    Raises:
+        CheckpointError: the first process on which it raised, and why; the same on every process. A process alone
+            raises what it met.
+    """
+    if jax.process_count() == 1:
+        return action()
+    failure = None
+    try:
+        result = action()
+    except Exception as error:
+        failure = error
+    for reason in gather("" if failure is None else one_line(failure)):
+        if reason:
+            raise CheckpointError(reason) from failure
+    return result
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line of reasonable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:300] + "..."

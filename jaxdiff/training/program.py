@@ -1,0 +1,87 @@
+"""A configuration made ready for this job's devices: the compiled step, the initial state, the batches."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxdiff import data
+from jaxdiff.data import Images
+from jaxdiff.networks import UNet
+from jaxdiff.training import parallel, throughput
+from jaxdiff.training.config import Config, ParallelConfig
+from jaxdiff.training.recipe import batch_shapes, make_training
+from jaxdiff.training.state import State
+
+# Optimising a program that runs once costs more than it saves. Only the CPU's compiler is slow at this one.
+_RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+class Program(NamedTuple):
+    """A configuration made ready for devices.
+
+    Attributes:
+      strategy: how the devices are used.
+      call: `(state, batch, *resident) -> (state, metrics)`, compiled when first called.
+      initialise: makes the canonical state.
+      shapes: of the canonical state, with shardings.
+      flops: of one step, over all devices.
+    """
+
+    strategy: parallel.Strategy
+    call: Callable[..., Any]
+    initialise: Callable[[], State]
+    shapes: State
+    flops: float
+
+
+def make_program(config: Config, described: dict[str, Any]) -> Program:
+    """The step and the initial state of a configuration on this job's devices.
+
+    Raises:
+      ValueError, TypeError: settings that do not fit each other or the devices.
+    """
+    settings = config.parallel
+    strategy = parallel.make_strategy(settings.strategy, settings.fsdp, settings.overrides)
+    parts = strategy.mesh.size * settings.accumulate
+    if config.train.batch_size % parts:
+        raise ValueError(
+            f"train.batch_size = {config.train.batch_size}; allowed are multiples of {parts}, "
+            f"{strategy.mesh.size} devices with parallel.accumulate = {settings.accumulate}"
+        )
+    # The plain step first: settings that do not fit each other come to light here, before anything is written.
+    plain = dataclasses.replace(config, parallel=ParallelConfig())
+    if isinstance(config.network, UNet):
+        plain = dataclasses.replace(plain, network=config.network.clone(remat="none"))
+    step, initialise = make_training(plain, described)
+    shapes = jax.eval_shape(initialise)
+    flops = throughput.flops_of(step, shapes, batch_shapes(config, described))
+
+    spread, _ = make_training(config, described, strategy)
+
+    def with_set(state: State, batch: Any, arrays: Any) -> Any:
+        return spread(state, data.take(arrays, batch))
+
+    on_device = config.data.resident == "device"
+    call = strategy.compile(with_set if on_device else spread, shapes, settings.steps_per_call)
+    held = strategy.canonical_shapes(shapes)
+    options = _RUN_ONCE if jax.default_backend() == "cpu" else {}
+    made = jax.jit(initialise, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, held), compiler_options=options)
+    return Program(strategy, call, made, held, flops)
+
+
+def make_batches(config: Config, opened: Images, strategy: parallel.Strategy) -> data.Prefetched:
+    """This process's part of the batches, on its devices."""
+    settings = config.train
+    drawn: dict[str, Any] = {
+        "seed": settings.seed,
+        "flip": config.data.flip,
+        "rows": strategy.rows(settings.batch_size),
+    }
+    if config.data.resident == "device":
+        source = data.training_indices(opened, settings.batch_size, **drawn)
+    else:
+        source = data.training_batches(opened, settings.batch_size, **drawn, workers=config.data.workers)
+    group = config.parallel.steps_per_call
+    return data.prefetch(source, lambda batch: strategy.place(batch, stacked=group > 1), group=group)

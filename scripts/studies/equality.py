@@ -1,0 +1,81 @@
+"""One run, spread over devices and processes in every way: `python scripts/studies/equality.py`.
+
+Trains the `digits` preset for a few steps with `scripts/train.py`: on one device; on eight, under `jit` with the axes
+`data`, `fsdp` and both, and under `pmap`; with the batch in parts, several steps a call, and the data on the device; in
+two and four processes of two devices each, over Gloo. Prints, for each, how far its losses are from those of one
+device, relatively and at most over all steps, and how far its parameters and averages are in the end.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+
+from jaxdiff.training import command_line
+from processes import Way, final_state, finish, lines, start
+
+WAYS = {
+    "single": Way(devices=1),
+    "jit, data 8": Way(),
+    "jit, fsdp 8": Way("--parallel.fsdp 8"),
+    "jit, data 2 x fsdp 4": Way("--parallel.fsdp 4"),
+    "pmap": Way("--parallel.strategy pmap"),
+    "single, batch in 4 parts": Way("--parallel.accumulate 4", 1),
+    "fsdp 4, batch in 2 parts, 5 steps a call": Way(
+        "--parallel.fsdp 4 --parallel.accumulate 2 --parallel.steps-per-call 5"
+    ),
+    "data 8, set on the devices": Way("--data.resident device"),
+    "pmap, set on the devices, 5 steps a call": Way(
+        "--parallel.strategy pmap --data.resident device --parallel.steps-per-call 5"
+    ),
+    "2 processes x 2, data": Way("", 2, 2),
+    "2 processes x 2, fsdp": Way("--parallel.fsdp 4", 2, 2),
+    "2 processes x 2, pmap": Way("--parallel.strategy pmap", 2, 2),
+    "4 processes x 2, data 2 x fsdp 4": Way("--parallel.fsdp 4", 2, 4),
+}
+
+
+def compare(run: Path, reference: Path) -> tuple[float, float]:
+    """The largest relative difference of a loss, and the largest difference of a parameter or an average."""
+    found, wanted = (np.array([line["loss"] for line in lines(which)]) for which in (run, reference))
+    state, other = final_state(run), final_state(reference)
+    assert len(found) == len(wanted)
+    assert state.keys() == other.keys()
+    apart = [np.abs(state[n] - other[n]).max() for n in state if n.startswith(("['params']", "['ema']"))]
+    return float(np.max(np.abs(found - wanted) / np.abs(wanted))), float(max(apart))
+
+
+def main(steps: int = 50, only: str = "", data_dir: str | None = None, keep: Path | None = None) -> None:
+    """Trains in every way and prints a table.
+
+    Args:
+      steps: of training.
+      only: a part of the name of the ways wanted, beside one device.
+      data_dir: TFDS directory, for the set.
+      keep: where to leave the runs.
+    """
+    root = Path(tempfile.mkdtemp()) if keep is None else keep
+    arguments = ["digits", "--train.steps", str(steps), "--train.log-every", "5", "--train.sample-every", "0"]
+    arguments += ["--sample.steps", "2", "--train.checkpoint-every", str(steps)]
+    arguments += ["--data.data-dir", data_dir or str(root / "data")]
+    reference = root / "single"
+    print(f"{'':44}{'losses':>10}{'parameters':>12}")
+    try:
+        for name, way in WAYS.items():
+            if name != "single" and only not in name:
+                continue
+            run = root / name.replace(" ", "-").replace(",", "")
+            finish(start(way, arguments, run))
+            loss, parameter = compare(run, reference)
+            print(f"{name:44}{loss:10.1e}{parameter:12.1e}", flush=True)
+    finally:
+        if keep is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

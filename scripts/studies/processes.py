@@ -1,0 +1,79 @@
+"""Training runs as their users start them: `scripts/train.py` in processes of its own, and what it leaves behind."""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxdiff.training.checkpoints import Checkpoints
+
+TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """Flags of `train.py`, forced devices of each process, and processes."""
+
+    flags: str = ""
+    devices: int = 8
+    processes: int = 1
+
+
+def start(
+    way: Way, arguments: list[str], run: Path, before: Callable[[], None] | None = None
+) -> list[subprocess.Popen[str]]:
+    """Starts the processes of one training run; `before` is called in each of them first."""
+    flags = f"--xla_force_host_platform_device_count={way.devices}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(TRAIN), *arguments, *way.flags.split(), "--run-dir", str(run)]
+    started = []
+    for process in range(way.processes):
+        several = ["--coordinator", f"localhost:{port}", "--processes", str(way.processes), "--process", str(process)]
+        started.append(
+            subprocess.Popen(
+                command + (several if way.processes > 1 else []),
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=before,
+            )
+        )
+    return started
+
+
+def finish(processes: list[subprocess.Popen[str]], timeout: float = 1200) -> None:
+    """Waits for all of them.
+
+    Raises:
+      RuntimeError: one has failed; with what it said last.
+    """
+    said = [process.communicate(timeout=timeout)[1] for process in processes]
+    for process, text in zip(processes, said, strict=True):
+        if process.returncode:
+            raise RuntimeError(f"status {process.returncode}: {text[-3000:]}")
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    """The whole lines of metrics.jsonl."""
+    path = run / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def final_state(run: Path) -> dict[str, np.ndarray]:
+    """Every leaf of the last checkpoint, by name."""
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        _, parts, _ = checkpoints.restore_parts()
+    parts["key"] = jax.random.key_data(parts["key"])
+    return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(parts)}

@@ -1,0 +1,222 @@
+"""A run that is killed again and again, and one that is not: `python scripts/studies/resume.py --seed 0`.
+
+Trains a small U-Net on the embedded digits with `scripts/train.py`, from start to end, and then once more, ended by
+SIGKILL at random moments, by SIGTERM, in the middle of a save, with the newest checkpoint truncated, and with a disk
+that takes no more; started again each time. In the end every leaf of the state, the place in the data, the metrics and
+the last picture must be the same to the bit. Then from eight devices to four to one, which changes the order of sums
+only.
+"""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+
+from jaxdiff.training import command_line
+from jaxdiff.training.checkpoints import Checkpoints
+from processes import Way, final_state, finish, lines, start
+
+RATES = {"time", "images_per_second", "waiting", "mfu"}
+
+
+class Chain:
+    """One run, ended and started again."""
+
+    def __init__(self, arguments: list[str], run: Path, seed: int) -> None:
+        self.arguments, self.run, self.random = arguments, run, random.Random(seed)
+        self.done: dict[str, int] = {}
+
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints."""
+        with Checkpoints(self.run / "checkpoints") as checkpoints:
+            return checkpoints.steps()
+
+    def begin(self, way: Way | None = None, file_size: int | None = None) -> subprocess.Popen[str]:
+        """Goes on with the run; `file_size` is the largest file that can be written."""
+
+        def limited() -> None:
+            if file_size is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+        return start(way or Way(devices=1), self.arguments, self.run, before=limited)[0]
+
+    def end(self, process: subprocess.Popen[str], number: signal.Signals, name: str) -> str:
+        """Sends the signal, waits, counts it under `name`, and returns what was said."""
+        if process.poll() is not None:
+            raise RuntimeError(f"{name}: the run was over before it was ended: {process.communicate()[1][-2000:]}")
+        process.send_signal(number)
+        said = process.communicate(timeout=120)[1]
+        if number == signal.SIGTERM and process.returncode != 143:
+            raise RuntimeError(f"SIGTERM: status {process.returncode}: {said[-2000:]}")
+        self.done[name] = self.done.get(name, 0) + 1
+        return said
+
+    def wait_for(self, process: subprocess.Popen[str], step: int) -> None:
+        """Until that many steps are logged, or the process has ended."""
+        while process.poll() is None and self.logged() < step:
+            time.sleep(0.002)
+
+    def logged(self) -> int:
+        """The newest step in metrics.jsonl."""
+        found = lines(self.run)
+        return int(found[-1]["step"]) if found else 0
+
+    def further(self, most: int) -> int:
+        """A step up to `most` beyond the newest checkpoint."""
+        return max(self.steps(), default=0) + self.random.randint(1, most)
+
+    def killed(self) -> None:
+        """By SIGKILL, at a random moment."""
+        process = self.begin()
+        self.wait_for(process, self.further(30))
+        time.sleep(self.random.uniform(0, 0.03))
+        self.end(process, signal.SIGKILL, "SIGKILL")
+
+    def terminated(self) -> None:
+        """By SIGTERM: every step that was made is kept."""
+        process = self.begin()
+        self.wait_for(process, self.further(30))
+        time.sleep(self.random.uniform(0, 0.03))
+        self.end(process, signal.SIGTERM, "SIGTERM")
+        if self.steps()[-1] < self.logged():
+            raise RuntimeError(f"SIGTERM: saved {self.steps()[-1]} steps of {self.logged()}")
+
+    def killed_in_a_save(self) -> None:
+        """By SIGKILL while a checkpoint is being written."""
+        process, before = self.begin(), self.steps()
+        while process.poll() is None and not (self.steps() != before and self.under_way()):
+            time.sleep(0.0005)
+        time.sleep(self.random.uniform(0, 0.01))
+        self.end(process, signal.SIGKILL, "SIGKILL in a save")
+
+    def under_way(self) -> list[Path]:
+        """What is there of a save that is not finished."""
+        return [path for path in (self.run / "checkpoints").glob("tmp.*") if any(path.rglob("*"))]
+
+    def truncated(self) -> None:
+        """The newest checkpoint loses the second half of a file; the one before it is gone on from, with a warning."""
+        newest = self.run / "checkpoints" / str(self.steps()[-1])
+        files = [path for path in sorted(newest.rglob("*")) if path.is_file() and path.stat().st_size]
+        chosen = self.random.choice(files)
+        os.truncate(chosen, chosen.stat().st_size // 2)
+        process = self.begin()
+        self.wait_for(process, self.steps()[-2] + 2)
+        time.sleep(1)
+        said = self.end(process, signal.SIGKILL, f"SIGKILL after truncating {chosen.relative_to(newest)}")
+        if "is broken" not in said:
+            raise RuntimeError(f"truncated {chosen}: no warning in {said[-2000:]}")
+
+    def full(self) -> None:
+        """No file may grow beyond what a checkpoint needs: saving fails, training goes on, what was saved stays."""
+        before = self.steps()
+        process = self.begin(file_size=60_000)
+        self.wait_for(process, before[-1] + 45)
+        said = self.end(process, signal.SIGKILL, "SIGKILL with a full disk")
+        if self.steps() != before or "training goes on" not in said:
+            raise RuntimeError(f"full disk: checkpoints {before} became {self.steps()}; {said[-2000:]}")
+
+    def finished(self, way: Way | None = None) -> None:
+        """To the last step."""
+        finish([self.begin(way)])
+
+
+def place(run: Path) -> dict[str, object]:
+    """The place in the data, and the metrics under way, of the last checkpoint."""
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        newest = checkpoints.steps()[-1]
+    return json.loads((run / "checkpoints" / str(newest) / "meta.json").read_text())["iterator"]["json"]
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of metrics without what differs from one time to the next."""
+    return [{name: value for name, value in line.items() if name not in RATES} for line in lines(run)]
+
+
+def same(run: Path, reference: Path) -> None:
+    """Raises a RuntimeError unless both runs are the same to the bit."""
+    state, wanted = final_state(run), final_state(reference)
+    differing = [n for n in wanted if n not in state or state[n].tobytes() != wanted[n].tobytes()]
+    if differing or state.keys() != wanted.keys():
+        raise RuntimeError(f"{len(differing)} of {len(wanted)} leaves differ: {', '.join(differing[:5])}")
+    if place(run) != place(reference):
+        raise RuntimeError(f"place in the data: {place(run)}, not {place(reference)}")
+    if metrics(run) != metrics(reference):
+        raise RuntimeError("the metrics differ")
+    if (run / "samples" / "final.png").read_bytes() != (reference / "samples" / "final.png").read_bytes():
+        raise RuntimeError("the last picture differs")
+
+
+def training(steps: int, data_dir: Path) -> list[str]:
+    """Arguments of `train.py`: a small U-Net with dropout, whose lines and checkpoints do not fall together."""
+    return (
+        f"digits --train.steps {steps} --train.batch-size 16 --train.log-every 1 --train.checkpoint-every 7 "
+        f"--train.sample-every 0 --sample.steps 2 --network.channels 16 --network.multipliers 1 "
+        f"--network.attention-levels --network.no-mid-attention --train.ema-widths 0.1 "
+        f"--optimizer.decay constant --data.flip --data.data-dir {data_dir}"
+    ).split()
+
+
+def main(seed: int = 0, kills: int = 20, terms: int = 5, others: bool = True) -> None:
+    """Ends a run in many ways and compares it with one that was never ended.
+
+    Args:
+      seed: of the moments.
+      kills: how often by SIGKILL.
+      terms: how often by SIGTERM.
+      others: also in a save, with a truncated checkpoint, with a full disk, and on other numbers of devices.
+    """
+    root = Path(tempfile.mkdtemp())
+    steps = 40 * (kills + terms + 5)
+    try:
+        arguments = training(steps, root / "data")
+        whole = Chain(arguments, root / "whole", seed)
+        whole.finished()
+        chain = Chain(arguments, root / "run", seed)
+        ends: list[Callable[[], None]] = [chain.killed] * kills + [chain.terminated] * terms
+        ends += [chain.killed_in_a_save, chain.truncated, chain.full] if others else []
+        chain.random.shuffle(ends)
+        if others:  # the first leg has to leave two checkpoints behind, for what comes to need them
+            chain.killed_in_a_save()
+        for end in ends:
+            end()
+            print(f"{end.__name__}: {chain.logged()} of {steps} steps", flush=True)
+        chain.finished()
+        same(chain.run, whole.run)
+        print(f"the same to the bit after {chain.done}")
+        if others:
+            elsewhere(arguments, root, whole.run, seed)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def elsewhere(arguments: list[str], root: Path, reference: Path, seed: int) -> None:
+    """Begun on eight devices, gone on with on four, and on one."""
+    chain = Chain(arguments, root / "elsewhere", seed)
+    for devices in (8, 4):
+        process = chain.begin(Way(devices=devices))
+        chain.wait_for(process, chain.further(30) + 20)
+        chain.end(process, signal.SIGTERM, f"SIGTERM on {devices} devices")
+    chain.finished(Way(devices=1))
+    found, wanted = final_state(chain.run), final_state(reference)
+    apart = max(np.abs(found[n] - wanted[n]).max() for n in wanted if "params" in n and found[n].size)
+    if place(chain.run)["batches"] != place(reference)["batches"]:
+        raise RuntimeError("the place in the data differs")
+    losses = [np.array([line["loss"] for line in lines(run)]) for run in (chain.run, reference)]
+    relative = np.max(np.abs(losses[0] - losses[1]) / losses[1])
+    print(f"from 8 devices to 4 to 1: parameters within {apart:.1e}, losses within {relative:.1e} relatively")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,98 @@
+"""Rematerialisation changes what is kept, and nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.networks import UNet
+from jaxdiff.networks.attention import SelfAttention
+from jaxdiff.networks.blocks import ResidualBlock
+from jaxdiff.networks.remat import rematerialised
+
+POLICIES = ("products", "blocks")
+NET = UNet(channels=8, multipliers=(1,), num_blocks=1, attention_levels=(), norm_groups=2, dropout=0.5)
+
+
+def signal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def layer(name, remat, channels, batch):
+    """A layer of the network, and the arguments it takes after its input."""
+    if name == "attention":
+        return rematerialised(SelfAttention, remat)(None, 2, 1e-5, 1.0, jnp.float32), ()
+    block = rematerialised(ResidualBlock, remat)(channels, 2, 1e-5, False, 0.5, 1.0, jnp.float32)
+    return block, (signal(batch, 5, seed=1), jax.random.split(jax.random.key(0), batch))
+
+
+def close(found, expected):
+    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    assert size > 1e-2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * size), found, expected)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_parameters_have_the_same_names_and_shapes(policy):
+    made = [
+        jax.eval_shape(net.init, jax.random.key(0), signal(2, 6, 1), jnp.zeros(2))
+        for net in (NET, NET.clone(remat=policy))
+    ]
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("name", ["block", "attention"])
+def test_derivatives_of_a_layer_are_the_same(jit, random_variables, name):
+    """Gradient, and the gradient of a forward-mode derivative."""
+    x = signal(2, 6, 8)
+    plain, others = layer(name, "none", 8, 2)
+    variables = random_variables(plain, x, *others)
+
+    def derivatives(remat):
+        def loss(variables, x):
+            return jnp.mean(jnp.square(layer(name, remat, 8, 2)[0].apply(variables, x, *others)))
+
+        def both(variables, x):
+            value, slope = jax.jvp(loss, (variables, x), (jax.tree.map(jnp.cos, variables), jnp.cos(x)))
+            return value + slope, (value, slope)
+
+        return jit(jax.grad(both, argnums=(0, 1), has_aux=True))(variables, x)
+
+    expected = derivatives("none")
+    for policy in POLICIES:
+        close(derivatives(policy), expected)
+
+
+def test_gradients_of_the_network_are_the_same_with_dropout(jit, random_variables):
+    x, label, key = signal(2, 6, 1), jnp.array([3.0, 40.0]), jax.random.key(5)
+    variables = random_variables(NET, x, label)
+
+    def gradient(net):
+        return jit(jax.value_and_grad(lambda v: jnp.mean(jnp.square(net.apply(v, x, label, key=key)))))(variables)
+
+    expected = gradient(NET)
+    for policy in POLICIES:
+        close(gradient(NET.clone(remat=policy)), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "products"),
+    [
+        ("block", 1),  # the first convolution's result; nothing depends on the second's but a sum
+        ("attention", 3),  # queries, keys and values
+    ],
+)
+def test_what_is_kept_beside_the_input(name, products):
+    """Arrays of the input's size that the forward pass hands to the backward pass; a compiler may still keep more."""
+    batch, space, channels = 2, 64, 8
+    x = jnp.zeros((batch, space, channels))
+
+    def kept(remat):
+        module, others = layer(name, remat, channels, batch)
+        variables = jax.eval_shape(module.init, jax.random.key(0), x, *others)
+        backward = jax.eval_shape(lambda *a: jax.vjp(lambda *a: module.apply(*a, *others), *a)[1], variables, x)
+        return sum(leaf.size for leaf in jax.tree.leaves(backward) if leaf.size >= x.size)
+
+    assert kept("blocks") == x.size
+    assert kept("products") == (1 + products) * x.size
+    assert kept("none") > (3 + products) * x.size

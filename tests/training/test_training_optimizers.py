@@ -1,0 +1,343 @@
+"""Optimisers and their schedules against the papers' formulas in NumPy; which leaves Muon takes; what they keep; and the
+learned weighting of the loss against its closed form.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdiff.networks import MLP, Fourier, UNet
+from jaxdiff.networks.log_variance import LogVariance
+from jaxdiff.training.checkpoints import Checkpoints
+from jaxdiff.training.config import OptimizerConfig
+from jaxdiff.training.optimizers import is_hidden_matrix, make_optimizer, make_schedule
+
+ROOT = Path(__file__).parents[2]
+
+
+class AdamW:
+    """Loshchilov & Hutter, algorithm 2, the decay multiplied by the rate."""
+
+    def __init__(self, config, params):
+        self.config, self.m, self.v, self.k = config, np.zeros_like(params), np.zeros_like(params), 0
+
+    def __call__(self, params, g, rate):
+        config = self.config
+        self.k += 1
+        self.m = config.beta1 * self.m + (1 - config.beta1) * g
+        self.v = config.beta2 * self.v + (1 - config.beta2) * g**2
+        m, v = self.m / (1 - config.beta1**self.k), self.v / (1 - config.beta2**self.k)
+        return params - rate * (m / (np.sqrt(v) + config.tolerance) + config.weight_decay * params)
+
+
+class Muon:
+    """Momentum, Nesterov's step in Adam's bias-corrected form (Dozat 2016), five Newton-Schulz iterations of the matrix
+    `[inputs, outputs]`, and the scale of Liu et al. 2025, section 2.2.
+    """
+
+    def __init__(self, config, params):
+        self.config, self.m, self.k = config, np.zeros_like(params), 0
+
+    def __call__(self, params, g, rate):
+        self.k += 1
+        self.m = 0.95 * self.m + 0.05 * g
+        ahead = 0.95 * self.m / (1 - 0.95 ** (self.k + 1)) + 0.05 * g / (1 - 0.95**self.k)
+        rows, columns = math.prod(params.shape[:-1]), params.shape[-1]
+        x = ahead.reshape(rows, columns)
+        x = x / np.sqrt(np.sum(x**2))
+        for _ in range(5):
+            square = x @ x.T
+            x = 3.4445 * x - 4.7750 * square @ x + 2.0315 * square @ square @ x
+        update = 0.2 * math.sqrt(max(rows, columns)) * x.reshape(params.shape)
+        return params - rate * (update + self.config.weight_decay * params)
+
+
+def trained(config, start, gradients, rules, rates):
+    """Parameters by name after all steps: clipped by the norm of all leaves together, each by its own rule."""
+    params, rules = dict(start), {name: rules[name](config, leaf) for name, leaf in start.items()}
+    for step, rate in zip(gradients, rates, strict=True):
+        norm = math.sqrt(sum(np.sum(g**2) for g in step.values()))
+        factor = min(1.0, config.clip / norm) if config.clip else 1.0
+        params = {name: rules[name](leaf, factor * step[name], rate) for name, leaf in params.items()}
+    return params
+
+
+def optimised(optimizer, start, gradients):
+    params = jax.tree.map(jnp.asarray, start)
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+    for g in gradients:
+        updates, state = update(jax.tree.map(jnp.asarray, g), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "rates"),
+    [
+        # Warm-up: step k (0, 1, ...) goes at k/5 of the rate, and at the whole rate from k = 5.
+        (OptimizerConfig("adamw", 0.1, 5), 12, [0.1 * min(k / 5, 1) for k in range(12)]),
+        (OptimizerConfig("adamw", 0.1, 0, clip=0.0, weight_decay=0.3), 8, [0.1] * 8),
+        (OptimizerConfig("adamw", 0.1, 0, clip=0.5, beta1=0.5, beta2=0.7, tolerance=0.1), 8, [0.1] * 8),
+        # A cosine from the end of the warm-up to 0 after the last step.
+        (
+            OptimizerConfig("adamw", 0.1, 4, decay="cosine"),
+            12,
+            [0.1 * k / 4 if k < 4 else 0.05 * (1 + math.cos(math.pi * (k - 4) / 8)) for k in range(12)],
+        ),
+        (
+            OptimizerConfig("adamw", 0.1, 0, decay="cosine"),
+            6,
+            [0.05 * (1 + math.cos(math.pi * k / 6)) for k in range(6)],
+        ),
+        # A run shorter than its warm-up.
+        (OptimizerConfig("adamw", 0.1, 100, decay="cosine"), 4, [0.0, 0.1 / 3, 0.2 / 3, 0.1]),
+        (OptimizerConfig("adamw", 0.1, 100, decay="cosine"), 1, [0.1]),
+    ],
+)
+def test_the_optimizer_is_adamw_after_warm_up_and_clipping(x64, config, steps, rates):
+    rng = np.random.default_rng(1)
+    start, gradients = rng.standard_normal(7), rng.standard_normal((steps, 7)) * rng.choice([0.1, 3.0], (steps, 1))
+    # The norm is that of all leaves together.
+    named = [{"a": g[:3], "b": g[3:]} for g in (start, *gradients)]
+    params, _ = optimised(make_optimizer(config, steps), named[0], named[1:])
+    expected = trained(config, named[0], named[1:], {"a": AdamW, "b": AdamW}, rates)
+    # Optax takes the powers of its betas in float32.
+    for name in "ab":
+        np.testing.assert_allclose(params[name], expected[name], rtol=1e-6)
+
+
+# ---------------------------------------------------------------------------------- schedules
+
+
+@pytest.mark.parametrize("warmup", [0, 100])
+def test_inverse_square_root_of_edm2(warmup):
+    """Constant after the warm-up until step 400, then a half at 4 times, a tenth at 100 times as many."""
+    rate = make_schedule(OptimizerConfig("adamw", 0.01, warmup, decay="inverse_sqrt", decay_after=400), 1)
+    found = [float(rate(jnp.asarray(k))) for k in (0, 50, 100, 250, 400, 1600, 40_000)]
+    rising = [0.0, 0.5] if warmup else [1.0, 1.0]
+    np.testing.assert_allclose(found, [0.01 * r for r in (*rising, 1.0, 1.0, 1.0, 0.5, 0.1)], rtol=1e-6)
+
+
+def test_inverse_square_root_that_sets_in_during_the_warm_up():
+    """EDM2 multiplies the two."""
+    rate = make_schedule(OptimizerConfig("adamw", 0.01, 100, decay="inverse_sqrt", decay_after=25), 1)
+    np.testing.assert_allclose(float(rate(jnp.asarray(50))), 0.01 * 0.5 / math.sqrt(2), rtol=1e-6)
+
+
+# ---------------------------------------------------------------------------------- Muon
+
+LEAVES = {
+    "block.kernel": (6, 4),
+    "block.conv.kernel": (3, 3, 2, 5),  # 18 x 5
+    "wide.kernel": (3, 2, 9),  # 6 x 9
+    "block.bias": (4,),
+    "conv_in.kernel": (3, 3, 1, 4),
+    "conv_out.kernel": (3, 3, 4, 1),
+    "block.table.embedding": (5, 4),
+}
+HIDDEN = ("block.kernel", "block.conv.kernel", "wide.kernel")
+
+
+def nest(flat):
+    tree = {}
+    for name, leaf in flat.items():
+        *parents, last = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return {"params": tree}
+
+
+def flat(tree):
+    paths = jax.tree_util.tree_flatten_with_path(tree["params"])[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in paths}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        OptimizerConfig("muon", 0.02, 3, weight_decay=0.1, clip=1.0),
+        OptimizerConfig("muon", 0.1, 0, clip=0.0, decay="inverse_sqrt", decay_after=2),
+    ],
+)
+def test_muon_for_hidden_matrices_and_adamw_for_the_rest(x64, config):
+    rng = np.random.default_rng(2)
+    steps = 6
+    start = {name: rng.standard_normal(shape) for name, shape in LEAVES.items()}
+    gradients = [{name: rng.standard_normal(shape) for name, shape in LEAVES.items()} for _ in range(steps)]
+    rates = [
+        config.learning_rate
+        * (min(k / config.warmup, 1) if config.warmup else 1)
+        / (math.sqrt(max(k / config.decay_after, 1)) if config.decay == "inverse_sqrt" else 1)
+        for k in range(steps)
+    ]
+    rules = {name: Muon if name in HIDDEN else AdamW for name in LEAVES}
+    expected = trained(config, start, gradients, rules, rates)
+    params, _ = optimised(make_optimizer(config, steps), nest(start), [nest(g) for g in gradients])
+    for name, leaf in flat(params).items():
+        # Optax takes the powers of its betas, and the coefficients of Newton and Schulz, in float32.
+        np.testing.assert_allclose(leaf, expected[name], rtol=2e-6, atol=2e-6, err_msg=name)
+        assert np.abs(leaf - start[name]).max() > 0.01
+
+
+def test_an_update_of_muon_is_nearly_orthogonal_and_as_large_as_one_of_adam():
+    """Singular values of the update lie in 0.2 sqrt(max(rows, columns)) times 0.68 to 1.13 (Jordan 2024, on the fixed
+    coefficients), so its root mean square is about 0.2.
+    """
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 16, 24)).astype(np.float32)
+    tree = {"params": {"hidden": {"kernel": kernel}}}
+    optimizer = make_optimizer(OptimizerConfig("muon", 1.0, 0), 1)
+    update = optimizer.update(tree, optimizer.init(tree), tree)[0]["params"]["hidden"]["kernel"]
+    values = np.linalg.svd(np.reshape(update, (144, 24)), compute_uv=False) / (0.2 * math.sqrt(144))
+    assert values.min() > 0.65
+    assert values.max() < 1.2
+    assert 0.15 < float(jnp.sqrt(jnp.mean(update**2))) < 0.25
+
+
+def test_which_leaves_of_the_networks_muon_takes():
+    unet = UNet(channels=8, multipliers=(1, 2), num_blocks=1, num_classes=3)
+    shapes = jax.eval_shape(
+        unet.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
+    )
+    mlp = jax.eval_shape(MLP(num_blocks=1).init, jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))
+    variance = jax.eval_shape(LogVariance().init, jax.random.key(0), jnp.zeros(1))["params"]
+
+    def taken(tree):
+        paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+        named = [(tuple(entry.key for entry in path), leaf) for path, leaf in paths]
+        return {".".join(path[1:]) for path, leaf in named if is_hidden_matrix(path, leaf)}
+
+    assert taken(mlp) == {"block_0_in.kernel", "block_0_embedding.kernel", "block_0_out.kernel"}
+    assert taken({"log_variance": variance}) == set()
+    found = taken(shapes)
+    block = {"conv_in.kernel", "embedding.kernel", "conv_out.kernel"}
+    assert {f"down_0_block_0.{name}" for name in block} | {
+        "mid_attention.qkv.kernel",
+        "down_0_resample.kernel",
+    } <= found
+    rank = {name: leaf.ndim for name, leaf in flat(jax.tree.map(lambda s: np.zeros(s.shape), shapes)).items()}
+    left = {name for name in rank if name not in found and rank[name] > 1}
+    conditioning = {"time_in.kernel", "time_out.kernel", "label_table.embedding"}
+    assert left == {"conv_in.kernel", "conv_out.kernel"} | {f"conditioning.{name}" for name in conditioning}
+
+
+def test_what_muon_keeps_goes_through_a_checkpoint(tmp_path):
+    rng = np.random.default_rng(3)
+    params = nest({name: rng.standard_normal(shape).astype(np.float32) for name, shape in LEAVES.items()})
+    gradients = [jax.tree.map(lambda p: p + 1, params), params]
+    optimizer = make_optimizer(OptimizerConfig("muon", 0.1, 0), 2)
+    after, state = optimised(optimizer, params, gradients)
+    shapes = jax.eval_shape(lambda: {"params": params, "opt_state": optimizer.init(params)})
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, {"params": after, "opt_state": state})
+        checkpoints.wait()
+        restored = checkpoints.restore(shapes).state
+    assert jax.tree.structure(restored["opt_state"]) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, {"params": after, "opt_state": state})
+    # One momentum for what Muon takes, two for the rest: no leaf is kept twice.
+    sizes = {name: math.prod(shape) for name, shape in LEAVES.items()}
+    moments = sum(size if name in HIDDEN else 2 * size for name, size in sizes.items())
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
+    assert numbers == moments + 3  # the coefficients of Newton and Schulz
+
+
+SHARDED = """
+    import json
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+    from jaxdiff.training.config import OptimizerConfig
+    from jaxdiff.training.optimizers import make_optimizer
+
+    mesh = Mesh(jax.devices(), ("fsdp",))
+    rng = np.random.default_rng(0)
+    kernels = {"conv": (3, 3, 8, 16), "dense": (16, 8)}
+    tree = {"params": {n: {"kernel": rng.standard_normal(s).astype(np.float32)} for n, s in kernels.items()}}
+    optimizer = make_optimizer(OptimizerConfig("muon", 0.1, 0), 1)
+    alone = jax.jit(optimizer.update)(tree, optimizer.init(tree), tree)
+    spread = lambda leaf: jax.device_put(
+        leaf, NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), *["fsdp"] * (leaf.ndim > 1)))
+    )
+    placed = jax.tree.map(spread, (tree, optimizer.init(tree), tree))
+    found = jax.jit(optimizer.update)(*placed)
+    apart = max(float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (found, alone)), strict=True))
+    print(json.dumps({"apart": apart, "devices": jax.device_count()}))
+"""
+
+
+def test_muon_with_sharded_kernels():
+    names = ("force_host_platform_device_count=8", "backend_optimization_level=0", "llvm_disable_expensive_passes=true")
+    flags = " ".join(f"--xla_{name}" for name in names)
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SHARDED)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    assert found["devices"] == 8
+    assert found["apart"] < 1e-6
+
+
+# ---------------------------------------------------------------------------------- learned weighting
+
+
+def test_the_learned_weight_starts_at_one_and_is_linear_in_random_features(x64):
+    module, label = LogVariance(features=5, scale=0.5), jnp.linspace(-2.0, 2.0, 7)
+    params = module.init(jax.random.key(0), label)
+    np.testing.assert_array_equal(module.apply(params, label), np.zeros(7))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape)), params)
+    frequency = 2 * np.pi * 0.5 * np.random.RandomState(0).standard_normal(5)
+    waves = np.concatenate([np.sin(np.outer(label, frequency)), np.cos(np.outer(label, frequency))], axis=1)
+    linear = params["params"]["linear"]
+    expected = waves @ np.asarray(linear["kernel"])[:, 0] + linear["bias"]
+    np.testing.assert_allclose(module.apply(params, label), expected, rtol=1e-12)
+
+
+def test_the_learned_weight_comes_to_the_logarithm_of_the_expected_loss():
+    """Losses are exponentially distributed around a known mean L(label), and L/e^u + u is least at u = log L: there the
+    weight is 1/L. The labels are EDM's, log(sigma)/4, and L falls by e^3 over them.
+    """
+    module, optimizer = LogVariance(), optax.adam(optax.cosine_decay_schedule(0.03, 3000))
+    params = module.init(jax.random.key(0), jnp.zeros(1))
+
+    def mean(label):
+        return jnp.exp(1.5 * jnp.tanh(2 * label) - 1)
+
+    def step(carry, key):
+        params, state = carry
+        label = jax.random.uniform(key, (256,), minval=-1.5, maxval=1.1)
+        loss = mean(label) * jax.random.exponential(jax.random.fold_in(key, 1), (256,))
+
+        def objective(params):
+            u = module.apply(params, label)
+            return jnp.mean(loss * jnp.exp(-u) + u)
+
+        updates, state = optimizer.update(jax.grad(objective)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    keys = jax.random.split(jax.random.key(1), 3000)
+    (params, _), _ = jax.jit(lambda: jax.lax.scan(step, (params, optimizer.init(params)), keys))()
+    label = jnp.linspace(-1.4, 1.0, 50)
+    error = np.asarray(module.apply(params, label) - jnp.log(mean(label)))
+    # 128 coefficients out of 768,000 losses of relative deviation 1, the later ones weighing more.
+    assert math.sqrt(np.mean(error**2)) < 0.05
+
+
+def test_networks_ignore_a_collection_beside_their_own():
+    network = MLP(width=4, num_blocks=1, embedding=Fourier())
+    x, label = jnp.ones((3, 2)), jnp.ones(3)
+    variables = jax.tree.map(lambda p: p + 0.1, jax.jit(network.init)(jax.random.key(0), x, label))
+    beside = {**variables, "log_variance": LogVariance().init(jax.random.key(0), label)["params"]}
+    np.testing.assert_array_equal(network.apply(beside, x, label), network.apply(variables, x, label))
