@@ -17,8 +17,9 @@ class Conditioning(nn.Module):
 
     The label's features go through two dense layers (Ho et al. 2020). Before them a projection of the augmentation
     labels is added, without bias, so that zeros stand for no augmentation (Karras et al. 2022, appendix F.2); after
-    them the row of the class and the projected vector (Dhariwal & Nichol 2021). The class table has `num_classes + 1` rows: the last, at index
-    `num_classes`, is the null label, which stands for "no class" in classifier-free guidance (Ho & Salimans 2022).
+    them the row of the class and the projected vector (Dhariwal & Nichol 2021). The class table has `num_classes + 1`
+    rows: the last, at index `num_classes`, is the null label, which stands for "no class" in classifier-free guidance
+    (Ho & Salimans 2022).
 
     Attributes:
       features: asked of the label's embedding.

@@ -73,9 +73,8 @@ def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
         saved = saved_settings(config, described)
         if hosts.first():
             runs.write_config(run, saved)
-        logger: Logger | SilentLogger = stack.enter_context(
-            make_logger(run.directory, settings.steps, first, wandb=config.log.wandb, config=saved)
-        )
+        logger = make_logger(run.directory, settings.steps, first, wandb=config.log.wandb, config=saved)
+        stack.enter_context(logger)
         session = Session(config, described, program, batches, opened, run, checkpoints, snapshots, logger)
         state = program.strategy.to_canonical(session.run(program.strategy.from_canonical(state), first, position))
         model = make_model(config, described, state.ema["ema"], settings.steps)

@@ -4,7 +4,8 @@ Images per second of the forward pass and of a training step (forward, backward 
 beside it of diffusers' `UNet2DModel` of the same architecture in PyTorch, when the `bench` extra is installed. Both are
 fed the same images and labels, and predict the same noise. They are measured alternately in one run, after calls that
 compile and warm up; ratios are medians over the rounds of the ratio within a round, so that a machine that slows down
-slows both sides. The ratio in processor time is the one to read on a machine that has other work.
+slows both sides. On a machine that has other work, read the ratio in processor time, with `OMP_WAIT_POLICY=passive` in
+the environment: PyTorch's threads otherwise wait for one another in a loop, which counts as processor time.
 """
 
 import functools

@@ -14,9 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from processes import Way, final_state, finish, lines, start
 
 from jaxdiff.training import command_line
-from processes import Way, final_state, finish, lines, start
 
 WAYS = {
     "single": Way(devices=1),

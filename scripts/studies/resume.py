@@ -23,10 +23,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from processes import Way, final_state, finish, lines, start
 
 from jaxdiff.training import command_line
 from jaxdiff.training.checkpoints import Checkpoints
-from processes import Way, final_state, finish, lines, start
 
 RATES = {"time", "images_per_second", "waiting", "mfu"}
 

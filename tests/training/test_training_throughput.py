@@ -159,9 +159,9 @@ def test_scans_count_as_often_as_they_turn_and_programs_within_programs_count():
     assert flops_of(lambda a, b: jax.lax.fori_loop(0, 3, lambda _, a: scanned(a, b), a), a, b) == 21 * once
 
     def chosen(a, b):
-        return jax.lax.cond(a[0, 0] > 0, lambda: a, lambda: product(a, b))
+        return jax.lax.cond(a[0, 0] > 0, lambda: product(a, b), lambda: product(product(a, b), b))
 
-    assert flops_of(chosen, a, b) == once
+    assert flops_of(chosen, a, b) == 2 * once
     assert flops_of(lambda a: a + 1, a) == 0
 
     # The gradient of a product is two products, and rematerialisation makes it once more.
