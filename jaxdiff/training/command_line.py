@@ -107,9 +107,10 @@ def parse_preset(
 def reporting_errors() -> Iterator[None]:
     """Ends the program with one line on standard error for what its user can mend.
 
-    ValueError, TypeError, OSError (an unwritable directory, an absent file) and ImportError (an optional dependency
-    that is not installed) end it with status 2, a keyboard interrupt with 130, `Stopped` with 128 and the number of its
-    signal. Anything else is a defect and keeps its traceback; for those above, JAXDIFF_TRACEBACK=1 prints it.
+    ValueError, TypeError, OSError (an unwritable directory, an absent file), ImportError (an optional dependency that
+    is not installed) and MemoryError (sizes that this host has no room for) end it with status 2, a keyboard interrupt
+    with 130, `Stopped` with 128 and the number of its signal. Anything else is a defect and keeps its traceback; for
+    those above, JAXDIFF_TRACEBACK=1 prints it.
     """
     try:
         yield
@@ -121,7 +122,7 @@ def reporting_errors() -> Iterator[None]:
         # str(error) would begin with "[Errno 13]", which says nothing to most readers.
         where = "" if error.filename is None else f": {os.fspath(error.filename)!r}"
         _fail(f"{error.strerror}{where}" if error.strerror else _described(error))
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, MemoryError) as error:
         _fail(_described(error))
 
 

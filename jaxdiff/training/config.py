@@ -7,6 +7,7 @@ of the functions in `jaxdiff`, and `..._options` their keyword arguments.
 
 import dataclasses
 import difflib
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -68,17 +69,30 @@ def _require(name: str, value: Any, allowed: str, good: bool) -> None:
 def _positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(name, value, "positive finite numbers", 0 < value < math.inf)
+        _require(name, value, f"positive {_kind(value)}", 0 < value < _limit(value))
 
 
 def _not_negative(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(name, value, "finite numbers of at least 0", 0 <= value < math.inf)
+        _require(name, value, f"{_kind(value)} of at least 0", 0 <= value < _limit(value))
+
+
+def _kind(value: float) -> str:
+    return "integers below 2**31" if isinstance(value, int) else "finite numbers"
+
+
+def _limit(value: float) -> float:
+    # Steps are counted on the device, in int32.
+    return 2**31 if isinstance(value, int) else math.inf
 
 
 def _call(kind: str, function: Any, *args: Any, options: Mapping[str, Any]) -> Any:
     """Calls a function named in the settings, so that a wrong option is a one-line error."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        # A function may find out late, or never: the word `False` is true.
+        number, value = isinstance(parameter.default, int | float), options.get(name)
+        _require(f"{kind}_options: {name}", value, "numbers", not (number and isinstance(value, str)))
     try:
         return function(*args, **options)
     except TypeError as error:
@@ -111,6 +125,7 @@ class DataConfig:
         _require("flip", self.flip, "False with augment, which mirrors by itself", not (self.flip and self.augment))
         _require("workers", self.workers, "0 unless resident is 'disk'", self.workers == 0 or self.resident == "disk")
         _require("size", self.size, "positive integers", self.size is None or self.size > 0)
+        _require("size", self.size, "None unless name is 'folder'", self.size is None or self.name == "folder")
         _require(
             "data_dir", self.data_dir, "the folder of pictures", self.name != "folder" or self.data_dir is not None
         )
@@ -158,22 +173,23 @@ class DiffusionConfig:
 
     def make_weighting(self) -> weightings.Weighting | None:
         """The weighting that is named; None for the plain error of the output."""
+        if self.weighting in ("edm", "min_snr", "p2", "sigmoid"):
+            return _call("weighting", getattr(weightings, self.weighting), options=self.weighting_options)
+        allowed = f"none with weighting = {self.weighting!r}"
+        _require("weighting_options", self.weighting_options, allowed, not self.weighting_options)
         if self.weighting == "output":
             return None
         if self.weighting == "likelihood":
             return weightings.likelihood
-        if self.weighting in ("edm", "min_snr", "p2", "sigmoid"):
-            return _call("weighting", getattr(weightings, self.weighting), options=self.weighting_options)
         return weightings.uniform(getattr(parametrizations, self.weighting)())
 
     def make_times(self) -> time_samplers.TimeSampler:
         """The time sampler that is named."""
         sampler = getattr(time_samplers, self.times)
-        return (
-            sampler
-            if self.times in ("uniform", "stratified", "indices")
-            else _call("times", sampler, options=self.times_options)
-        )
+        if self.times in ("logit_normal", "log_normal"):
+            return _call("times", sampler, options=self.times_options)
+        _require("times_options", self.times_options, f"none with times = {self.times!r}", not self.times_options)
+        return sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +275,7 @@ class SampleConfig:
     """Classifier-free guidance: 1 for none, 0 for unconditional."""
 
     def __post_init__(self) -> None:
-        _positive(self, "steps")
+        _require("steps", self.steps, "integers from 1 to 100000", 1 <= self.steps <= 100_000)
         _require("guidance", self.guidance, "finite numbers", math.isfinite(self.guidance))
 
     def make_tableau(self, process: Process) -> Tableau:
@@ -290,6 +306,7 @@ class ParallelConfig:
     def __post_init__(self) -> None:
         _positive(self, "fsdp", "accumulate", "steps_per_call")
         _require("fsdp", self.fsdp, "1 with this strategy", self.fsdp == 1 or self.strategy in ("auto", "jit"))
+        _require("overrides", self.overrides, "none with pmap", not self.overrides or self.strategy != "pmap")
         parallel.check_overrides(self.overrides)
 
 
@@ -303,6 +320,7 @@ class LogConfig:
     """First and last step of a trace of the device, written to `profile/`."""
 
     def __post_init__(self) -> None:
+        _require("wandb", self.wandb, "the name of a project, or None", self.wandb != "")
         _require(
             "profile",
             self.profile,
@@ -326,6 +344,8 @@ class Config:
     log: LogConfig = LogConfig()
 
     def __post_init__(self) -> None:
+        _check_finite("", to_json(self))
+        _check_network(self.network)
         self.sample.make_tableau(self.diffusion.make_process())
         _require(
             "parallel.accumulate",
@@ -337,6 +357,32 @@ class Config:
             every = getattr(self.train, name)
             allowed = f"multiples of parallel.steps_per_call = {self.parallel.steps_per_call}"
             _require(f"train.{name}", every, allowed, every % self.parallel.steps_per_call == 0)
+        profile, last = self.log.profile, self.train.steps
+        _require("log.profile", profile, f"steps up to train.steps = {last}", profile is None or profile[0] <= last)
+
+
+def _check_finite(name: str, value: Any) -> None:
+    """Refuses what `config.json` could not hold."""
+    for key, item in value.items() if isinstance(value, dict) else ():
+        _check_finite(f"{name}.{key}".strip("."), item)
+    numbers = value if isinstance(value, list) else [value]
+    _require(name, value, "finite numbers", all(math.isfinite(n) for n in numbers if isinstance(n, float)))
+
+
+def _check_network(network: UNet | MLP) -> None:
+    """What would otherwise come to light late or never; the rest a network checks itself, when it is called."""
+    fields = {"network." + f.name: getattr(network, f.name) for f in dataclasses.fields(network)}
+    for name in ("network.num_classes", "network.augmentation_features", "network.vector_features"):
+        _require(name, fields[name], "0: the data tell of them", fields[name] == 0)
+    _require("network.num_blocks", network.num_blocks, "integers from 0 to 1000", 0 <= network.num_blocks <= 1000)
+    types = ("bfloat16", "float16", "float32", None)
+    _require("network.dtype", network.dtype, ", ".join(map(str, types)), network.dtype in types)
+    if isinstance(network, UNet):
+        _require(
+            "network.multipliers", network.multipliers, "positive integers", min(network.multipliers, default=1) > 0
+        )
+        _require("network.norm_eps", network.norm_eps, "numbers of at least 0", network.norm_eps >= 0)
+        _require("network.skip_scale", network.skip_scale, "positive numbers", network.skip_scale > 0)
 
 
 def to_json(config: Any) -> Any:

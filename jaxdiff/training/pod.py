@@ -148,12 +148,11 @@ def lower_training(config: Config, described: dict[str, Any], mesh: Mesh) -> Low
 
 def lower_sampling(config: Config, described: dict[str, Any], mesh: Mesh) -> Lowered:
     """The sampler of a configuration, lowered for a mesh, from shapes alone: as many samples as a training batch has,
-    with parameters that lie where training leaves them.
+    and the parameters whole on every chip, as `draw` puts them there.
     """
     size, classes = config.train.batch_size, described["num_classes"]
-    strategy = Sharded(mesh, config.parallel.overrides)
-    _, initialise = make_training(config, described, strategy)
-    params = strategy.canonical_shapes(jax.eval_shape(initialise)).params
+    _, initialise = make_training(config, described)
+    params = jax.eval_shape(initialise).params
     model = make_model(config, described, params, 0)
     denoiser = model.denoiser(np.zeros(size, int), config.sample.guidance) if classes else model.denoiser()
     tableau = config.sample.make_tableau(model.process)
@@ -162,10 +161,9 @@ def lower_sampling(config: Config, described: dict[str, Any], mesh: Mesh) -> Low
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, rows))
 
     def whole(tree: Any) -> Any:
-        """With a copy on every device of what is not spread already."""
+        """With a copy on every device."""
         return jax.tree.map(
-            lambda leaf: leaf if isinstance(leaf, jax.ShapeDtypeStruct) else spread(jnp.asarray(leaf), PartitionSpec()),
-            tree,
+            lambda leaf: spread(leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf), PartitionSpec()), tree
         )
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))

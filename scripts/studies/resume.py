@@ -37,6 +37,7 @@ class Chain:
     def __init__(self, arguments: list[str], run: Path, seed: int) -> None:
         self.arguments, self.run, self.random = arguments, run, random.Random(seed)
         self.done: dict[str, int] = {}
+        self.began = 0.0
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints."""
@@ -50,6 +51,7 @@ class Chain:
             if file_size is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
+        self.began = time.time()
         return start(way or Way(devices=1), self.arguments, self.run, before=limited)[0]
 
     def end(self, process: subprocess.Popen[str], number: signal.Signals, name: str) -> str:
@@ -64,13 +66,13 @@ class Chain:
         return said
 
     def wait_for(self, process: subprocess.Popen[str], step: int) -> None:
-        """Until that many steps are logged, or the process has ended."""
-        while process.poll() is None and self.logged() < step:
+        """Until this process has logged that many steps, or has ended."""
+        while process.poll() is None and self.logged(since=self.began) < step:
             time.sleep(0.002)
 
-    def logged(self) -> int:
-        """The newest step in metrics.jsonl."""
-        found = lines(self.run)
+    def logged(self, since: float = 0.0) -> int:
+        """The newest step in metrics.jsonl, of those written since a time."""
+        found = [line for line in lines(self.run)[-1:] if line["time"] >= since]
         return int(found[-1]["step"]) if found else 0
 
     def further(self, most: int) -> int:

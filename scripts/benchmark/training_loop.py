@@ -1,0 +1,184 @@
+"""What the training loop adds to the bare step: `python scripts/benchmark/training_loop.py [--data-dir DIR]`.
+
+The step of the preset `digits`, and, given a TFDS directory that holds `cifar10`, of DDPM's network for CIFAR-10 with
+35.7 million parameters: alone, compiled, on one batch that lies on the device; and within the loop of `train`, with its
+prefetching, metrics, signals and logs, but without checkpoints and pictures. The data come from memory, from disk by
+threads, from disk by a worker process, and from the device itself.
+
+The bare step and the loops are measured alternately in one run; ratios are medians over the rounds of the ratio within
+a round, so that a machine that slows down slows all of them. The ratio in processor time is the one to read on a
+machine that has other work; it counts all threads, those that load data too, but no worker process.
+"""
+
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import jax
+import machine
+import numpy as np
+
+from configs import cifar10, digits
+from jaxdiff import data
+from jaxdiff.training import command_line, power_ema, recipe, runs
+from jaxdiff.training.checkpoints import Checkpoints
+from jaxdiff.training.config import Config
+from jaxdiff.training.loop import Position, Session
+from jaxdiff.training.program import Program, make_batches, make_program
+
+BARE = "the bare step"
+PLACES: dict[str, dict[str, Any]] = {
+    "from memory": {"resident": "memory"},
+    "from disk, threads": {"resident": "disk"},
+    "from disk, a worker process": {"resident": "disk", "workers": 1},
+    "on the device": {"resident": "device"},
+}
+
+
+def main(data_dir: str | None = None, rounds: int = 5, steps: int = 100, large_steps: int = 4, batch: int = 8) -> None:
+    """Measures and prints a table in Markdown for each network.
+
+    Args:
+      data_dir: a TFDS directory that holds `cifar10`; without it only the small network is measured.
+      rounds: how often each is measured.
+      steps: of the small network, in each measurement.
+      large_steps: of the large network.
+      batch: images in a batch of the large network.
+    """
+    for name, value in {"rounds": rounds, "steps": steps, "large_steps": large_steps, "batch": batch}.items():
+        if value < 1:
+            raise ValueError(f"{name} = {value}; allowed are positive integers")
+    print(machine.describe())
+    with tempfile.TemporaryDirectory() as directory:
+        data.prepare_digits(directory)
+        small = dataclasses.replace(digits.CONFIG.data, data_dir=directory)
+        compare(dataclasses.replace(digits.CONFIG, data=small), rounds, steps, Path(directory))
+        if data_dir is not None:
+            config = dataclasses.replace(
+                cifar10.CONFIG,
+                data=dataclasses.replace(cifar10.CONFIG.data, data_dir=data_dir),
+                train=dataclasses.replace(cifar10.CONFIG.train, batch_size=batch),
+            )
+            compare(config, rounds, large_steps, Path(directory))
+
+
+def compare(config: Config, rounds: int, steps: int, directory: Path) -> None:
+    """Measures one network in all places and prints its table."""
+    # The first lap, in which the step is compiled and workers start, is not counted.
+    log_every = min(steps, 50)
+    train = dataclasses.replace(config.train, steps=log_every + steps, log_every=log_every, sample_every=0)
+    config = dataclasses.replace(config, train=dataclasses.replace(train, checkpoint_every=10**9))
+    programs: dict[bool, Program] = {}
+    calls: dict[str, Callable[[], tuple[float, float, float]]] = {}
+    for place, settings in PLACES.items():
+        there = dataclasses.replace(config, data=dataclasses.replace(config.data, **settings))
+        opened = recipe.open_data(there.data)
+        described = recipe.describe_data(there, opened)
+        on_device = there.data.resident == "device"
+        if on_device not in programs:
+            programs[on_device] = make_program(there, described)
+        loop = Loop(there, described, programs[on_device], opened, directory)
+        if not calls:
+            calls[BARE] = Bare(loop, steps)
+        calls[place] = loop
+    for call in calls.values():
+        call()  # compiles
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            found[name].append(call())
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(f"\n{config.data.name}, batch {config.train.batch_size}, {rounds} rounds of {steps} steps{load}")
+    report({name: np.array(rows) for name, rows in found.items()}, steps)
+
+
+class Bare:
+    """Seconds and processor seconds of some steps on one batch; the third number is nothing."""
+
+    def __init__(self, loop: "Loop", steps: int) -> None:
+        self.call, self.steps = loop.program.call, steps
+        batches = make_batches(loop.config, loop.opened, loop.program.strategy)
+        self.batch = jax.block_until_ready(next(batches))
+        batches.close()
+        self.state = loop.program.strategy.from_canonical(loop.program.initialise())
+
+    def __call__(self) -> tuple[float, float, float]:
+        began = time.perf_counter(), time.process_time()
+        for _ in range(self.steps):
+            self.state, _ = self.call(self.state, self.batch)
+        jax.block_until_ready(self.state)
+        return time.perf_counter() - began[0], time.process_time() - began[1], 0.0
+
+
+@dataclasses.dataclass
+class Loop:
+    """Seconds, processor seconds and the share spent waiting for data of as many steps of the training loop."""
+
+    config: Config
+    described: dict[str, Any]
+    program: Program
+    opened: data.Images
+    directory: Path
+
+    def __call__(self) -> tuple[float, float, float]:
+        clock = Clock()
+        with tempfile.TemporaryDirectory(dir=self.directory) as directory:
+            run = runs.create_run(Path(directory) / "run")
+            batches = make_batches(self.config, self.opened, self.program.strategy)
+            with Checkpoints(run.checkpoints) as checkpoints, Checkpoints(power_ema.snapshots(run)) as snapshots:
+                logger: Any = clock
+                session = Session(
+                    self.config,
+                    self.described,
+                    self.program,
+                    batches,
+                    self.opened,
+                    run,
+                    checkpoints,
+                    snapshots,
+                    logger,
+                )
+                session.run(self.program.strategy.from_canonical(self.program.initialise()), 0, Position())
+            batches.close()
+        return clock.lap()
+
+
+class Clock:
+    """A logger that notes when it was told of which waiting."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, float, float]] = []
+
+    def log(self, step: int, values: Any) -> None:
+        self.told.append((time.perf_counter(), time.process_time(), values.get("waiting", 0.0)))
+
+    def lap(self) -> tuple[float, float, float]:
+        """From the first line to the last: the lines between them are a part of what is measured."""
+        times = np.array(self.told)
+        spans = np.diff(times[:, 0])
+        waiting = float(np.sum(times[1:, 2] * spans) / np.sum(spans))
+        return float(times[-1, 0] - times[0, 0]), float(times[-1, 1] - times[0, 1]), waiting
+
+
+def report(found: dict[str, np.ndarray], steps: int) -> None:
+    """One row each: the median and the best round, and the ratios to the bare step."""
+    print("\n| | ms a step | in the best round | processor ms | over the bare step | in processor time | waiting |")
+    print("|---|---|---|---|---|---|---|")
+    for name, rows in found.items():
+        middle, best = np.median(rows, axis=0), rows.min(axis=0)
+        over = np.median(rows[:, :2] / found[BARE][:, :2], axis=0)
+        row = [name, f"{middle[0] / steps * 1e3:.1f}", f"{best[0] / steps * 1e3:.1f}"]
+        row += [f"{middle[1] / steps * 1e3:.1f}", f"{over[0]:.3f}", f"{over[1]:.3f}"]
+        row += ["" if name == BARE else f"{middle[2]:.2%}"]
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
