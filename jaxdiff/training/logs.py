@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import secrets
 import socket
 import struct
 import sys
@@ -31,6 +30,7 @@ from tqdm import tqdm
 
 from jaxdiff.training.images import write_png
 from jaxdiff.training.runs import Run, write_atomically
+from jaxdiff.training.weights_and_biases import WeightsAndBiases
 
 
 class Logger:
@@ -81,7 +81,7 @@ class Logger:
         self._failed: set[str] = set()
         drop_after(self._run.metrics, start_step)
         self._run.samples.mkdir(exist_ok=True)
-        self._wandb = None if wandb is None else _WeightsAndBiases(self._run, wandb, config or {})
+        self._wandb = None if wandb is None else WeightsAndBiases(self._run, wandb, config or {})
         self._lines = _Records(self._run.metrics)
         host = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self._events = _Records(self._run.directory / f"events.out.tfevents.{host}")
@@ -179,7 +179,10 @@ class Logger:
                     print(f"warning: {what} of {self._run.directory}: {reason}", file=sys.stderr, flush=True)
 
     def _event(self, **fields: Any) -> None:
-        """One record of TensorBoard's format: length, its checksum, an event, its checksum."""
+        """One record of TensorBoard's format: length, its checksum, an event, its checksum.
+
+        tensorboardX's own writer has a thread, which a full disk ends; what is logged then waits for it for ever.
+        """
         data = Event(wall_time=time.time(), **fields).SerializeToString()
         length = struct.pack("<Q", len(data))
         checks = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
@@ -270,50 +273,6 @@ class _Records:
 
     def close(self) -> None:
         self._file.close()
-
-
-class _WeightsAndBiases:
-    """A run in Weights & Biases, the same one for each part of a run on disk."""
-
-    def __init__(self, run: Run, project: str, config: Mapping[str, Any]) -> None:
-        self._package = import_wandb(project)
-        name = run.directory / "wandb_id"
-        if not name.exists():
-            write_atomically(name, secrets.token_hex(8).encode())
-        try:
-            self._run = self._package.init(
-                project=project, id=name.read_text(), name=run.directory.name, resume="allow", dir=str(run.directory)
-            )
-            self._run.config.update(dict(config), allow_val_change=True)
-        except self._package.Error as error:
-            raise ValueError(
-                f"log.wandb = {project!r}: {error}; run `wandb login`, or set WANDB_MODE=offline"
-            ) from error
-        # It takes no step twice. A run resumed to the bit makes those that it has again.
-        self._first = self._run.starting_step
-
-    def log(self, step: int, values: Mapping[str, Any]) -> None:
-        if step >= self._first:
-            self._run.log(dict(values), step=step)
-
-    def image(self, step: int, name: str, image: np.ndarray) -> None:
-        self.log(step, {name: self._package.Image(image[..., 0] if image.shape[-1] == 1 else image)})
-
-    def close(self, failed: bool) -> None:
-        self._run.finish(exit_code=int(failed))
-
-
-def import_wandb(project: str) -> Any:
-    """The package `wandb`.
-
-    Raises:
-        ImportError: it is not installed; one line that tells how to install it.
-    """
-    try:
-        import wandb
-    except ImportError as error:
-        raise ImportError(f"log.wandb = {project!r} needs the package wandb: pip install 'jaxdiff[wandb]'") from error
-    return wandb
 
 
 def drop_after(metrics: str | os.PathLike[str], step: int) -> None:

@@ -24,6 +24,7 @@ from jaxdiff.training.program import Program, make_batches, make_program
 from jaxdiff.training.recipe import describe_data, open_data
 from jaxdiff.training.state import State
 from jaxdiff.training.stopping import stopping
+from jaxdiff.training.weights_and_biases import import_wandb
 
 # Calls of the step that the device may be behind. With none it would be idle while the host prepares the next.
 _IN_FLIGHT = 2
@@ -50,6 +51,8 @@ def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
       DivergedError: the loss or gradient of `optimizer.max_skipped` steps in a row was not finite.
       Stopped: after a signal, once the run is saved.
     """
+    if config.log.wandb is not None:
+        import_wandb(config.log.wandb)
     opened = open_data(config.data)
     described = describe_data(config, opened)
     program = make_program(config, described)

@@ -1,7 +1,7 @@
 """A run on disk: one directory that is enough to go on training from, and to sample from.
 
 It holds `config.json`, `checkpoints/`, `metrics.jsonl`, `samples/*.png`, TensorBoard's `events.out.tfevents.*`, and
-`trainer.lock`.
+`trainer.lock`; with the settings that ask for them `snapshots/` and `averages/`, `profile/`, `wandb/` and `wandb_id`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxdiff.training.logs import Logger, SilentLogger, drop_after, import_wandb, make_logger
+from jaxdiff.training.logs import Logger, SilentLogger, drop_after, make_logger
+from jaxdiff.training.weights_and_biases import import_wandb
 
 
 def records(path):
