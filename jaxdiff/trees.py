@@ -71,6 +71,25 @@ def split(key: Key[Array, "*batch"], number: int) -> list[Key[Array, "*batch"]]:
     return [fold_in(key, i) for i in range(number)]
 
 
+def example_keys(key: Any, batch: int) -> Key[Array, " batch"]:
+    """One key per example.
+
+    Args:
+      key: one key, of which example i gets `fold_in(key, i)`; or one key per example `[batch]`, returned as is.
+      batch: number of examples.
+
+    Raises:
+      TypeError: `key` is not a JAX random key.
+      ValueError: `key` is neither one key nor as long as the batch.
+    """
+    key = as_key(key)
+    if key.ndim == 0:
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
+    if key.shape != (batch,):
+        raise ValueError(f"key has shape {key.shape}; allowed are () and ({batch},), one key per example")
+    return key
+
+
 @register
 @dataclasses.dataclass(frozen=True)
 class BatchKey:

@@ -47,8 +47,9 @@ def _with_topology(config: Config) -> Arguments:
 
 
 def described(arguments: Arguments) -> dict[str, Any]:
-    """What a network must know of the data, as `recipe.describe_data` says it."""
-    from jaxdiff.data import AUGMENTATION_LABELS
+    """What a network must know of the data, as if they were there."""
+    from jaxdiff.data import Images
+    from jaxdiff.training.recipe import describe_data
 
     shape, classes = _SETS.get(arguments.data.name, (None, None))
     shape = shape if arguments.shape is None else arguments.shape
@@ -57,12 +58,7 @@ def described(arguments: Arguments) -> dict[str, Any]:
         raise ValueError(f"data.name = {arguments.data.name!r}: of this set give --shape and --classes")
     if not shape or min(shape) < 1 or classes < 0:
         raise ValueError(f"shape = {shape}, classes = {classes}; allowed are positive lengths, and 0 or more classes")
-    return {
-        "shape": list(shape),
-        "num_classes": classes if arguments.diffusion.conditional else 0,
-        "class_names": [],
-        "augmentation_labels": AUGMENTATION_LABELS if arguments.data.augment else 0,
-    }
+    return describe_data(arguments, Images([], shape, classes))
 
 
 def main() -> None:

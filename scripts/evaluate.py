@@ -41,6 +41,8 @@ def main(
 
     if count < 1:
         raise ValueError(f"count = {count}; allowed are positive integers")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed = {seed}; allowed are integers from 0 to below 2**32")
     model = jd.load(run, ema=ema)
     if not model.num_classes:
         raise ValueError(f"run = {run}; its model has no labels to judge by")

@@ -49,6 +49,8 @@ def main(
     for name, value in (("count", count), ("columns", columns)):
         if value < 1:
             raise ValueError(f"{name} = {value}; allowed are positive integers")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed = {seed}; allowed are integers from 0 to below 2**32")
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise ValueError(f"out = {out}; allowed is a file in a directory that exists")
     model = jd.load(run, ema=ema)

@@ -24,9 +24,9 @@ class Arguments(Config):
     coordinator: str | None = None
     """HOST:PORT of the first of several processes, where the launcher does not tell."""
     processes: int | None = None
-    """How many processes there are, likewise,"""
+    """How many processes there are, where the launcher does not tell; 1 to stay alone, whatever it tells."""
     process: int | None = None
-    """and which this is, from 0."""
+    """Which of them this is, from 0."""
 
 
 def _with_directory(name: str, config: Config) -> Arguments:
@@ -61,7 +61,8 @@ def main() -> None:
         # Only now that the command line is known to be good: Grain and TFDS are slow to import.
         from jaxdiff.training.loop import train
 
-        assert arguments.run_dir is not None
+        if arguments.run_dir is None:
+            raise ValueError("run_dir = None; allowed is a directory")
         train(config, arguments.run_dir)
         if hosts.first():
             print(arguments.run_dir / "samples" / "final.png")

@@ -60,13 +60,7 @@ def augment(
         )
     if not isinstance(probability, jax.core.Tracer) and not 0 <= probability <= 1:
         raise ValueError(f"probability = {probability}; allowed are numbers from 0 to 1")
-    keys = trees.as_key(key)
-    batch = images.shape[0]
-    if keys.ndim == 0:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(keys, jnp.arange(batch))
-    if keys.shape != (batch,):
-        raise ValueError(f"key has shape {keys.shape}; allowed are () and {(batch,)}, one for each of images")
-    parameters = jax.vmap(draw_parameters, (0, None))(keys, probability)
+    parameters = jax.vmap(draw_parameters, (0, None))(trees.example_keys(key, images.shape[0]), probability)
     return jax.vmap(transform)(images, parameters), jax.vmap(labels_of)(parameters)
 
 

@@ -3,9 +3,11 @@
 Every network is called as `network.apply(variables, x, label, cond=None, key=None)` and returns an array like `x`. A
 `key` is given in training: one random key, or one for each example, for dropout.
 
-- `UNet`: signals, images and volumes (`unet.py`, made of `blocks.py`, `attention.py`, `resampling.py`, `norms.py`)
+- `UNet`: signals, images and volumes (`unet.py`, made of `blocks.py`, `attention.py`, `resampling.py`, `norms.py`,
+  `dropout.py`, `remat.py`)
 - `MLP`: vectors (`mlp.py`)
 - `Sinusoidal`, `Fourier`: features of the time label (`embeddings.py`)
+- `log_variance.py`: a learned weight of the loss, beside the network
 
 `conditioning.py` joins the label with class and vector conditions; `module.py` is the base class of the networks.
 """

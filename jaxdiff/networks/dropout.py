@@ -1,7 +1,6 @@
 """Dropout whose masks belong to the examples, not to the batch."""
 
 import zlib
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,27 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxdiff import trees
-
-
-def example_keys(key: Any, batch: int) -> Key[Array, " batch"] | None:
-    """One key per example.
-
-    Args:
-      key: None; one key, of which example i gets `fold_in(key, i)`; or one key per example `[batch]`, returned as is.
-      batch: number of examples.
-
-    Raises:
-      TypeError: if `key` is not a JAX random key.
-      ValueError: if `key` is neither one key nor as long as the batch.
-    """
-    if key is None:
-        return None
-    key = trees.as_key(key)
-    if key.ndim == 0:
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
-    if key.shape != (batch,):
-        raise ValueError(f"key has shape {key.shape}; allowed are () and ({batch},), one key per example")
-    return key
 
 
 class Dropout(nn.Module):

@@ -11,8 +11,8 @@ class LogVariance(nn.Module):
 
         loss/e^u + u is least at u = log(expected loss)
 
-    where every noise level counts for as much: Karras et al. 2024 (EDM2, arXiv 2312.02696). It is trained
-    beside the network, not a part of it, and of no use afterwards.
+    where every noise level counts for as much: Karras et al. 2024 (EDM2, arXiv 2312.02696). It is trained beside the
+    network, not a part of it, and of no use afterwards.
 
     Attributes:
       features: random frequencies, of a sine and a cosine each; EDM2 has 128 features in all.

@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxdiff import trees
 from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
-from jaxdiff.networks.dropout import Dropout, example_keys
+from jaxdiff.networks.dropout import Dropout
 from jaxdiff.networks.embeddings import Fourier, Sinusoidal
 from jaxdiff.networks.module import Network
 
@@ -51,7 +52,7 @@ class MLP(Network):
         if x.ndim != 2:
             raise ValueError(f"x has shape {x.shape}; allowed is [batch, d]")
         label = check_input(x, label)
-        keys = example_keys(key, x.shape[0])
+        keys = None if key is None else trees.example_keys(key, x.shape[0])
         wide = jnp.promote_types(x.dtype, jnp.float32)
         dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
         given = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)

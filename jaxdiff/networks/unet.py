@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdiff import trees
 from jaxdiff.networks.attention import SelfAttention
 from jaxdiff.networks.blocks import ResidualBlock, conv
 from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
-from jaxdiff.networks.dropout import example_keys
 from jaxdiff.networks.embeddings import Fourier, Sinusoidal
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.norms import GroupNorm
@@ -115,7 +115,7 @@ class UNet(Network):
         """
         x = jnp.asarray(x)
         label = self._check(x, label)
-        keys = example_keys(key, x.shape[0])
+        keys = None if key is None else trees.example_keys(key, x.shape[0])
         wide = jnp.promote_types(x.dtype, jnp.float32)
         dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
 

@@ -240,11 +240,11 @@ class TrainConfig:
     checkpoint_every: int = 1000
     """Steps between checkpoints; there is one at the end in any case."""
     keep: int = 3
-    """The newest checkpoints that stay on disk,"""
+    """How many of the newest checkpoints stay on disk."""
     keep_every: int = 0
-    """those of every so many steps, for good; 0 for none,"""
+    """Checkpoints of every so many steps stay for good; 0 for none."""
     keep_best: int = 0
-    """and as many with the lowest loss."""
+    """As many checkpoints with the lowest loss stay too; 0 for none."""
 
     def __post_init__(self) -> None:
         _positive(self, "steps", "batch_size", "ema_half_life", "log_every", "checkpoint_every", "keep")

@@ -1,14 +1,15 @@
 """Samples and pictures from a model."""
 
-from typing import Any
+import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8, UInt32
 
-from jaxdiff.processes import prior_sample
+from jaxdiff.processes import Process, prior_sample
 from jaxdiff.sampling import sample
 from jaxdiff.training import images, parallel
 from jaxdiff.training.config import SampleConfig
@@ -42,30 +43,46 @@ def draw(
         raise ValueError(f"count = {count}, labels = {labels}; allowed are at least one label, or a positive count")
     mesh = parallel.make_mesh() if mesh is None else mesh
     tableau = config.make_tableau(model.process)
-    keys = jax.random.split(key, n)
+    if mesh.size > 1:
+        model = dataclasses.replace(model, params=_on_all(model.params, mesh))
     size = -(-min(batch_size, n) // mesh.size) * mesh.size
+    rows = NamedSharding(mesh, parallel.ROWS)
+    start_of = jax.jit(partial(_start, model.process, n, model.shape), out_shardings=(rows, rows))
+    key_data = np.asarray(jax.random.key_data(key))
     out = []
     for start in range(0, n, size):
         # The last batch is filled up, so that one program serves all.
         index = np.minimum(np.arange(start, start + size), n - 1)
-        noise_key, sample_key = (jax.vmap(jax.random.fold_in, (0, None))(keys[index], i) for i in (0, 1))
-        noise = prior_sample(noise_key, model.process, (size, *model.shape))
-        rows = None if labels is None else labels[index]
-        denoiser = model.denoiser() if rows is None else model.denoiser(rows, config.guidance)
+        sample_key, noise = start_of(key_data, index)
+        denoiser = model.denoiser() if labels is None else model.denoiser(labels[index], config.guidance)
         if mesh.size > 1:
-            sample_key, noise = jax.device_put((sample_key, noise), NamedSharding(mesh, parallel.ROWS))
-            denoiser = jax.tree.map(lambda leaf: _on_all(leaf, mesh), denoiser)
+            denoiser = _on_all(denoiser, mesh)
         out.append(_to_host(_sample(sample_key, denoiser, noise, tableau))[: n - start])
     return np.concatenate(out)
 
 
-def _on_all(leaf: Any, mesh: Mesh) -> Any:
-    """An array whole on every device of the mesh. Of parameters spread over devices, the sampler would gather in every
-    step what they make of the whole batch.
+def _start(
+    process: Process, n: int, shape: tuple[int, ...], key_data: UInt32[Array, " words"], index: Int[Array, " batch"]
+) -> tuple[Key[Array, " batch"], Float[Array, "batch *event"]]:
+    """The keys and the noise that samples `index` of `n` start from."""
+    keys = jax.random.split(jax.random.wrap_key_data(key_data), n)[index]
+    noise_key, sample_key = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1))
+    return sample_key, prior_sample(noise_key, process, (len(index), *shape))
+
+
+def _on_all(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The arrays of a pytree whole on every device of the mesh. Of parameters spread over devices, the sampler would
+    gather in every step what they make of the whole batch.
     """
-    if not isinstance(leaf, jax.Array):
-        return leaf
-    return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+    leaves, structure = jax.tree.flatten(tree)
+    whole = NamedSharding(mesh, PartitionSpec())
+    there = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.sharding != whole]
+    if there:
+        # Of several processes, each has what lies on one device only.
+        given = [np.asarray(leaves[i]) if len(leaves[i].sharding.device_set) == 1 else leaves[i] for i in there]
+        for i, leaf in zip(there, jax.jit(lambda arrays: arrays, out_shardings=whole)(given), strict=True):
+            leaves[i] = leaf
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _to_host(samples: Array) -> Float[np.ndarray, "batch *event"]:

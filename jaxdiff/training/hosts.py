@@ -21,7 +21,6 @@ import jax
 from jax._src import distributed  # the client of the coordination service has no public name
 
 from jaxdiff.training import command_line
-from jaxdiff.training.peers import LOST as LOST
 from jaxdiff.training.peers import Watch
 from jaxdiff.training.stopping import Stopped
 
@@ -46,19 +45,20 @@ def joined(
     Kubernetes job. Where there is none, or it has launched one process only, there is nothing to join and no network
     is touched. Has to come before anything that asks JAX for devices.
 
-    Within it errors are reported as by `command_line.reporting_errors`. Any of them ends all processes, at once;
-    `Stopped` and the end of the block are waited for by all.
+    Of several processes, errors within it are reported as by `command_line.reporting_errors`. Any of them ends all
+    processes, at once; `Stopped` and the end of the block are waited for by all.
 
     Args:
         coordinator: HOST:PORT of process 0, a free port.
         processes: how many there are; 1 alone means that there is nothing to join, whatever the launcher says.
         process: which one this is, from 0.
-        timeout: seconds to wait for the others to come.
+        timeout: seconds to wait for the others to come; then this process ends with one line and status 2.
         patience: seconds without a sign of life after which another process counts as lost.
 
     Raises:
-        ValueError: arguments of which a part is missing or out of range.
-        ConnectionError: the others were not found, or not in time.
+        ValueError: arguments of which a part is missing or out of range, or a launcher for which JAX needs a package
+            that is not installed.
+        ConnectionError: the others were not found, or the port of `coordinator` is taken.
     """
     _check(coordinator, processes, process)
     method = None if coordinator is None else "deactivate"

@@ -32,7 +32,7 @@ def _free(config: Config) -> set[tuple[str, ...]]:
     """
     written = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep", "keep_every", "keep_best")
     free: set[tuple[str, ...]] = {("train", name) for name in written}
-    free |= {("parallel",), ("log",), ("data", "resident"), ("data", "workers")}
+    free |= {("parallel",), ("log",), ("data", "resident"), ("data", "workers"), ("network", "remat")}
     if config.optimizer.decay != "cosine":
         # A cosine falls to 0 at the last step: of a longer run, the steps made already would have been others.
         free.add(("train", "steps"))

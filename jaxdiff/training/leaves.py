@@ -13,7 +13,10 @@ import numpy as np
 
 
 class LeafInfo(NamedTuple):
-    """One leaf as it was saved: logical shape and type, and for a PRNG key its implementation and raw shape."""
+    """One leaf as it was saved: logical shape and type, and for a PRNG key its implementation and raw shape.
+
+    `host` tells NumPy arrays and Python numbers from JAX arrays.
+    """
 
     shape: tuple[int, ...]
     dtype: str

@@ -32,6 +32,9 @@ from jaxdiff.training.images import write_png
 from jaxdiff.training.runs import Run, write_atomically
 from jaxdiff.training.weights_and_biases import WeightsAndBiases
 
+# Share of the time spent waiting for data from which on it is worth telling.
+_STARVED = 0.05
+
 
 class Logger:
     """Writes a run's metrics and pictures, and shows its progress: a bar on a terminal, else a line now and then.
@@ -248,10 +251,6 @@ def make_logger(
     if jax.process_index() != 0:
         return SilentLogger()
     return Logger(directory, total_steps, start_step, wandb=wandb, config=config)
-
-
-# Share of the time spent waiting for data from which on it is worth telling.
-_STARVED = 0.05
 
 
 class _Records:

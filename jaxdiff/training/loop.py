@@ -12,7 +12,7 @@ import numpy as np
 from jaxdiff import data
 from jaxdiff.data import Images
 from jaxdiff.training import ema, hosts, images, power_ema, runs, throughput
-from jaxdiff.training.agreement import CheckpointError, together
+from jaxdiff.training.agreement import CheckpointError, on_first, together
 from jaxdiff.training.checkpoints import Checkpoints
 from jaxdiff.training.config import Config, to_json
 from jaxdiff.training.draw import picture
@@ -48,6 +48,7 @@ def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
 
     Raises:
       ValueError, OSError: settings, data or directory that cannot be used; nothing that was there is harmed.
+      ImportError: `log.wandb` without the package.
       DivergedError: the loss or gradient of `optimizer.max_skipped` steps in a row was not finite.
       Stopped: after a signal, once the run is saved.
     """
@@ -56,16 +57,18 @@ def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
     opened = open_data(config.data)
     described = describe_data(config, opened)
     program = make_program(config, described)
+    batches = make_batches(config, opened, program.strategy)
     run = together(lambda: claim(run_dir, config, described))
     with contextlib.ExitStack() as stack:
-        batches = stack.enter_context(contextlib.closing(make_batches(config, opened, program.strategy)))
+        stack.enter_context(contextlib.closing(batches))
         together(lambda: stack.enter_context(runs.lock_run(run)) if hosts.first() else None)
         settings = config.train
         retained = {"keep": settings.keep, "keep_every": settings.keep_every, "keep_best": settings.keep_best}
         checkpoints = stack.enter_context(Checkpoints(run.checkpoints, **retained))
         snapshots = stack.enter_context(Checkpoints(power_ema.snapshots(run), keep_every=1))
         position = Position()
-        if checkpoints.steps():
+        # As the first process sees it: a file system may show the others less, or later.
+        if on_first(lambda: len(checkpoints.steps())):
             restored = checkpoints.restore(program.shapes)
             state, first = restored.state, restored.step
             batches.set_state(restored.iterator_state["batches"])
@@ -170,9 +173,12 @@ class Session:
         return meter
 
     def _log(self, number: int, position: Position, meter: throughput.Meter | None) -> None:
-        """One line of metrics: means since the last one. The device is waited for here."""
+        """One line of metrics: means since the last one, over the steps that were not skipped. The device is waited for
+        here.
+        """
         rows = _numbers(position.window)
-        values = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        made = [row for row in rows if not row["skipped"]] or rows
+        values = {name: float(np.mean([row[name] for row in made])) for name in rows[0]}
         values["skipped"] = sum(row["skipped"] for row in rows)
         position.window, position.loss = [], values["loss"]
         values.pop("skipped_in_a_row")
@@ -191,10 +197,17 @@ class Session:
         self.logger.image(number, "samples", picture(model, _picture_key(self.config), self.config.sample, mesh=mesh))
 
     def _snap(self, number: int, state: State) -> None:
-        # One that is there is of this very run, from before it was interrupted.
-        if number not in self.snapshots.steps():
-            names = [ema.power_name(width) for width in self.config.train.ema_widths]
-            self.snapshots.save(number, {name: state.ema[name] for name in names}, config=self._saved())
+        # Those that are there are of this very run, from before it was interrupted.
+        if number <= on_first(lambda: max(self.snapshots.steps(), default=0)):
+            return
+        names = [ema.power_name(width) for width in self.config.train.ema_widths]
+        averages = {name: state.ema[name] for name in names}
+        for _ in range(2):
+            try:
+                self.snapshots.save(number, averages, config=self._saved())
+                return
+            except CheckpointError as error:  # of this snapshot or of the one before
+                _warn(error)
 
     def _save(self, number: int, state: State, position: Position, *, final: bool) -> None:
         """Saves in the background, or, `final`, before it returns. A disk that is full now may have room later: only
@@ -211,11 +224,15 @@ class Session:
             except CheckpointError as error:
                 if final and attempt:
                     raise
-                if hosts.first():
-                    warnings.warn(f"{error}; training goes on", stacklevel=2)
+                _warn(error)
 
     def _saved(self) -> dict[str, Any]:
         return saved_settings(self.config, self.described)
+
+
+def _warn(error: CheckpointError) -> None:
+    if hosts.first():
+        warnings.warn(f"{error}; training goes on", stacklevel=3)
 
 
 def saved_settings(config: Config, described: dict[str, Any]) -> dict[str, Any]:
@@ -234,4 +251,4 @@ def _numbers(window: list[Any]) -> list[dict[str, float]]:
 
 def _picture_key(config: Config) -> Any:
     """The same noise for every picture of a run, so that they can be compared."""
-    return jax.random.key(config.train.seed + 1)
+    return jax.random.key(config.train.seed + 1, impl="threefry2x32")

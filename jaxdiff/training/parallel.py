@@ -147,7 +147,8 @@ def state_shardings(mesh: Mesh, shapes: PyTree, overrides: Mapping[str, str] | N
         counts.
 
     Raises:
-      ValueError: an override that matches no leaf, or names an axis that a leaf does not have or the mesh not divide.
+      ValueError: an override that matches no leaf, or names an axis that a leaf does not have or that the axis
+        `fsdp` does not divide.
     """
     devices, unused = mesh.shape["fsdp"], set(overrides or ())
 
@@ -177,14 +178,19 @@ def process_rows(mesh: Mesh, batch_size: int) -> Int[np.ndarray, " rows"]:
     Raises:
       ValueError: the devices do not divide the batch.
     """
-    _check_batch(batch_size, mesh)
+    check_batch(batch_size, mesh)
     held = NamedSharding(mesh, ROWS).addressable_devices_indices_map((batch_size,)).values()
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
 
 
-def _check_batch(batch_size: int, mesh: Mesh) -> None:
-    if batch_size % mesh.size:
-        raise ValueError(f"train.batch_size = {batch_size}; allowed are multiples of the {mesh.size} devices")
+def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
+    """Raises a ValueError unless each device has as many examples in each of a batch's `accumulate` parts."""
+    parts = mesh.size * accumulate
+    if batch_size % parts:
+        raise ValueError(
+            f"train.batch_size = {batch_size}; allowed are multiples of {parts}, for {mesh.size} devices with "
+            f"parallel.accumulate = {accumulate}"
+        )
 
 
 def place_rows(mesh: Mesh, batch: PyTree, stacked: bool = False) -> PyTree:
@@ -316,7 +322,7 @@ class Mapped:
         return self.place_whole(jax.tree.map(lambda leaf: leaf.addressable_data(0), state))
 
     def rows(self, batch_size: int) -> Int[np.ndarray, " rows"]:
-        _check_batch(batch_size, self.mesh)
+        check_batch(batch_size, self.mesh)
         return np.concatenate(
             [np.split(np.arange(batch_size), self.mesh.size)[place] for place in np.sort(self._places)]
         )

@@ -117,7 +117,7 @@ class Watch:
             return  # another was first, or there is no one left to tell
 
     def _explain_aborts(self) -> None:
-        """JAX aborts at once where process 0 has died; that it is what happened is said here, after JAX's stack."""
+        """JAX aborts at once where process 0 has died; this says, after JAX's stack, that it is what happened."""
 
         def explain(number: int) -> None:
             host, _, port = self._coordinator.rpartition(":")

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxdiff.sampling import sample
 from jaxdiff.training.config import Config
 from jaxdiff.training.load import make_model
-from jaxdiff.training.parallel import ROWS, Sharded
+from jaxdiff.training.parallel import ROWS, Sharded, check_batch
 from jaxdiff.training.recipe import batch_shapes, make_training
 from jaxdiff.training.throughput import flops_of
 
@@ -126,12 +126,7 @@ def lower_training(config: Config, described: dict[str, Any], mesh: Mesh) -> Low
         raise ValueError(f"parallel.strategy = {settings.strategy!r}; allowed over a mesh are 'auto' and 'jit'")
     if config.data.resident == "device":
         raise ValueError("data.resident = 'device'; allowed here are 'disk' and 'memory'")
-    parts = mesh.size * settings.accumulate
-    if config.train.batch_size % parts:
-        raise ValueError(
-            f"train.batch_size = {config.train.batch_size}; allowed are multiples of {parts}, "
-            f"{mesh.size} devices with parallel.accumulate = {settings.accumulate}"
-        )
+    check_batch(config.train.batch_size, mesh, settings.accumulate)
     strategy = Sharded(mesh, settings.overrides)
     step, initialise = make_training(config, described, strategy)
     shapes = jax.eval_shape(initialise)

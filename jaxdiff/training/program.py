@@ -39,17 +39,15 @@ class Program(NamedTuple):
 def make_program(config: Config, described: dict[str, Any]) -> Program:
     """The step and the initial state of a configuration on this job's devices.
 
+    Args:
+      described: of the data, by `recipe.describe_data`.
+
     Raises:
       ValueError, TypeError: settings that do not fit each other or the devices.
     """
     settings = config.parallel
     strategy = parallel.make_strategy(settings.strategy, settings.fsdp, settings.overrides)
-    parts = strategy.mesh.size * settings.accumulate
-    if config.train.batch_size % parts:
-        raise ValueError(
-            f"train.batch_size = {config.train.batch_size}; allowed are multiples of {parts}, "
-            f"{strategy.mesh.size} devices with parallel.accumulate = {settings.accumulate}"
-        )
+    parallel.check_batch(config.train.batch_size, strategy.mesh, settings.accumulate)
     # The plain step first: settings that do not fit each other come to light here, before anything is written.
     plain = dataclasses.replace(config, parallel=ParallelConfig())
     if isinstance(config.network, UNet):

@@ -47,8 +47,14 @@ def open_data(config: DataConfig) -> Images:
 
 
 def describe_data(config: Config, opened: Images) -> dict[str, Any]:
-    """What a network and a sampler must know of the data, as `config.json` holds it."""
+    """What a network and a sampler must know of the data, as `config.json` holds it.
+
+    Raises:
+      ValueError: guidance towards labels that there are not.
+    """
     labelled = config.diffusion.conditional
+    if config.sample.guidance != 1 and not (labelled and opened.num_classes):
+        raise ValueError(f"sample.guidance = {config.sample.guidance}; allowed without labels is 1")
     return {
         "shape": list(opened.shape),
         "num_classes": opened.num_classes if labelled else 0,
@@ -71,7 +77,8 @@ def make_training(
     classes = described["num_classes"]
 
     def initialise() -> State:
-        init_key, run_key = jax.random.split(jax.random.key(settings.seed))
+        # Whatever JAX's default is: others, asked for many keys at once, draw by the first of them alone (rbg).
+        init_key, run_key = jax.random.split(jax.random.key(settings.seed, impl="threefry2x32"))
         x, cond = jnp.zeros((1, *described["shape"])), jnp.zeros(1, jnp.int32) if classes else None
         params = network.init(init_key, x, jnp.zeros(1), cond)
         if diffusion.learned_weighting:

@@ -89,7 +89,8 @@ class Meter:
 
         Returns: `images_per_second`; `waiting`, the share of the time that went by waiting for data, from 0 to 1; and,
           where the peak of every device is known, `mfu`: the floating-point operations made a second, as a share of
-          what the devices could make in bfloat16 (Chowdhery et al. 2022, appendix B).
+          what the devices could make in bfloat16 (Chowdhery et al. 2022, arXiv
+          2204.02311, appendix B).
         """
         now = self._clock()
         seconds = max(now - self._since - self._paused, 1e-9)

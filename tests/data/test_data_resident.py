@@ -1,6 +1,5 @@
 """What a step looks up on the device is, to the bit, what the host would have sent it."""
 
-import functools
 import itertools
 
 import jax
@@ -103,7 +102,7 @@ def test_on_several_devices(digits):
     out = step(arrays, jax.device_put(batch, rows))
     assert_same_bits(out, expected)
     split = jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), (batch, expected))
-    mapped = jax.pmap(functools.partial(take), in_axes=(None, 0), devices=devices)
+    mapped = jax.pmap(take, in_axes=(None, 0), devices=devices)
     assert_same_bits(mapped(resident_arrays(digits), split[0]), split[1])
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from jaxdiff.networks import MLP
-from jaxdiff.networks.dropout import Dropout, example_keys
+from jaxdiff.networks.dropout import Dropout
+from jaxdiff.trees import example_keys
 
 
 def masked(rate, x, key):
-    return Dropout(rate, name="layer").apply({}, x, example_keys(key, len(x)))
+    return Dropout(rate, name="layer").apply({}, x, None if key is None else example_keys(key, len(x)))
 
 
 def test_the_mask_of_an_example_follows_its_key():

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxdiff.training import command_line, hosts
+from jaxdiff.training import command_line, hosts, peers
 from jaxdiff.training.stopping import Stopped, stopping
 
 ROOT = Path(__file__).parents[2]
@@ -186,7 +186,7 @@ def test_a_lost_process_ends_all_the_others(trouble, victim, number):
         since = time.monotonic()
         for index in {0, 1, 2} - {victim}:
             status, _, errors = job.result(index, timeout=30)
-            assert status == hosts.LOST, errors
+            assert status == peers.LOST, errors
             told = [line for line in errors if line.startswith("error: ")]
             assert len(told) == 1
             assert errors[-1] == told[0]

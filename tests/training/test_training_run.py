@@ -1,9 +1,11 @@
 """Runs: interrupted anywhere they come to the same bits; they load as what they are; what is on disk is never harmed."""
 
 import dataclasses
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import jaxdiff as jd
 from jaxdiff import data
 from jaxdiff.networks import MLP, UNet
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.training import command_line, draw, recipe, runs
+from jaxdiff.training import command_line, draw, recipe, runs, saving
 from jaxdiff.training.checkpoints import CheckpointError, Checkpoints
 from jaxdiff.training.config import (
     Config,
@@ -212,8 +214,16 @@ def test_interrupted_from_the_keyboard_it_saves_and_goes_on(toy, tmp_path, monke
     print("interrupted in step", at)
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        # Batches are made in a thread; the main one is to see the first signal before the second.
-        with_fault(patch, at, lambda: [(keyboard(), time.sleep(0.3)) for _ in range(times)])
+
+        def interrupt():
+            keyboard()
+            # Batches are made in a thread; once the main one has seen the first signal, the second is Python's own.
+            while times == 2 and signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                time.sleep(0.0001)
+            if times == 2:
+                keyboard()
+
+        with_fault(patch, at, interrupt)
         with pytest.raises(SystemExit) as stop, command_line.reporting_errors():
             train(TOY, run)
     assert stop.value.code == 130
@@ -291,6 +301,22 @@ def test_labels_can_be_left_out():
     assert jax.tree.structure(after) == jax.tree.structure(before)
 
 
+def test_a_run_draws_the_same_whatever_the_default_generator():
+    """`rbg`, mapped over keys, draws all numbers by the first: what an example is given would depend on its batch."""
+    _, initialise = recipe.make_training(TOY, recipe.describe_data(TOY, recipe.open_data(TOY.data)))
+    with jax.default_prng_impl("rbg"):
+        state = initialise()
+        a, b = (jax.vmap(jax.random.normal)(jax.random.split(jax.random.key(0), 3)[i:]) for i in (0, 1))
+        assert not np.array_equal(a[1:], b)
+    wanted = initialise()
+    assert state.key.dtype == wanted.key.dtype
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (state.params, jax.random.key_data(state.key)),
+        (wanted.params, jax.random.key_data(wanted.key)),
+    )
+
+
 def damage(checkpoint):
     path = max((p for p in (checkpoint / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     contents = bytearray(path.read_bytes())
@@ -319,6 +345,63 @@ def test_a_corrupt_checkpoint_is_passed_over_and_made_again(toy, tmp_path):
             attempt()
         assert "\n" not in str(error.value)
     assert contents(run / "checkpoints") == before
+
+
+def test_a_snapshot_that_fails_stops_nothing_and_none_is_made_twice(tmp_path, monkeypatch):
+    config = changed(
+        TOY,
+        train__steps=40,
+        train__log_every=20,
+        train__checkpoint_every=20,
+        train__ema_widths=(0.1,),
+        train__snapshot_every=10,
+    )
+    snapshots = tmp_path / "snapshots"
+
+    def commit(temporary, described, commit=saving._commit):
+        if temporary.parent == snapshots and described["step"] == 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        commit(temporary, described)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "_commit", commit)
+        with pytest.warns(UserWarning, match="saving step 20 failed.*training goes on"):
+            train(config, tmp_path)
+    assert {path.name for path in snapshots.iterdir()} == {"10", "30", "40"}
+    # Killed before the last checkpoint and gone on with, snapshots at other steps lie between those that are there.
+    shutil.rmtree(tmp_path / "checkpoints" / "40")
+    before = contents(snapshots)
+    train(changed(config, train__steps=48, train__snapshot_every=8), tmp_path)
+    assert final_state(tmp_path)[0] == 48
+    assert {path.name for path in snapshots.iterdir()} == {"10", "30", "40", "48"}
+    assert before.items() <= contents(snapshots).items()
+
+
+def test_a_skipped_step_is_counted_and_left_out_of_the_means(tmp_path, monkeypatch):
+    class Poisoned:
+        """Batches of which the third is not finite."""
+
+        def __init__(self, batches):
+            self.batches = batches
+
+        def __next__(self):
+            number, batch = self.batches.get_state()["next"], next(self.batches)
+            return {**batch, "x": batch["x"] * np.nan} if number == 2 else batch
+
+        def __getattr__(self, name):
+            return getattr(self.batches, name)
+
+    monkeypatch.setattr(data, "training_batches", lambda *a, _make=data.training_batches, **k: Poisoned(_make(*a, **k)))
+    for every in (1, 4):
+        train(changed(TOY, train__steps=4, train__log_every=every, train__checkpoint_every=4), tmp_path / str(every))
+    lines, (line,) = metrics(tmp_path / "1"), metrics(tmp_path / "4")
+    assert [one["skipped"] for one in lines] == [0, 0, 1, 0]
+    assert lines.pop(2)["loss"] is None
+    means = {name: np.mean([one[name] for one in lines]) for name in ("loss", "mse", "grad_norm")}
+    assert line == {"step": 4, "skipped": 1, **means}
+    # By which the best checkpoints are chosen.
+    meta = json.loads((tmp_path / "4" / "checkpoints" / "4" / "meta.json").read_text())
+    assert meta["metric"] == means["loss"]
 
 
 def test_load_takes_the_average_and_not_the_last_parameters(toy):

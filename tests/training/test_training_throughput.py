@@ -73,8 +73,8 @@ def test_where_nothing_is_known_of_the_devices_there_is_no_share_of_their_peak()
 
 
 def test_real_work_takes_the_time_that_it_is_said_to_take():
-    meter = Meter(3)
     began = time.perf_counter()
+    meter = Meter(3)
     for _ in range(5):
         time.sleep(0.02)
     with meter.pause():
@@ -82,7 +82,7 @@ def test_real_work_takes_the_time_that_it_is_said_to_take():
     rate = meter.lap(5, 0.0)["images_per_second"]
     worked = time.perf_counter() - began - 0.3
     # Longer than asked for both sleeps may be, shorter they are not.
-    assert 15 / worked * 0.999 <= rate <= 15 / 0.1
+    assert 15 / worked <= rate <= 15 / 0.1
 
 
 @pytest.mark.parametrize(
