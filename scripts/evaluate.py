@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 import jaxdiff as jd
-from jaxdiff.training import command_line
+from jaxdiff.training import command_line, compilation_cache
 
 
 def main(
@@ -43,6 +43,7 @@ def main(
         raise ValueError(f"count = {count}; allowed are positive integers")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed = {seed}; allowed are integers from 0 to below 2**32")
+    compilation_cache.enable()
     model = jd.load(run, ema=ema)
     if not model.num_classes:
         raise ValueError(f"run = {run}; its model has no labels to judge by")

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 import jaxdiff as jd
-from jaxdiff.training import command_line
+from jaxdiff.training import command_line, compilation_cache
 from jaxdiff.training.config import GridName, SolverName
 
 
@@ -53,6 +53,7 @@ def main(
         raise ValueError(f"seed = {seed}; allowed are integers from 0 to below 2**32")
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise ValueError(f"out = {out}; allowed is a file in a directory that exists")
+    compilation_cache.enable()
     model = jd.load(run, ema=ema)
     config = model.config.sample
     changed: dict[str, Any] = {}

@@ -76,6 +76,7 @@ def test_sample_draws_what_is_asked_for(place):
 def call(monkeypatch, script, line, directory):
     """Runs a script in this process; its exit status."""
     monkeypatch.chdir(directory)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # the script would turn it on for all tests after this one
     monkeypatch.setattr(sys, "argv", [f"{script}.py", *shlex.split(line)])
     monkeypatch.setattr(sys, "path", list(sys.path))
     try:

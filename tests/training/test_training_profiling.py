@@ -180,6 +180,7 @@ def test_the_user_s_own_choice_stands(tmp_path, monkeypatch):
             compilation_cache.enable()
     assert changed == []
     assert list(tmp_path.iterdir()) == []
+    assert jax.config.values["jax_compilation_cache_dir"] is None  # other tests have left it alone
     compilation_cache.enable()
     assert changed == [("jax_compilation_cache_dir", str(tmp_path / "jaxdiff" / "xla"))]
     # A relative path is none.
