@@ -26,9 +26,14 @@ class LeafInfo(NamedTuple):
     stored_dtype: str
 
 
+def names_of(path: Sequence[Any]) -> tuple[str, ...]:
+    """A leaf's path as words: `("params", "dense", "kernel")`."""
+    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+
+
 def name_of(path: Sequence[Any]) -> str:
     """A leaf's path as a checkpoint names it: `params.dense.kernel`."""
-    return ".".join(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+    return ".".join(names_of(path))
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:

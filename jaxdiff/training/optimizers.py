@@ -8,6 +8,7 @@ import optax
 from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
+from jaxdiff.training import leaves
 from jaxdiff.training.config import OptimizerConfig
 
 # The first and the last layer of our networks, and what time and condition are embedded with.
@@ -79,8 +80,7 @@ def is_hidden_matrix(path: tuple[str, ...], leaf: Any) -> bool:
 
 def _labels(params: PyTree) -> PyTree:
     def label(path: Any, leaf: Any) -> str:
-        names = tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
-        return "muon" if is_hidden_matrix(names, leaf) else "adamw"
+        return "muon" if is_hidden_matrix(leaves.names_of(path), leaf) else "adamw"
 
     return jax.tree_util.tree_map_with_path(label, params)
 

@@ -73,11 +73,10 @@ class Profiler:
         with jax.profiler.StepTraceAnnotation("train", step_num=number):
             yield
 
-    def close(self, pending: PyTree = None) -> None:
-        """Writes the trace, if there is one under way, once `pending` is there."""
+    def close(self) -> None:
+        """Writes the trace, if there is one under way; what the device has yet to make is not in it."""
         if self._tracing:
             self._tracing = False
-            jax.block_until_ready(pending)
             try:
                 jax.profiler.stop_trace()
             except (OSError, RuntimeError) as error:

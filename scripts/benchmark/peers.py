@@ -118,3 +118,18 @@ def k_diffusion_samplers() -> dict[tuple[str, str], Runner]:
         return run
 
     return {key: runner(*key, made[key]) for key in made}
+
+
+def ddpm_unet(diffusers: Any, size: int) -> Any:
+    """diffusers' network for CIFAR-10 of DDPM, 35.7 million parameters as in our `UNet()`; `size` in pixels."""
+    return diffusers.UNet2DModel(
+        sample_size=size,
+        block_out_channels=(128, 256, 256, 256),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+    )

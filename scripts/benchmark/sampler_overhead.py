@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import machine
 import numpy as np
+from peers import ddpm_unet
 
 import jaxdiff as jd
 from jaxdiff.networks import UNet
@@ -218,17 +219,7 @@ def unet(batch: int, steps: int, rounds: int, peers: Any) -> None:
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(params))]
     if peers is not None:
         torch, diffusers = peers
-        model = diffusers.UNet2DModel(
-            sample_size=32,
-            block_out_channels=(128, 256, 256, 256),
-            layers_per_block=2,
-            down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-            downsample_padding=0,
-            flip_sin_to_cos=False,
-            freq_shift=1,
-            norm_eps=1e-6,
-        ).eval()
+        model = ddpm_unet(diffusers, 32).eval()
         sizes.append(sum(p.numel() for p in model.parameters()))
         images = torch.from_numpy(np.asarray(x).transpose(0, 3, 1, 2).copy())
         calls |= diffusers_calls(peers, lambda y, t: model(y, t).sample, images, steps)

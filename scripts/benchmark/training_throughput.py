@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import machine
 import numpy as np
 import optax
+from peers import ddpm_unet
 
 from jaxdiff.networks import UNet
 from jaxdiff.training import command_line
@@ -89,17 +90,7 @@ def torch_calls(
     torch: Any, diffusers: Any, images: Any, noise: Any, labels: Any
 ) -> tuple[dict[tuple[str, str], Callable[[], Any]], int]:
     """The same of the same network in PyTorch."""
-    model = diffusers.UNet2DModel(
-        sample_size=images.shape[1],
-        block_out_channels=(128, 256, 256, 256),
-        layers_per_block=2,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        norm_eps=1e-6,
-    )
+    model = ddpm_unet(diffusers, images.shape[1])
     x, target = (torch.from_numpy(array.transpose(0, 3, 1, 2).copy()) for array in (images, noise))
     t = torch.from_numpy(labels)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)

@@ -32,7 +32,8 @@ def run(directory, steps, numbers, each=1, breaks_after=None):
                 state = work(state)
             if number == breaks_after:
                 raise InterruptedError
-        profiler.close(state)
+        jax.block_until_ready(state)
+        profiler.close()
 
 out = Path(sys.argv[1])
 for name, arguments in json.loads(sys.argv[2]).items():
