@@ -230,3 +230,13 @@ def check_alike(name: str, tree: PyTree, like: PyTree) -> None:
     shapes, wanted = (jax.tree.map(np.shape, t) for t in (tree, like))
     if shapes != wanted:
         raise ValueError(f"{name} has shapes {shapes}; allowed are those of x, {wanted}")
+
+
+def words_of(path: Sequence[Any]) -> tuple[str, ...]:
+    """A leaf's path, as JAX gives it, in words: `("params", "dense", "kernel")`."""
+    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+
+
+def name_of(path: Sequence[Any]) -> str:
+    """A leaf's path as its name: `params.dense.kernel`."""
+    return ".".join(words_of(path))

@@ -82,7 +82,7 @@ def main() -> None:
 
 def numbers(flops: float, asked: Any, chip: Any, kind: str, devices: int) -> dict[str, Any]:
     """What is reported of one program."""
-    from jaxdiff.training.throughput import peak_flops
+    from jaxdiff.training.observation.throughput import peak_flops
 
     peak = peak_flops(kind)
     assert peak is not None

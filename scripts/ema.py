@@ -26,7 +26,7 @@ def main(
       width: the relative width of the average (EDM2), between 0 and 0.2886.
       step: the snapshot at whose step the average ends; the newest by default.
     """
-    from jaxdiff.training import power_ema, runs
+    from jaxdiff.training import averages, runs
     from jaxdiff.training.config import from_json
     from jaxdiff.training.ema import power_name
     from jaxdiff.training.load import read_saved
@@ -35,8 +35,8 @@ def main(
     config = from_json(read_saved(opened)["config"])
     if width in config.train.ema_widths:
         raise ValueError(f"width = {width}; the run has {power_name(width)} already, allowed are other widths")
-    at, average, found = power_ema.reconstruct(opened, config.train.ema_widths, width, step)
-    path = power_ema.store(opened, width, at, average)
+    at, average, found = averages.reconstruct(opened, config.train.ema_widths, width, step)
+    path = averages.store(opened, width, at, average)
     print(json.dumps({"ema": power_name(width), "step": at, "error": round(found.error, 6), "path": str(path)}))
 
 

@@ -1,4 +1,4 @@
-"""What processes tell each other, about a checkpoint say: all of them go on, or all raise the same error.
+"""What processes tell each other, about a checkpoint say: all of them go on, or all raise an error.
 
 These functions are collective and belong on the thread that runs the training steps: told from another thread, they
 could come between the collectives of a step in one order here and in another order there.
@@ -17,10 +17,6 @@ T = TypeVar("T")
 _BYTES = 2048
 
 
-class CheckpointError(ValueError):
-    """A checkpoint could not be written, or none can be restored; one line that names the directory and the reason."""
-
-
 def gather(text: str) -> list[str]:
     """The texts of all processes, in their order; of several processes, no more than 2048 bytes of each."""
     if jax.process_count() == 1:
@@ -30,41 +26,43 @@ def gather(text: str) -> list[str]:
     return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in rows]
 
 
-def on_first(action: Callable[[], int]) -> int:
+def on_first(action: Callable[[], int], error: type[Exception] = ValueError) -> int:
     """Runs `action` on the first process alone, and returns its result on all of them.
 
     Raises:
-        CheckpointError: it raised; the same on every process.
+        error: on the others, if it raised on the first, which raises what it met; with the same words.
     """
     failure, answer = None, ""
     if jax.process_index() == 0:
         try:
             answer = f"={action()}"
-        except Exception as error:
-            failure, answer = error, one_line(error)
+        except Exception as met:
+            failure, answer = met, one_line(met)
     answer = gather(answer)[0]
+    if failure is not None:
+        raise failure
     if not answer.startswith("="):
-        raise CheckpointError(answer) from failure
+        raise error(answer)
     return int(answer[1:])
 
 
-def together(action: Callable[[], T]) -> T:
+def together(action: Callable[[], T], error: type[Exception] = ValueError) -> T:
     """Runs `action` on every process and returns its result there, or raises on all of them if it raised on any.
 
     Raises:
-        CheckpointError: the first process on which it raised, and why; the same on every process. A process alone
-            raises what it met.
+        error: where it did not raise, with the words of the first process on which it did; those raise what they met.
     """
-    if jax.process_count() == 1:
-        return action()
     failure = None
     try:
         result = action()
-    except Exception as error:
-        failure = error
-    for reason in gather("" if failure is None else one_line(failure)):
+    except Exception as met:
+        failure = met
+    reasons = gather("" if failure is None else one_line(failure))
+    if failure is not None:
+        raise failure
+    for reason in reasons:
         if reason:
-            raise CheckpointError(reason) from failure
+            raise error(reason)
     return result
 
 

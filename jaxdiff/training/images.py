@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxdiff.training.runs import write_atomically
+from jaxdiff.training.files import write_atomically
 
 GAP = 2
 _PAPER = 255

@@ -14,7 +14,7 @@ from jaxdiff import denoisers, guidance
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Parametrization
 from jaxdiff.processes import Process
-from jaxdiff.training import power_ema, runs
+from jaxdiff.training import averages, runs
 from jaxdiff.training.checkpoints import Checkpoints
 from jaxdiff.training.config import Config, from_json
 from jaxdiff.training.ema import power_name
@@ -132,7 +132,7 @@ def load(run: str | os.PathLike[str], *, ema: str | float | None = "ema", step: 
     Args:
       run: the run directory.
       ema: which average of the parameters, by its name; None for the parameters themselves; a number for the
-        power-function average of this relative width, made out of the run's snapshots (see `training.power_ema`).
+        power-function average of this relative width, made out of the run's snapshots (see `training.averages`).
       step: which checkpoint, or snapshot; None for the newest whole one.
 
     Raises:
@@ -146,7 +146,7 @@ def load(run: str | os.PathLike[str], *, ema: str | float | None = "ema", step: 
     except ValueError as error:
         raise ValueError(f"{opened.config}: {error}") from error
     if isinstance(ema, (int, float)):
-        at, params, _ = power_ema.reconstruct(opened, config.train.ema_widths, ema, step)
+        at, params, _ = averages.reconstruct(opened, config.train.ema_widths, ema, step)
     else:
         at, params = _stored(opened, config, ema, step)
     return make_model(config, saved["data"], jax.tree.map(jnp.asarray, params), at)
@@ -159,9 +159,9 @@ def _stored(run: runs.Run, config: Config, ema: str | None, step: int | None) ->
             at, parts, _ = checkpoints.restore_parts(["params"], step)
         return at, parts["params"]
     trained = ["ema", *map(power_name, config.train.ema_widths)]
-    made = power_ema.made(run)
+    made = averages.made(run)
     if ema not in trained + made:
         raise ValueError(f"ema = {ema!r}; the run has {', '.join(trained + made)}")
-    with Checkpoints(run.checkpoints if ema in trained else power_ema.averages(run) / ema) as checkpoints:
+    with Checkpoints(run.checkpoints if ema in trained else averages.kept(run) / ema) as checkpoints:
         at, parts, _ = checkpoints.restore_parts(["ema"], step)
-    return at, power_ema.named(parts["ema"], ema)
+    return at, averages.named(parts["ema"], ema)

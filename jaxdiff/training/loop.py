@@ -11,20 +11,21 @@ import numpy as np
 
 from jaxdiff import data
 from jaxdiff.data import Images
-from jaxdiff.training import ema, hosts, images, power_ema, runs, throughput
-from jaxdiff.training.agreement import CheckpointError, on_first, together
-from jaxdiff.training.checkpoints import Checkpoints
+from jaxdiff.training import averages, ema, hosts, images, runs
+from jaxdiff.training.agreement import on_first, together
+from jaxdiff.training.checkpoints import CheckpointError, Checkpoints
 from jaxdiff.training.config import Config, to_json
 from jaxdiff.training.draw import picture
 from jaxdiff.training.identity import claim
 from jaxdiff.training.load import Model, make_model
-from jaxdiff.training.logs import Logger, SilentLogger, make_logger
-from jaxdiff.training.profiling import Profiler
+from jaxdiff.training.observation.logs import Logger, SilentLogger, make_logger
+from jaxdiff.training.observation.profiling import Profiler
+from jaxdiff.training.observation.throughput import Meter
+from jaxdiff.training.observation.weights_and_biases import import_wandb
 from jaxdiff.training.program import Program, make_batches, make_program
 from jaxdiff.training.recipe import describe_data, open_data
 from jaxdiff.training.state import State
 from jaxdiff.training.stopping import stopping
-from jaxdiff.training.weights_and_biases import import_wandb
 
 # Calls of the step that the device may be behind. With none it would be idle while the host prepares the next.
 _IN_FLIGHT = 2
@@ -65,7 +66,7 @@ def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
         settings = config.train
         retained = {"keep": settings.keep, "keep_every": settings.keep_every, "keep_best": settings.keep_best}
         checkpoints = stack.enter_context(Checkpoints(run.checkpoints, **retained))
-        snapshots = stack.enter_context(Checkpoints(power_ema.snapshots(run), keep_every=1))
+        snapshots = stack.enter_context(Checkpoints(averages.snapshots(run), keep_every=1))
         position = Position()
         # As the first process sees it: a file system may show the others less, or later.
         if on_first(lambda: len(checkpoints.steps())):
@@ -165,14 +166,14 @@ class Session:
                     meter = self._meter(number)
         return state
 
-    def _meter(self, number: int) -> throughput.Meter:
+    def _meter(self, number: int) -> Meter:
         devices = list(self.program.strategy.mesh.devices.flat)
         flops = self.program.flops
-        meter = throughput.Meter(self.config.train.batch_size, number, flops_per_step=flops, devices=devices)
+        meter = Meter(self.config.train.batch_size, number, flops_per_step=flops, devices=devices)
         meter.lap(number, self.batches.waited)
         return meter
 
-    def _log(self, number: int, position: Position, meter: throughput.Meter | None) -> None:
+    def _log(self, number: int, position: Position, meter: Meter | None) -> None:
         """One line of metrics: means since the last one, over the steps that were not skipped. The device is waited for
         here.
         """

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-from jaxdiff.training import leaves
+from jaxdiff import trees
 from jaxdiff.training.config import OptimizerConfig
 
 # The first and the last layer of our networks, and what time and condition are embedded with.
@@ -80,7 +80,7 @@ def is_hidden_matrix(path: tuple[str, ...], leaf: Any) -> bool:
 
 def _labels(params: PyTree) -> PyTree:
     def label(path: Any, leaf: Any) -> str:
-        return "muon" if is_hidden_matrix(leaves.names_of(path), leaf) else "adamw"
+        return "muon" if is_hidden_matrix(trees.words_of(path), leaf) else "adamw"
 
     return jax.tree_util.tree_map_with_path(label, params)
 

@@ -18,8 +18,8 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
+from jaxdiff import trees
 from jaxdiff.objectives.denoising import Objective
-from jaxdiff.training import leaves
 from jaxdiff.training.state import State
 from jaxdiff.training.step import Places, repeated
 
@@ -153,7 +153,7 @@ def state_shardings(mesh: Mesh, shapes: PyTree, overrides: Mapping[str, str] | N
     devices, unused = mesh.shape["fsdp"], set(overrides or ())
 
     def sharding(path: Sequence[Any], leaf: Any) -> NamedSharding:
-        name, axis = leaves.name_of(path), sharded_axis(leaf.shape, devices)
+        name, axis = trees.name_of(path), sharded_axis(leaf.shape, devices)
         for pattern, chosen in (overrides or {}).items():
             if re.search(pattern, name):
                 unused.discard(pattern)

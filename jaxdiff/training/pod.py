@@ -20,10 +20,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdiff.sampling import sample
 from jaxdiff.training.config import Config
+from jaxdiff.training.flops import flops_of
 from jaxdiff.training.load import make_model
 from jaxdiff.training.parallel import ROWS, Sharded, check_batch
 from jaxdiff.training.recipe import batch_shapes, make_training
-from jaxdiff.training.throughput import flops_of
 
 
 class Chip(NamedTuple):
@@ -104,7 +104,7 @@ class Lowered(NamedTuple):
 
     Attributes:
       program: what JAX lowered.
-      flops: of one run on all devices together, by `throughput.flops_of`.
+      flops: of one run on all devices together, by `flops.flops_of`.
     """
 
     program: Any

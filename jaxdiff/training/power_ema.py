@@ -7,9 +7,7 @@ profiles: its weights are found by least squares on the profiles alone, without 
 """
 
 import math
-import shutil
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,10 +15,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, PyTree
 
-from jaxdiff.training import ema, runs
-from jaxdiff.training.checkpoints import Checkpoints
-
-LARGEST_ERROR = 0.1
+from jaxdiff.training import ema
 
 
 class Combination(NamedTuple):
@@ -95,79 +90,3 @@ def combine(weights: Iterable[float], trees: Iterable[PyTree]) -> PyTree:
         for sum_, leaf in zip(jax.tree.leaves(total), jax.tree.leaves(tree), strict=True):
             sum_ += weight * np.asarray(leaf, np.float64)
     return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), total, like)
-
-
-def snapshots(run: runs.Run) -> Path:
-    """Where a run keeps its snapshots: `snapshots/STEP/`, checkpoints of `{ema.power_name(width): average}`."""
-    return run.directory / "snapshots"
-
-
-def averages(run: runs.Run) -> Path:
-    """Where `store` keeps averages: `averages/NAME/STEP/`, checkpoints of `{"ema": {NAME: average}}`."""
-    return run.directory / "averages"
-
-
-def made(run: runs.Run) -> list[str]:
-    """The names of the averages kept by `store`."""
-    return sorted(path.name for path in averages(run).glob("power_*") if path.is_dir())
-
-
-def reconstruct(
-    run: runs.Run, widths: Sequence[float], width: float, step: int | None = None
-) -> tuple[int, PyTree, Combination]:
-    """The average of relative width `width`, out of a run's snapshots: `(step, average, combination)`.
-
-    Args:
-      widths: those that the run has snapshots of.
-      step: that of a snapshot; None for the newest.
-
-    Raises:
-      ValueError: no snapshots, a step that has none, a width outside of (0, 1/sqrt(12)), or one that the
-        snapshots give with an error above a tenth; a snapshot that cannot be read.
-    """
-    ema.gamma_of_width(width)
-    with Checkpoints(snapshots(run)) as checkpoints:
-        present = checkpoints.steps()
-        if not present or not widths:
-            raise ValueError(
-                f"ema = {width} needs snapshots, and run directory {run.directory} has none; "
-                "train with train.ema_widths and train.snapshot_every"
-            )
-        at = present[-1] if step is None else step
-        if at not in present:
-            raise ValueError(f"step = {at}; allowed are those of the snapshots: {', '.join(map(str, present))}")
-        steps = [s for s in present if s <= at]
-        found = solve([s for s in steps for _ in widths], list(widths) * len(steps), at, width)
-        if found.error > LARGEST_ERROR:
-            raise ValueError(
-                f"ema = {width}; widths {', '.join(map(str, widths))} at {len(steps)} steps give it with an error of "
-                f"{found.error:.0%}; allowed are widths that are given to within {LARGEST_ERROR:.0%}"
-            )
-
-        def stored() -> Iterable[PyTree]:
-            for s in steps:
-                parts = checkpoints.restore_parts(None, s)[1]
-                yield from (named(parts, ema.power_name(w)) for w in widths)
-
-        return at, combine(found.weights, stored()), found
-
-
-def named(parts: dict[str, Any], name: str) -> PyTree:
-    """The average of this name among restored parts: checkpoints divide names at their dots."""
-    for piece in name.split("."):
-        parts = parts[piece]
-    return parts
-
-
-def store(run: runs.Run, width: float, step: int, average: PyTree) -> Path:
-    """Keeps an average in the run, in the place of one of the same width; `jd.load(run, ema="power_0.075")` finds it.
-
-    Raises:
-      ValueError: it cannot be written.
-    """
-    name = ema.power_name(width)
-    directory = averages(run) / name
-    shutil.rmtree(directory, ignore_errors=True)
-    with Checkpoints(directory, keep=1) as checkpoints:
-        checkpoints.save(step, {"ema": {name: average}})
-    return directory / str(step)

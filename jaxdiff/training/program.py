@@ -9,8 +9,9 @@ import jax
 from jaxdiff import data
 from jaxdiff.data import Images
 from jaxdiff.networks import UNet
-from jaxdiff.training import parallel, throughput
+from jaxdiff.training import parallel
 from jaxdiff.training.config import Config, ParallelConfig
+from jaxdiff.training.flops import flops_of
 from jaxdiff.training.recipe import batch_shapes, make_training
 from jaxdiff.training.state import State
 
@@ -54,7 +55,7 @@ def make_program(config: Config, described: dict[str, Any]) -> Program:
         plain = dataclasses.replace(plain, network=config.network.clone(remat="none"))
     step, initialise = make_training(plain, described)
     shapes = jax.eval_shape(initialise)
-    flops = throughput.flops_of(step, shapes, batch_shapes(config, described))
+    flops = flops_of(step, shapes, batch_shapes(config, described))
 
     spread, _ = make_training(config, described, strategy)
 

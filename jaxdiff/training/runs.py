@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxdiff.training.files import write_atomically
+
 
 class RunError(ValueError):
     """A run directory cannot be used; one line that names the path and the reason."""
@@ -40,7 +42,7 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, written by `jaxdiff.training.logs.Logger`."""
+        """One JSON object a line, written by `jaxdiff.training.observation.logs.Logger`."""
         return self.directory / "metrics.jsonl"
 
     @property
@@ -166,31 +168,3 @@ def lock_run(run: Run) -> Iterator[None]:
             # The file stays: removing it would let two trainers hold locks on two files of one name.
             os.ftruncate(descriptor, 0)
             os.close(descriptor)
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file so that a reader, a kill or a power failure sees the old contents or the new, never a part."""
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            # mkstemp makes a private file; results are meant to be read like any other.
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: str | os.PathLike[str]) -> None:
-    """Forces a directory's entries (new names, renames) onto the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,7 +27,7 @@ import numpy as np
 
 from configs import cifar10, digits
 from jaxdiff import data
-from jaxdiff.training import command_line, power_ema, recipe, runs
+from jaxdiff.training import averages, command_line, recipe, runs
 from jaxdiff.training.checkpoints import Checkpoints
 from jaxdiff.training.config import Config
 from jaxdiff.training.loop import Position, Session
@@ -132,7 +132,7 @@ class Loop:
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             run = runs.create_run(Path(directory) / "run")
             batches = make_batches(self.config, self.opened, self.program.strategy)
-            with Checkpoints(run.checkpoints) as checkpoints, Checkpoints(power_ema.snapshots(run)) as snapshots:
+            with Checkpoints(run.checkpoints) as checkpoints, Checkpoints(averages.snapshots(run)) as snapshots:
                 logger: Any = clock
                 session = Session(
                     self.config,

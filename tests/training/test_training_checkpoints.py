@@ -19,8 +19,8 @@ import pytest
 
 import jaxdiff
 from jaxdiff.training.checkpoints import CheckpointError, Checkpoints
-from jaxdiff.training.retention import retained
-from jaxdiff.training.version import version
+from jaxdiff.training.checkpoints.retention import retained
+from jaxdiff.training.checkpoints.version import version
 
 CONFIG = {"train": {"steps": 30, "lr": 1e-3}, "name": "toy", "sizes": [1, 2]}
 
@@ -417,7 +417,7 @@ def test_leaving_the_block_waits_and_tells(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     state = {"w": jnp.ones(3)}
-    monkeypatch.setattr("jaxdiff.training.saving.write_atomically", refuse)
+    monkeypatch.setattr("jaxdiff.training.checkpoints.saving.write_atomically", refuse)
     with pytest.raises(CheckpointError, match=r"saving step 1 failed: .*No space left"), Checkpoints(tmp_path) as some:
         some.save(1, state)
 

@@ -16,7 +16,7 @@ STATE = """
 import json, os, resource, signal, sys, time, warnings
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from jaxdiff.training import saving
+from jaxdiff.training.checkpoints import saving
 from jaxdiff.training.checkpoints import CheckpointError, Checkpoints
 
 def host_state(step):

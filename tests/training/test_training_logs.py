@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxdiff.training.logs import Logger, SilentLogger, drop_after, make_logger
-from jaxdiff.training.weights_and_biases import import_wandb
+from jaxdiff.training.observation.logs import Logger, SilentLogger, drop_after, make_logger
+from jaxdiff.training.observation.weights_and_biases import import_wandb
 
 
 def records(path):
@@ -111,7 +111,7 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then(tmp_path):
 
 def test_the_time_left_is_told_from_the_steps_of_this_session_but_not_from_its_compilation(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("jaxdiff.training.logs.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jaxdiff.training.observation.logs.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     with Logger(tmp_path, 1000, start_step=800, seconds=0, stream=stream) as logger:
         for now[0], step in ((140.0, 820), (160.0, 840), (170.0, 860), (170.0, 1000)):
@@ -156,7 +156,7 @@ def test_wrong_arguments_are_named(tmp_path):
 # for metrics.jsonl. RLIMIT_FSIZE stops a write where a full disk would, in the middle of a record.
 FULL_DISK = """
 import resource, sys
-from jaxdiff.training.logs import Logger
+from jaxdiff.training.observation.logs import Logger
 import numpy as np
 with Logger(sys.argv[1], 9, stream=sys.stdout) as logger:
     logger.log(1, {"loss": 1.0})
@@ -211,7 +211,7 @@ def test_a_closed_terminal_does_not_stop_a_run(tmp_path, capsys):
 
 
 def test_only_process_0_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdiff.training.logs.jax.process_index", lambda: 1)
+    monkeypatch.setattr("jaxdiff.training.observation.logs.jax.process_index", lambda: 1)
     with make_logger(tmp_path, 5, wandb="project") as logger:
         assert isinstance(logger, SilentLogger)
         logger.log(1, {"loss": 1.0})

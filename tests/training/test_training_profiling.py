@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from jaxdiff.training import compilation_cache
-from jaxdiff.training.profiling import Profiler
+from jaxdiff.training.observation.profiling import Profiler
 
 # In a process of its own, with the CPU only: a libtpu of another version than JAX's would bring the profiler down, and
 # a trace that could not be written leaves it taken.
@@ -18,7 +18,7 @@ TRACES = """
 import json, sys
 from pathlib import Path
 import jax, jax.numpy as jnp
-from jaxdiff.training.profiling import Profiler
+from jaxdiff.training.observation.profiling import Profiler
 
 @jax.jit
 def work(x):

@@ -21,8 +21,8 @@ import jaxdiff as jd
 from jaxdiff import data
 from jaxdiff.networks import MLP, UNet
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.training import command_line, draw, recipe, runs, saving
-from jaxdiff.training.checkpoints import CheckpointError, Checkpoints
+from jaxdiff.training import command_line, draw, recipe, runs
+from jaxdiff.training.checkpoints import CheckpointError, Checkpoints, saving
 from jaxdiff.training.config import (
     Config,
     DataConfig,

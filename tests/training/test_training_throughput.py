@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.training.throughput import Meter, flops_of, peak_flops
+from jaxdiff.training.flops import flops_of
+from jaxdiff.training.observation.throughput import Meter, peak_flops
 
 
 class Clock:

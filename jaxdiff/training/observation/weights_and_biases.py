@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.training.runs import Run, write_atomically
+from jaxdiff.training.files import write_atomically
+from jaxdiff.training.runs import Run
 
 
 class WeightsAndBiases:

@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 
-from jaxdiff.training import arrays, manifest
-from jaxdiff.training.agreement import CheckpointError, gather
-from jaxdiff.training.retention import steps_in
-from jaxdiff.training.runs import sync_directory, write_atomically
+from jaxdiff.training.agreement import gather
+from jaxdiff.training.checkpoints import arrays, manifest
+from jaxdiff.training.checkpoints.errors import CheckpointError
+from jaxdiff.training.checkpoints.retention import steps_in
+from jaxdiff.training.files import sync_directory, write_atomically
 
 # The mark of a save that goes well, renamed to that of one that does not: on a full disk a file can still be renamed.
 _GOING, _FAILED = "going", "failed"

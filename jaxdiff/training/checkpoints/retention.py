@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-from jaxdiff.training.meta import read_metric
+from jaxdiff.training.checkpoints.meta import read_metric
 
 
 def steps_in(directory: Path) -> list[int]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.training.leaves import LeafInfo
-from jaxdiff.training.version import version
+from jaxdiff.training.checkpoints.leaves import LeafInfo
+from jaxdiff.training.checkpoints.version import version
 
 
 def describe(

@@ -28,9 +28,10 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 from tqdm import tqdm
 
+from jaxdiff.training.files import write_atomically
 from jaxdiff.training.images import write_png
-from jaxdiff.training.runs import Run, write_atomically
-from jaxdiff.training.weights_and_biases import WeightsAndBiases
+from jaxdiff.training.observation.weights_and_biases import WeightsAndBiases
+from jaxdiff.training.runs import Run
 
 # Share of the time spent waiting for data from which on it is worth telling.
 _STARVED = 0.05

@@ -4,12 +4,14 @@ Orbax takes nested dicts of plain arrays. Typed PRNG keys go in as their raw dat
 arrays without elements not at all; the table says what each was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxdiff import trees
 
 
 class LeafInfo(NamedTuple):
@@ -24,16 +26,6 @@ class LeafInfo(NamedTuple):
     key_impl: str | None
     stored_shape: tuple[int, ...]
     stored_dtype: str
-
-
-def names_of(path: Sequence[Any]) -> tuple[str, ...]:
-    """A leaf's path as words: `("params", "dense", "kernel")`."""
-    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
-
-
-def name_of(path: Sequence[Any]) -> str:
-    """A leaf's path as a checkpoint names it: `params.dense.kernel`."""
-    return ".".join(names_of(path))
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +45,7 @@ def to_named(state: Any) -> tuple[dict[str, Any], dict[str, LeafInfo]]:
     flat: dict[str, Any] = {}
     leaves: dict[str, LeafInfo] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
-        name = name_of(path)
+        name = trees.name_of(path)
         if not path:
             raise ValueError(f"state: must be a pytree whose leaves have names, not a single {type(leaf).__name__}")
         if any(not part for part in name.split(".")) or name in leaves:

@@ -1,20 +1,4 @@
-"""Checkpoints: one directory a step, written by Orbax in the background and renamed into place once it is whole.
-
-    checkpoints/1000/state/         the arrays, as Orbax wrote them
-    checkpoints/1000/meta.json      step, metric, configuration, data iterator's state, code version, table of leaves
-    checkpoints/1000/manifest.json  size and CRC-32 of every file above
-
-Orbax detects missing files and damaged indices, but hands back wrong numbers without a word when a byte of array data
-has changed on disk (its Zarr chunks are stored without a checksum). Hence the manifest: the files are compared with it
-before anything is restored, and a checkpoint that fails is passed over for the next older one, with a warning.
-
-A directory whose name is a number is a finished checkpoint: one that is being saved is called `tmp.<step>.<n>`, and
-what a killed process leaves of it is removed by the next save.
-
-With several processes the directory must lie on a file system they share. Each writes its own shards; the first one
-adds the rest and renames once all of them have ended. A process that fails leaves a mark in the directory, for which
-the others look while they wait: Orbax alone would have them wait for it until its timeout.
-"""
+"""The checkpoints of a run: saved in the background, verified when restored, thinned out."""
 
 from __future__ import annotations
 
@@ -30,8 +14,10 @@ from typing import Any, NamedTuple
 import jax
 
 import jaxdiff
-from jaxdiff.training import arrays, leaves, manifest, meta, retention, saving
-from jaxdiff.training.agreement import CheckpointError, gather, on_first, one_line, together
+from jaxdiff import trees
+from jaxdiff.training.agreement import gather, on_first, one_line, together
+from jaxdiff.training.checkpoints import arrays, leaves, manifest, meta, retention, saving
+from jaxdiff.training.checkpoints.errors import CheckpointError
 
 
 class Restored(NamedTuple):
@@ -145,7 +131,7 @@ class Checkpoints:
         self.wait()
         self._saves += 1
         temporary = self.directory / f"tmp.{step}.{self._saves}"
-        latest = on_first(lambda: self._guarded(lambda: saving.make_room(temporary, step, self._broken)))
+        latest = self._on_first(lambda: saving.make_room(temporary, step, self._broken))
         self._broken.clear()
         if latest == step:
             return False
@@ -205,11 +191,11 @@ class Checkpoints:
         chosen, described, saved = self._choose(step)
         directory = self.directory / str(chosen)
         paths, structure = jax.tree_util.tree_flatten_with_path(template)
-        wanted = {leaves.name_of(path): leaf for path, leaf in paths}
+        wanted = {trees.name_of(path): leaf for path, leaf in paths}
         if reason := leaves.misfit(saved, wanted):
             raise CheckpointError(f"{directory}: {reason}")
         restored = self._load(directory, {name: (saved[name], leaf) for name, leaf in wanted.items()})
-        state = jax.tree_util.tree_unflatten(structure, [restored[leaves.name_of(path)] for path, _ in paths])
+        state = jax.tree_util.tree_unflatten(structure, [restored[trees.name_of(path)] for path, _ in paths])
         return Restored(chosen, state, meta.iterator_state(described), described["config"])
 
     def restore_parts(
@@ -249,9 +235,9 @@ class Checkpoints:
     def _choose(self, step: int | None) -> tuple[int, dict[str, Any], dict[str, leaves.LeafInfo]]:
         """The step to restore, found whole by the first process; its meta.json, and the table of leaves in there."""
         self.wait()
-        chosen = on_first(lambda: self._guarded(lambda: self._newest_whole() if step is None else self._whole(step)))
+        chosen = self._on_first(lambda: self._newest_whole() if step is None else self._whole(step))
         directory = self.directory / str(chosen)
-        described = together(lambda: self._guarded(lambda: meta.read(directory)))
+        described = self._together(lambda: meta.read(directory))
         if jax.process_index() == 0:
             for newer, reason in self._broken.items():
                 if step is None:
@@ -283,6 +269,12 @@ class Checkpoints:
             raise CheckpointError(f"{self.directory}: no checkpoint is whole ({reasons})")
         raise CheckpointError(f"{self.directory}: holds no checkpoint")
 
+    def _on_first(self, action: Callable[[], int]) -> int:
+        return on_first(lambda: self._guarded(action), CheckpointError)
+
+    def _together(self, action: Callable[[], Any]) -> Any:
+        return together(lambda: self._guarded(action), CheckpointError)
+
     def _guarded(self, action: Callable[[], Any]) -> Any:
         try:
             return action()
@@ -298,4 +290,4 @@ class Checkpoints:
                     f"{directory}: its files are as they were written, but Orbax cannot read them: {one_line(error)}"
                 ) from error
 
-        return together(load)
+        return self._together(load)

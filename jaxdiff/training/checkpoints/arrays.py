@@ -13,7 +13,8 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from jaxdiff.training import leaves
+from jaxdiff import trees
+from jaxdiff.training.checkpoints import leaves
 
 TIMEOUT = 1200
 """Seconds after which Orbax gives up a save."""
@@ -49,5 +50,5 @@ def load(directory: Path, wanted: Mapping[str, tuple[leaves.LeafInfo, Any]]) -> 
         context.pytree_options.loading.partial_load = True
         with context:
             tree = ocp.load(directory, leaves.nest(flat))
-        loaded = {leaves.name_of(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+        loaded = {trees.name_of(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
     return {name: leaves.to_leaf(loaded.get(name), info, template) for name, (info, template) in wanted.items()}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from jaxdiff.training.runs import write_atomically
+from jaxdiff.training.files import write_atomically
 
 FORMAT = 2
 _CHUNK = 1 << 22
