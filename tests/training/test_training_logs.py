@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import types
 
 import jax.numpy as jnp
@@ -265,6 +266,10 @@ def test_weights_and_biases_gets_scalars_pictures_and_settings_in_one_run(tmp_pa
     settings["train"]["steps"] = 60
     with Logger(tmp_path, 60, 20, stream=io.StringIO(), wandb="project", config=settings) as logger:
         logger.log(30, {"loss": 0.125})
+    # It writes in a process of its own, which may still be at it when `finish` has returned.
+    deadline = time.monotonic() + 60
+    while sum(len(run["rows"]) for run in reported(tmp_path)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
     first, second = sorted(reported(tmp_path), key=lambda run: run["rows"][0]["_step"])
     assert first["id"] == second["id"] == (tmp_path / "wandb_id").read_text()
     assert first["project"] == "project"
