@@ -7,7 +7,7 @@ What is trained:
 - `ema`, `power_ema`: averages of the parameters; those of any width, from snapshots of a few
 
 On devices and hosts:
-- `parallel`: strategies, by which the step is spread over devices; `program`: a configuration compiled for them
+- `parallel/`: strategies, by which the step is spread over devices; `program`: a configuration compiled for them
 - `hosts`, `peers`, `stopping`: several processes joined, watched over, and stopped together
 - `agreement`: what processes tell each other
 - `compilation_cache`: compiled programs that stay; `pod`: what one would ask of a TPU pod, told by its compiler
