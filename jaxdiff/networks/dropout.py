@@ -38,7 +38,7 @@ class Dropout(nn.Module):
         # Python's own hash of a string differs between processes.
         layer = zlib.crc32("/".join(self.path).encode())
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(trees.fold_in(keys, layer))
-        # A byte an entry is kept for the gradient. XLA would rather draw it again, within the convolutions on both sides,
-        # which doubles the hashing and the time that its TPU compiler takes.
+        # A byte an entry is kept for the gradient. XLA would rather draw it again, within the convolutions on both
+        # sides, which doubles the hashing and the time that its TPU compiler takes.
         keep = jax.lax.optimization_barrier(keep)
         return jnp.where(keep, x / (1 - self.rate), 0)

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from devices import forced
 
 import jaxdiff
 from jaxdiff.training.checkpoints import CheckpointError, Checkpoints
@@ -377,7 +379,7 @@ def test_a_save_that_fails_is_told_and_can_be_repeated(tmp_path):
     """A file-size limit stands in for a full disk: the write itself fails, in the background."""
     script = f"""
 import resource, signal, sys
-sys.path.insert(0, {os.path.dirname(__file__)!r})
+sys.path[:0] = {[os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]!r}
 from test_training_checkpoints import *
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 checkpoints = Checkpoints({str(tmp_path)!r})
@@ -560,8 +562,7 @@ assert len(parts["w"].sharding.device_set) == 1
     with Checkpoints(tmp_path / "one") as checkpoints:
         checkpoints.save(1, state)
     command = [sys.executable, "-c", script, str(tmp_path / "one"), str(tmp_path / "eight")]
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, env=forced(8), capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert_same(Checkpoints(tmp_path / "eight").restore(state).state, state)
 

@@ -1,14 +1,13 @@
 """Checkpoints of several processes and devices: one for all, whatever saves and whatever restores it."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from devices import forced, free_port
 
 from jaxdiff.training.checkpoints import Checkpoints
 
@@ -122,11 +121,7 @@ os._exit(0)
 
 def run_processes(script, count, devices, *arguments):
     """Runs a script in `count` processes of `devices` devices each; returns what they print."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    address, env = f"localhost:{free_port()}", forced(devices)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, address, str(rank), *map(str, arguments)],

@@ -4,25 +4,22 @@ learned weighting of the loss against its closed form.
 
 import json
 import math
-import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from devices import forced
 
 from jaxdiff.networks import MLP, Fourier, UNet
 from jaxdiff.networks.log_variance import LogVariance
 from jaxdiff.training.checkpoints import Checkpoints
 from jaxdiff.training.config import OptimizerConfig
 from jaxdiff.training.optimizers import is_hidden_matrix, make_optimizer, make_schedule
-
-ROOT = Path(__file__).parents[2]
 
 
 class AdamW:
@@ -277,11 +274,8 @@ SHARDED = """
 
 
 def test_muon_with_sharded_kernels():
-    names = ("force_host_platform_device_count=8", "backend_optimization_level=0", "llvm_disable_expensive_passes=true")
-    flags = " ".join(f"--xla_{name}" for name in names)
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SHARDED)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", textwrap.dedent(SHARDED)], env=forced(8), capture_output=True, text=True, timeout=120
     )
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)

@@ -1,19 +1,16 @@
 """Strategies: where the leaves of a state lie, which rows a process reads, and that every one makes the same steps."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from devices import forced
 
 from jaxdiff.training import parallel
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -153,17 +150,9 @@ EIGHT = """
 
 
 def test_eight_devices_make_the_steps_of_one(tmp_path):
-    # The other two spare most of the time it takes to compile.
-    flags = "force_host_platform_device_count=8 backend_optimization_level=0 llvm_disable_expensive_passes=true"
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": " ".join(f"--xla_{flag}" for flag in flags.split()),
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
     code = textwrap.dedent(EIGHT).replace("DATA", repr(str(tmp_path)))
     process = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code], env=forced(8), capture_output=True, text=True, timeout=300, check=False
     )
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout.splitlines()[-1])
