@@ -69,6 +69,14 @@ with command_line.reporting_errors():
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def interruptible():
+    """A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Job:
     """Processes on this machine, one device each, and what they say."""
 
