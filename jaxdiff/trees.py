@@ -1,4 +1,4 @@
-"""Broadcasting, linear combinations and noise over pytrees: the only way the core touches data."""
+"""Broadcasting, linear combinations and noise over pytrees: the only way the core touches data. And leaves by name."""
 
 import dataclasses
 import math

@@ -238,6 +238,8 @@ def reported(directory):
                 at += 32768 - at % 32768
                 continue
             length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+            if at + 7 + length > len(data):
+                break  # it is being written
             whole += data[at + 7 : at + 7 + length]
             at += 7 + length
             if kind in (1, 4):

@@ -9,8 +9,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
 from jaxdiff.objectives.denoising import Objective
-from jaxdiff.training.parallel.leaves import state_shardings
 from jaxdiff.training.parallel.mesh import place_rows, process_rows
+from jaxdiff.training.parallel.shardings import state_shardings
 from jaxdiff.training.state import State
 from jaxdiff.training.step import Places, repeated
 
