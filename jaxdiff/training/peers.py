@@ -99,8 +99,6 @@ class Watch:
 
     def _end(self, text: str, status: int = LOST, say: bool = True) -> NoReturn:
         self._ending.acquire()  # and never released: whoever comes second waits for the end
-        if say:
-            print(f"error: {text}", file=sys.stderr, flush=True)
         # Two seconds at most: process 0 may not answer any more.
         telling = threading.Thread(target=self._tell, args=(f"{status} {text}",), daemon=True)
         telling.start()
@@ -108,6 +106,9 @@ class Watch:
         if self._process == 0:
             # The store ends with this process, and the others read it once a beat.
             time.sleep(_LINGER)
+        # Last: where process 0 has died a thread of JAX's may still have been writing its stack.
+        if say:
+            print(f"error: {text}", file=sys.stderr, flush=True)
         os._exit(status)
 
     def _tell(self, verdict: str) -> None:

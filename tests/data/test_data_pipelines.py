@@ -281,7 +281,7 @@ def test_sets_in_memory_get_no_workers(digits_dir):
 
 def test_workers_give_the_same_batches_and_one_that_dies_is_told_of(digits_dir):
     images = open_tfds("digits", data_dir=digits_dir)
-    expected = take(training_batches(in_memory(images), 200, seed=5, flip=True), 24)
+    expected = take(training_batches(in_memory(images), 200, seed=5, flip=True), 29)
     batches = training_batches(images, 200, seed=5, flip=True, workers=2)
     batches.set_state({"next": 3})
     assert not multiprocessing.active_children()  # nothing is started before it is needed
@@ -300,8 +300,10 @@ def test_workers_give_the_same_batches_and_one_that_dies_is_told_of(digits_dir):
     os.kill(workers[0].pid, signal.SIGKILL)
     start = time.monotonic()
 
+    # Five of its batches may be here or on the way: Grain keeps two between the processes and two in a thread that has
+    # one more in its hand. Of these twelve, six are its own.
     def read_on():
-        for i in range(14, 24):
+        for i in range(14, 26):
             assert_equal([next(batches)], [expected[i]])
 
     with pytest.raises(RuntimeError, match=r"batch \d+ could not be read by a worker process: .* exit code -9"):
@@ -311,7 +313,7 @@ def test_workers_give_the_same_batches_and_one_that_dies_is_told_of(digits_dir):
 
     # Nothing is lost, with another number of workers either.
     read = batches.get_state()["next"]
-    assert 14 <= read < 24
+    assert 14 <= read < 26
     fresh = training_batches(images, 200, seed=5, flip=True, workers=1)
     fresh.set_state(batches.get_state())
     assert_equal(take(fresh, 3), expected[read : read + 3])
