@@ -1,18 +1,7 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="session")
-def jit():
-    """`jax.jit` for networks that run once or twice: without the optimisations that are slow to compile."""
-    return partial(
-        jax.jit,
-        compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},
-    )
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ X = jnp.asarray(np.random.default_rng(0).standard_normal((3, 2)), jnp.float32)
 LABEL = jnp.array([0.1, 0.5, 0.9])
 
 
-def test_a_fresh_network_is_zero(jit):
-    out, _ = jit(MLP(width=16).init_with_output)(jax.random.key(0), X, LABEL)
+def test_a_fresh_network_is_zero():
+    out, _ = jax.jit(MLP(width=16).init_with_output)(jax.random.key(0), X, LABEL)
     np.testing.assert_array_equal(out, jnp.zeros((3, 2)))
     assert out.dtype == jnp.float32
     wider = MLP(width=16, out_features=5)

@@ -42,7 +42,7 @@ def test_parameters_have_the_same_names_and_shapes(policy):
 
 
 @pytest.mark.parametrize("name", ["block", "attention"])
-def test_derivatives_of_a_layer_are_the_same(jit, random_variables, name):
+def test_derivatives_of_a_layer_are_the_same(random_variables, name):
     """Gradient, and the gradient of a forward-mode derivative."""
     x = signal(2, 6, 8)
     plain, others = layer(name, "none", 8, 2)
@@ -56,19 +56,19 @@ def test_derivatives_of_a_layer_are_the_same(jit, random_variables, name):
             value, slope = jax.jvp(loss, (variables, x), (jax.tree.map(jnp.cos, variables), jnp.cos(x)))
             return value + slope, (value, slope)
 
-        return jit(jax.grad(both, argnums=(0, 1), has_aux=True))(variables, x)
+        return jax.jit(jax.grad(both, argnums=(0, 1), has_aux=True))(variables, x)
 
     expected = derivatives("none")
     for policy in POLICIES:
         close(derivatives(policy), expected)
 
 
-def test_gradients_of_the_network_are_the_same_with_dropout(jit, random_variables):
+def test_gradients_of_the_network_are_the_same_with_dropout(random_variables):
     x, label, key = signal(2, 6, 1), jnp.array([3.0, 40.0]), jax.random.key(5)
     variables = random_variables(NET, x, label)
 
     def gradient(net):
-        return jit(jax.value_and_grad(lambda v: jnp.mean(jnp.square(net.apply(v, x, label, key=key)))))(variables)
+        return jax.jit(jax.value_and_grad(lambda v: jnp.mean(jnp.square(net.apply(v, x, label, key=key)))))(variables)
 
     expected = gradient(NET)
     for policy in POLICIES:

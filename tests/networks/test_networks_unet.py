@@ -33,10 +33,10 @@ def signal(*shape, seed=0):
 
 
 @pytest.fixture(scope="module")
-def unconditional(jit, random_variables):
+def unconditional(random_variables):
     """Network, variables and compiled `apply` of every configuration, shared by the tests on `[2, 7, 6, 3]`."""
     x = signal(2, 7, 6, 3)
-    return {name: (net, random_variables(net, x, LABEL), jit(net.apply)) for name, net in CONFIGURATIONS.items()}
+    return {name: (net, random_variables(net, x, LABEL), jax.jit(net.apply)) for name, net in CONFIGURATIONS.items()}
 
 
 @pytest.mark.parametrize("space", [(11,), (28, 20), (1, 7), (7, 5, 2)])
@@ -48,9 +48,9 @@ def test_any_size_in_one_to_three_dimensions_comes_out_with_its_size(name, space
 
 
 @pytest.mark.parametrize("name", ["ddpm", "residual"])
-def test_a_fresh_network_is_zero_with_finite_features(jit, name):
+def test_a_fresh_network_is_zero_with_finite_features(name):
     net = CONFIGURATIONS[name]
-    out, variables = jit(net.init_with_output)(jax.random.key(0), signal(2, 7, 6, 3), LABEL)
+    out, variables = jax.jit(net.init_with_output)(jax.random.key(0), signal(2, 7, 6, 3), LABEL)
     np.testing.assert_array_equal(out, 0.0)
     assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
@@ -80,19 +80,19 @@ def test_swapping_the_axes_of_input_and_kernels_swaps_those_of_the_output(uncond
     np.testing.assert_allclose(out.swapaxes(1, 2), apply(variables, x, LABEL), atol=2e-4)
 
 
-def test_mirroring_input_and_kernels_mirrors_the_output(jit, random_variables):
+def test_mirroring_input_and_kernels_mirrors_the_output(random_variables):
     # True of even sizes and symmetric filters. A strided convolution with one pixel of padding has no such symmetry.
     net = CONFIGURATIONS["residual"]
     x = signal(1, 8, 3)
     variables = random_variables(net, x, LABEL[:1])
     mirrored = jax.tree.map(lambda leaf: leaf[::-1] if leaf.ndim == 3 else leaf, variables)
-    apply = jit(net.apply)
+    apply = jax.jit(net.apply)
     out = apply(mirrored, x[:, ::-1], LABEL[:1])[:, ::-1]
     np.testing.assert_allclose(out, apply(variables, x, LABEL[:1]), atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["symmetric", "residual"])
-def test_a_signal_is_an_image_of_width_one(jit, random_variables, name):
+def test_a_signal_is_an_image_of_width_one(random_variables, name):
     net = CONFIGURATIONS[name]
     x = signal(2, 7, 3)
     variables = random_variables(net, x, LABEL)
@@ -100,18 +100,18 @@ def test_a_signal_is_an_image_of_width_one(jit, random_variables, name):
     def widen(leaf):
         return jnp.stack([0 * leaf, leaf, 0 * leaf], axis=1) if leaf.ndim == 3 else leaf
 
-    image = jit(net.apply)(jax.tree.map(widen, variables), x[:, :, None], LABEL)
-    np.testing.assert_allclose(image[:, :, 0], jit(net.apply)(variables, x, LABEL), atol=2e-4)
+    image = jax.jit(net.apply)(jax.tree.map(widen, variables), x[:, :, None], LABEL)
+    np.testing.assert_allclose(image[:, :, 0], jax.jit(net.apply)(variables, x, LABEL), atol=2e-4)
 
 
-def test_class_and_vector_conditions(jit, random_variables):
+def test_class_and_vector_conditions(random_variables):
     net = UNet(**TINY, num_classes=3, vector_features=2)
     x, vector = jnp.tile(signal(1, 6, 1), (2, 1, 1)), jnp.zeros((2, 2))
     label = jnp.ones(2)
     variables = random_variables(net, x, label, {"label": jnp.zeros(2, int), "vector": vector})
     assert variables["params"]["conditioning"]["label_table"]["embedding"].shape == (4, 32)
 
-    @jit
+    @jax.jit
     def out(classes, vector):
         return net.apply(variables, x, label, {"label": classes, "vector": vector})
 
@@ -135,12 +135,12 @@ def test_class_labels_may_come_as_a_bare_array():
         assert vector is augmentation is None
 
 
-def test_augmentation_labels_left_out_are_zero_and_given_ones_matter(jit, random_variables):
+def test_augmentation_labels_left_out_are_zero_and_given_ones_matter(random_variables):
     net = UNet(**TINY, num_classes=1, augmentation_features=9)
     x, classes = signal(2, 6, 1), jnp.array([0, 1])
     variables = random_variables(net, x, LABEL, classes)
     assert set(variables["params"]["conditioning"]["augmentation"]) == {"kernel"}
-    apply = jit(net.apply)
+    apply = jax.jit(net.apply)
     without = apply(variables, x, LABEL, classes)
     labels = jnp.zeros((2, 9))
     zero = apply(variables, x, LABEL, {"label": classes, "augmentation": labels})
@@ -150,24 +150,24 @@ def test_augmentation_labels_left_out_are_zero_and_given_ones_matter(jit, random
     assert jnp.abs(one[1] - without[1]).max() > 1e-3
 
 
-def test_dropout_acts_where_there_is_a_key(jit, random_variables):
+def test_dropout_acts_where_there_is_a_key(random_variables):
     x = signal(2, 6, 1)
     net, plain = UNet(**TINY, dropout=0.5), UNet(**TINY)
     variables = random_variables(net, x, LABEL)
-    apply = jit(net.apply)
-    np.testing.assert_array_equal(apply(variables, x, LABEL), jit(plain.apply)(variables, x, LABEL))
+    apply = jax.jit(net.apply)
+    np.testing.assert_array_equal(apply(variables, x, LABEL), jax.jit(plain.apply)(variables, x, LABEL))
 
-    train = jit(lambda key: net.apply(variables, x, LABEL, key=key))
+    train = jax.jit(lambda key: net.apply(variables, x, LABEL, key=key))
     one, two = train(jax.random.key(1)), train(jax.random.key(2))
     np.testing.assert_array_equal(one, train(jax.random.key(1)))
     assert jnp.abs(one - two).max() > 1e-3
 
 
-def test_a_batch_cut_in_parts_drops_what_the_whole_drops(jit, random_variables):
+def test_a_batch_cut_in_parts_drops_what_the_whole_drops(random_variables):
     x, label = signal(4, 6, 1), jnp.array([1.0, 2.0, 3.0, 4.0])
     net = UNet(**TINY, dropout=0.5)
     variables = random_variables(net, x, label)
-    apply = jit(net.apply)
+    apply = jax.jit(net.apply)
     key = jax.random.key(3)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(4))
     whole = apply(variables, x, label, key=key)
@@ -178,13 +178,13 @@ def test_a_batch_cut_in_parts_drops_what_the_whole_drops(jit, random_variables):
 
 
 @pytest.mark.parametrize("name", ["ddpm", "residual"])
-def test_bfloat16_is_a_matter_of_computation_only(jit, unconditional, name):
+def test_bfloat16_is_a_matter_of_computation_only(unconditional, name):
     net, variables, apply = unconditional[name]
     half = net.clone(dtype="bfloat16")
     x = signal(2, 7, 6, 3)
     shapes = jax.eval_shape(half.init, jax.random.key(0), x, LABEL)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
-    lowered = jit(half.apply).lower(variables, x, LABEL)
+    lowered = jax.jit(half.apply).lower(variables, x, LABEL)
     assert "bf16" in lowered.as_text()
     out, reference = lowered.compile()(variables, x, LABEL), apply(variables, x, LABEL)
     assert out.dtype == jnp.float32
@@ -194,7 +194,7 @@ def test_bfloat16_is_a_matter_of_computation_only(jit, unconditional, name):
 
 
 @pytest.mark.parametrize("name", ["ddpm", "residual"])
-def test_forward_derivative_is_the_finite_difference(jit, random_variables, name):
+def test_forward_derivative_is_the_finite_difference(random_variables, name):
     net = CONFIGURATIONS[name].clone(num_classes=2)
     classes = jnp.array([0, 2])
     with jax.enable_x64(True):
@@ -208,16 +208,16 @@ def test_forward_derivative_is_the_finite_difference(jit, random_variables, name
             moved = jax.tree.map(lambda p, d: p + step * d, point, direction)
             return net.apply(*moved, classes)
 
-        value, slope = jit(lambda: jax.jvp(f, (0.0,), (1.0,)))()
+        value, slope = jax.jit(lambda: jax.jvp(f, (0.0,), (1.0,)))()
         assert value.dtype == jnp.float64
-        f = jit(f)
+        f = jax.jit(f)
         h = 1e-4
         # Fourth-order central difference: error of order h^4.
         difference = (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
         np.testing.assert_allclose(slope, difference, rtol=1e-6, atol=1e-6 * np.abs(slope).max())
 
 
-def test_apply_of_equal_networks_is_equal_and_compiles_once(jit, random_variables):
+def test_apply_of_equal_networks_is_equal_and_compiles_once(random_variables):
     first, second, other = (UNet(**TINY, norm_eps=eps) for eps in (1e-5, 1e-5, 1e-6))
     assert first.apply == second.apply
     assert hash(first.apply) == hash(second.apply)
@@ -231,7 +231,7 @@ def test_apply_of_equal_networks_is_equal_and_compiles_once(jit, random_variable
         traced.append(apply)
         return apply(variables, x, LABEL)
 
-    call = jit(call, static_argnums=0)
+    call = jax.jit(call, static_argnums=0)
     np.testing.assert_array_equal(call(first.apply, variables), call(second.apply, variables))
     assert len(traced) == 1
 
