@@ -311,7 +311,8 @@ def _described(error: BaseException) -> str:
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
-    if os.environ.get(TRACEBACK_VARIABLE) == "1" and sys.exc_info()[0] is not None:
-        traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # whoever read it may be gone; the status is told all the same
+        if os.environ.get(TRACEBACK_VARIABLE) == "1" and sys.exc_info()[0] is not None:
+            traceback.print_exc()
+        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     raise SystemExit(status)

@@ -93,10 +93,12 @@ def joined(
     except SystemExit as stop:
         status = stop.code
     except BaseException:
-        traceback.print_exc()
         status = 1
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
     if not together and status not in (0, None):
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         watch.abandon(status if isinstance(status, int) else 1)
     watch.leave()
     jax.distributed.shutdown()
@@ -206,10 +208,12 @@ def _give_up(timeout: float, process: int | None) -> None:
     state = distributed.global_state
     place = state.coordinator_address or "process 0"
     which = "" if process is None else f"process {process}: "
-    print(
-        f"error: {which}not all processes have come to {place} within {timeout} s; "
-        "have all been started, with the same coordinator, and can they reach it?",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(2)
+    try:
+        print(
+            f"error: {which}not all processes have come to {place} within {timeout} s; "
+            "have all been started, with the same coordinator, and can they reach it?",
+            file=sys.stderr,
+            flush=True,
+        )
+    finally:
+        os._exit(2)

@@ -106,10 +106,12 @@ class Watch:
         if self._process == 0:
             # The store ends with this process, and the others read it once a beat.
             time.sleep(_LINGER)
-        # Last: where process 0 has died a thread of JAX's may still have been writing its stack.
-        if say:
-            print(f"error: {text}", file=sys.stderr, flush=True)
-        os._exit(status)
+        try:
+            # Last: where process 0 has died, a thread of JAX's may have been writing its stack until now.
+            if say:
+                print(f"error: {text}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(status)  # though nobody may read it
 
     def _tell(self, verdict: str) -> None:
         try:

@@ -199,6 +199,17 @@ def test_a_lost_process_ends_all_the_others(trouble, victim, number):
         assert time.monotonic() - since < 4 + 20
 
 
+def test_the_end_comes_though_nobody_listens():
+    """A client that reaches no one, in a process whose standard error no one reads."""
+    code = "import time; from jaxdiff.training import peers; peers.Watch(None, 1, 2, 'nowhere:1', 4.0); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], env=forced(1), stderr=subprocess.PIPE) as process:
+        process.stderr.close()
+        try:
+            assert process.wait(30) == peers.LOST
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize(("trouble", "status", "victim"), [("raise", 2, 1), ("defect", 1, 0)])
 def test_an_error_in_one_process_ends_all(trouble, status, victim):
     with Job(2, trouble, victim) as job:
@@ -206,6 +217,13 @@ def test_an_error_in_one_process_ends_all(trouble, status, victim):
     assert [result[0] for result in results] == [status, status]
     assert results[victim][2][-1] == {2: "error: the disk of this one is full", 1: "AssertionError: a defect"}[status]
     assert results[1 - victim][2][-1] == f"error: process {victim} of 2 failed: its own output says why"
+
+
+@pytest.mark.parametrize(("trouble", "status"), [("raise", 2), ("defect", 1)])
+def test_an_error_that_nobody_reads_ends_all(trouble, status):
+    with Job(2, trouble, victim=1) as job:
+        job.processes[1].stderr.close()
+        assert [process.wait(30) for process in job.processes] == [status, status]
 
 
 @pytest.mark.parametrize("present", [0, 1])
