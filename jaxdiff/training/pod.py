@@ -213,13 +213,15 @@ _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?[\w.-]+ = (\(.*?\)|\S+) ([\w-]+)\((.
 _SHAPE = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
+_CHAIN = re.compile(r'\bchain_id="(\d+)"')
 
 
 def collectives(text: str, devices: int) -> list[Collective]:
     """The collectives of a compiled program, from its text (`compiled.as_text()`).
 
-    An asynchronous one counts where it starts. Those in a loop count as often as it turns; every branch of a condition
-    counts. A TPU's reduce-scatter is written as a computation called so, of an all-reduce and a slice.
+    An asynchronous one counts where it starts. A TPU's may go on in many fusions, with computation that hides it: it is
+    written in each of them, and all name one chain. Those in a loop count as often as it turns; every branch of a
+    condition counts. A TPU's reduce-scatter is written as a computation called so, of an all-reduce and a slice.
 
     Args:
       devices: how many run the program: the group of a collective that names none.
@@ -234,6 +236,8 @@ def collectives(text: str, devices: int) -> list[Collective]:
         elif current:
             bodies[current].append(line)
 
+    chains: set[str] = set()
+
     def walk(name: str, times: int, known: bool) -> Iterator[Collective]:
         for line in bodies.get(name, ()):
             if (found := _INSTRUCTION.match(line)) is None:
@@ -243,6 +247,10 @@ def collectives(text: str, devices: int) -> list[Collective]:
                 continue
             kind = operation.removesuffix("-start")
             if kind in _KINDS:
+                if chain := _CHAIN.search(rest):
+                    if chain[1] in chains:
+                        continue
+                    chains.add(chain[1])
                 yield _collective(name, kind, shape, rest, devices, operation != kind, times, known)
             elif operation == "while":
                 turns = _turns(rest, bodies)

@@ -1,4 +1,4 @@
-"""MNIST, from nothing: `JAXDIFF_TEST_DATA=PATH pytest -m study tests/studies/test_study_mnist.py`, 16 minutes on two cores."""
+"""MNIST, from nothing: `JAXDIFF_TEST_DATA=PATH pytest -m study tests/studies/test_study_mnist.py`, a third of an hour on two cores."""
 
 import json
 import os

@@ -18,7 +18,7 @@ from jaxdiff.training.pod import Collective, collectives, open_topology
 ROOT = Path(__file__).resolve().parents[2]
 
 # As libtpu writes them: layouts with tiles, tuples with counts in comments, groups by the axes of a mesh, a
-# reduce-scatter as a computation, a loop whose length is in its condition.
+# reduce-scatter as a computation, a loop whose length is in its condition, a gather that goes on over three fusions.
 TPU = """HloModule jit_step, is_scheduled=true, num_partitions=16
 
 %add (x: f32[], y: f32[]) -> f32[] {
@@ -44,6 +44,20 @@ TPU = """HloModule jit_step, is_scheduled=true, num_partitions=16
   %fusion.1 = bf16[64,8]{1,0:T(8,128)(2,1)S(1)} fusion(%h), kind=kCustom, calls=%all-reduce-scatter.3, metadata={op_name="jit(step)/all-gather(x)"}
 }
 
+%fused_computation.7 (shard: bf16[16,32]) -> (bf16[16,32], bf16[64,32]) {
+  %all-gather.11 = bf16[64,32]{1,0:T(8,128)(2,1)} all-gather(%shard), channel_id=44, replica_groups=mesh['a'=4,'b'=4] {'b'}, dimensions={0}, use_global_device_ids=true, frontend_attributes={chain_id="27"}
+  ROOT %custom-call.1 = (bf16[16,32]{1,0}, bf16[64,32]{1,0}) custom-call(%all-gather.11), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.3 (chained: bf16[64,32], y: f32[64]) -> (f32[64], bf16[64,32]) {
+  %all-gather.12 = bf16[64,32]{1,0:T(8,128)(2,1)S(1)} all-gather(%chained), channel_id=44, replica_groups=mesh['a'=4,'b'=4] {'b'}, dimensions={0}, use_global_device_ids=true, frontend_attributes={chain_id="27"}
+}
+
+%fused_computation.8 (last: bf16[64,32]) -> bf16[64,32] {
+  %all-gather.13 = bf16[64,32]{1,0:T(8,128)(2,1)} all-gather(%last), channel_id=44, replica_groups=mesh['a'=4,'b'=4] {'b'}, dimensions={0}, use_global_device_ids=true, frontend_attributes={chain_id="27"}
+  ROOT %custom-call.2 = bf16[64,32]{1,0} custom-call(%all-gather.13), custom_call_target="AsyncCollectiveDone"
+}
+
 ENTRY %main.1 (p: f32[128]) -> f32[128] {
   %all-gather.5 = bf16[6,8,8]{2,1,0:T(8,128)(2,1)S(1)} all-gather(%convert), channel_id=3, replica_groups=mesh['a'=4,'b'=4] {'b'}, dimensions={2}
   %while.3 = (s32[]{:T(128)}, bf16[64,32]{1,0:T(8,128)(2,1)}) while(%tuple), condition=%condition.1, body=%body.1
@@ -53,6 +67,9 @@ ENTRY %main.1 (p: f32[128]) -> f32[128] {
   %collective-permute-done = f32[10]{0} collective-permute-done(%collective-permute-start)
   %all-gather-start.1 = ((f32[4]{0}, f32[2]{0}), (f32[64]{0}, f32[32]{0})) all-gather-start(%r, %s), replica_groups={}
   %all-gather-done.1 = (f32[64]{0}, f32[32]{0}) all-gather-done(%all-gather-start.1)
+  %fusion.6 = (bf16[16,32]{1,0}, bf16[64,32]{1,0}) fusion(%u), kind=kLoop, calls=%fused_computation.7
+  %fusion.7 = (f32[64]{0}, bf16[64,32]{1,0}) fusion(%fusion.6, %v), kind=kOutput, calls=%async_collective_fusion.3
+  %fusion.8 = bf16[64,32]{1,0} fusion(%fusion.7), kind=kLoop, calls=%fused_computation.8
   %reduce-scatter.1 = f32[2]{0} reduce-scatter(%t), replica_groups={{0,1},{2,3}}, to_apply=%add
 }
 """
@@ -65,13 +82,14 @@ def test_the_collectives_of_a_tpu_program_with_their_sizes_groups_and_turns():
         Collective("all-reduce", "f32", (128 + 1 + 15) * 4, 8, 1, True),
         Collective("collective-permute", "f32", 40, 16, 1, True),
         Collective("all-gather", "f32", 96 * 4, 16, 1, True),
+        Collective("all-gather", "bf16", 64 * 32 * 2, 4, 1, True),
         Collective("reduce-scatter", "f32", 16, 2, 1, True),
     ]
 
 
 def test_a_loop_of_unknown_length_is_said_to_be_one():
     text = TPU.replace("direction=LT", "direction=NE")
-    (scattered,) = [one for one in collectives(text, 16) if one.bytes == 64 * 32 * 2]
+    (scattered,) = [one for one in collectives(text, 16) if one.kind == "reduce-scatter" and one.bytes == 64 * 32 * 2]
     assert (scattered.times, scattered.known) == (1, False)
 
 
