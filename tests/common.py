@@ -1,5 +1,8 @@
-"""What several test files share: the processes, and a mixture with everything about it known."""
+"""What several test files share: the processes, a mixture with everything about it known, and a user's compiler."""
 
+import functools
+
+import jax
 import numpy as np
 from scipy import stats
 
@@ -46,3 +49,10 @@ def least_probable_projection(samples):
 
 def mixture(process):
     return jd.denoisers.gaussian_mixture(process, WEIGHTS, MEANS, STDS)
+
+
+# With LLVM's optimisations, which other tests do without: where two programs are to be equal to the bit, it is those
+# that users have.
+optimised_jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+)

@@ -7,7 +7,8 @@ import pytest
 from common import PROCESSES
 
 # Two thirds of the suite's time are compilation, and a quarter of that LLVM's optimisations, which are left out here and
-# in the processes that tests start. XLA's own (fusion, algebra) stay on; the studies compile as users do.
+# in the processes that tests start. XLA's own (fusion, algebra) stay on. `common.optimised_jit` and the studies compile
+# as users do.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import PROCESSES, mixture
+from common import PROCESSES, mixture, optimised_jit
 
 import jaxdiff as jd
 from jaxdiff import grids, parametrizations, solvers
@@ -28,9 +28,9 @@ def test_in_pieces_to_the_bit(make):
     """However the tableau is cut, also between Heun's stages, and with keys for each example."""
     tableau = make(PROCESS, grids.uniform_log_snr(PROCESS, 7))
     denoiser, x = mixture(PROCESS), _noise()
-    advance, finish = jax.jit(jd.sampling.advance), jax.jit(jd.sampling.finish)
+    advance, finish = optimised_jit(jd.sampling.advance), optimised_jit(jd.sampling.finish)
     for key in (KEY, jax.random.split(KEY, 8)):
-        whole = jax.jit(jd.sample)(key, denoiser, x, tableau)
+        whole = optimised_jit(jd.sample)(key, denoiser, x, tableau)
         for cuts in ((3,), (1, 2, 5)):
             state = jd.sampling.start(key, x, tableau)
             for low, high in zip((0, *cuts), (*cuts, len(tableau)), strict=True):
