@@ -1,4 +1,4 @@
-"""Fixtures: every process, and float64."""
+"""Fixtures: every process, and float64. And how tests compile."""
 
 import os
 

@@ -134,22 +134,22 @@ for event in ((2,), (8, 8, 1)):
     denoiser = jd.denoisers.gaussian_mixture(process, [0.5, 0.3, 0.2], rng.normal(size=(3, *event)), [0.4, 0.8, 2.0])
     for solver in solvers:
         tableau = solver(process, times)
-        for size in (1, 7, 64):
+        for size, spread in ((1, False), (7, False), (64, False), (64, True)):
             parts = []
             for start in range(0, 64 - 64 % size, size):
                 key = keys[start : start + size]
                 x = jd.prior_sample(key, process, (size, *event))
-                if size == 64:
+                if spread:
                     sharding = NamedSharding(jax.make_mesh((8,), ("data",)), PartitionSpec("data"))
                     key, x = jax.device_put((key, x), sharding)
                 parts.append(sample(key, denoiser, x, tableau))
-                assert len(parts[-1].sharding.device_set) == (8 if size == 64 else 1)
+                assert len(parts[-1].sharding.device_set) == (8 if spread else 1)
             print(np.concatenate(parts)[:63].tobytes().hex())
 """
 
 
 def test_sample_i_does_not_depend_on_its_batch_nor_on_the_devices():
-    """Bit-equal in batches of 1 and 7 on one device and of 64 on eight, with the exact denoiser of a mixture.
+    """Bit-equal in batches of 1, 7 and 64 on one device and of 64 on eight, with the exact denoiser of a mixture.
 
     Everything is elementwise arithmetic in an order that is written down, with one freedom left to the compiler: where
     to contract `a b + c` to a fused multiply-add, which XLA on CPUs decides by the shape of the array. It is taken away
@@ -161,10 +161,10 @@ def test_sample_i_does_not_depend_on_its_batch_nor_on_the_devices():
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = np.array(done.stdout.split()).reshape(2, 2, 3)  # event, solver, size of the batch
+    found = np.array(done.stdout.split()).reshape(2, 2, 4)  # event, solver, batch
     assert len(found[1, 0, 0]) == 2 * 4 * 63 * 64
-    for size in (1, 2):
-        np.testing.assert_array_equal(found[..., size], found[..., 0])
+    for batch in (1, 2, 3):
+        np.testing.assert_array_equal(found[..., batch], found[..., 0])
     assert len(set(found[0, :, 0])) == 2  # two solvers, two results
 
 

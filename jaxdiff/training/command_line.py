@@ -126,6 +126,12 @@ def reporting_errors() -> Iterator[None]:
         _fail(_described(error))
 
 
+def report_error(message: str) -> None:
+    """Says what is wrong, in one line on standard error; that nobody reads it any more is no error of its own."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
 def run(main: Callable[..., T], argv: Sequence[str] | None = None, *, prog: str | None = None) -> T:
     """Calls `main` with the command line's arguments, under `reporting_errors`: a script's last line.
 
@@ -311,8 +317,8 @@ def _described(error: BaseException) -> str:
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
-    with contextlib.suppress(OSError):  # whoever read it may be gone; the status is told all the same
-        if os.environ.get(TRACEBACK_VARIABLE) == "1" and sys.exc_info()[0] is not None:
+    if os.environ.get(TRACEBACK_VARIABLE) == "1" and sys.exc_info()[0] is not None:
+        with contextlib.suppress(OSError):
             traceback.print_exc()
-        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    report_error(message)
     raise SystemExit(status)

@@ -208,12 +208,8 @@ def _give_up(timeout: float, process: int | None) -> None:
     state = distributed.global_state
     place = state.coordinator_address or "process 0"
     which = "" if process is None else f"process {process}: "
-    try:
-        print(
-            f"error: {which}not all processes have come to {place} within {timeout} s; "
-            "have all been started, with the same coordinator, and can they reach it?",
-            file=sys.stderr,
-            flush=True,
-        )
-    finally:
-        os._exit(2)
+    command_line.report_error(
+        f"{which}not all processes have come to {place} within {timeout} s; "
+        "have all been started, with the same coordinator, and can they reach it?"
+    )
+    os._exit(2)

@@ -9,10 +9,11 @@ import ctypes
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from typing import Any, NoReturn
+
+from jaxdiff.training import command_line
 
 LOST = os.EX_TEMPFAIL
 """Exit status (75) of a process that lost another: starting all of them again goes on from the last checkpoint."""
@@ -106,12 +107,10 @@ class Watch:
         if self._process == 0:
             # The store ends with this process, and the others read it once a beat.
             time.sleep(_LINGER)
-        try:
+        if say:
             # Last: where process 0 has died, a thread of JAX's may have been writing its stack until now.
-            if say:
-                print(f"error: {text}", file=sys.stderr, flush=True)
-        finally:
-            os._exit(status)  # though nobody may read it
+            command_line.report_error(text)
+        os._exit(status)
 
     def _tell(self, verdict: str) -> None:
         try:
