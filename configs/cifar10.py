@@ -6,7 +6,7 @@ accelerator.
 """
 
 from jaxdiff.networks import UNet
-from jaxdiff.training.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig
+from jaxdiff.runs.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig
 
 CONFIG = Config(
     data=DataConfig(name="cifar10", flip=True),

@@ -6,8 +6,8 @@ are dropped for classifier-free guidance. For a pod; give `--data.data-dir`, a T
 `imagenet_resized/64x64`.
 """
 
-from jaxdiff.networks import UNet
-from jaxdiff.training.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig
+from jaxdiff.networks import Sinusoidal, UNet
+from jaxdiff.runs.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig
 
 CONFIG = Config(
     data=DataConfig(name="imagenet_resized/64x64", flip=True),
@@ -20,8 +20,10 @@ CONFIG = Config(
         num_blocks=3,
         attention_levels=(1, 2, 3),
         head_channels=64,
+        embedding=Sinusoidal(cos_first=True, endpoint=False),
         scale_shift=True,
         resampling="residual",
+        norm_eps=1e-5,
         dropout=0.1,
         dtype="bfloat16",
     ),

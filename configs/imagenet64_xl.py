@@ -1,13 +1,38 @@
-"""ImageNet at 64 x 64 with a U-Net of the size of DiT-XL/2 (Peebles & Xie 2023, arXiv 2212.09748: 675 million
-parameters): that of `imagenet64`, wider, with 676.6 million. For a pod.
+"""ImageNet at 64 x 64 with a U-Net of 676.6 million parameters: the network of `imagenet64.py`, but wider. For a pod.
+
+The size is that of DiT-XL/2 (Peebles & Xie 2023, arXiv 2212.09748), which has 675 million parameters. Give
+`--data.data-dir`, a TFDS directory that holds `imagenet_resized/64x64`.
 """
 
-import dataclasses
+from jaxdiff.networks import Sinusoidal, UNet
+from jaxdiff.runs.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig
 
-from configs import imagenet64
-
-CONFIG = dataclasses.replace(
-    imagenet64.CONFIG,
-    network=imagenet64.CONFIG.network.clone(channels=256, multipliers=(1, 2, 3, 5)),
-    optimizer=dataclasses.replace(imagenet64.CONFIG.optimizer, learning_rate=1e-4),
+CONFIG = Config(
+    data=DataConfig(name="imagenet_resized/64x64", flip=True),
+    diffusion=DiffusionConfig(
+        process="vp_discrete", process_options={"schedule": "cosine"}, parametrization="eps", times="indices"
+    ),
+    network=UNet(
+        channels=256,
+        multipliers=(1, 2, 3, 5),
+        num_blocks=3,
+        attention_levels=(1, 2, 3),
+        head_channels=64,
+        embedding=Sinusoidal(cos_first=True, endpoint=False),
+        scale_shift=True,
+        resampling="residual",
+        norm_eps=1e-5,
+        dropout=0.1,
+        dtype="bfloat16",
+    ),
+    optimizer=OptimizerConfig(learning_rate=1e-4, warmup=5000),
+    train=TrainConfig(
+        steps=540_000,
+        batch_size=2048,
+        ema_half_life=14_000_000,
+        sample_every=10_000,
+        checkpoint_every=5_000,
+        log_every=100,
+    ),
+    sample=SampleConfig(solver="ddim", grid="discrete", steps=50),
 )

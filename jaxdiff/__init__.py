@@ -17,11 +17,11 @@ from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import corrupt, log_snr, prior_sample
 from jaxdiff.sampling import sample
 from jaxdiff.solvers import Tableau
+from jaxdiff.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from jaxdiff.training.load import load
+    from jaxdiff.runs.load import load
 
-__version__ = "0.1.0"
 __all__ = [
     "Estimate",
     "Tableau",
@@ -44,7 +44,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "load":  # it brings Flax and Orbax with it, so only when asked for
-        from jaxdiff.training.load import load
+        from jaxdiff.runs.load import load
 
         return load
     raise AttributeError(f"module 'jaxdiff' has no attribute {name!r}")

@@ -76,9 +76,9 @@ class NetworkDenoiser:
     def output(self, x: PyTree, t: Any) -> PyTree:
         """What the network itself says at `x = x_t`."""
         t = jnp.asarray(t)
-        label = trees.per_example(self.parametrization.label(self.process, t), x)
+        time = trees.per_example(self.parametrization.time_input(self.process, t), x)
         scale = self.parametrization.scale(self.process, t)
-        arguments = (label,) if self.cond is None else (label, self.cond)
+        arguments = (time,) if self.cond is None else (time, self.cond)
         return self.apply(self.params, trees.lincomb((scale,), (x,)), *arguments)
 
 
@@ -94,9 +94,9 @@ def from_network(
     Args:
       process: the process the network was trained on.
       parametrization: what the network is fed and what its output means.
-      apply: `apply(params, x, label)`, or `apply(params, x, label, cond)` when `cond` is given: a Linen module's
+      apply: `apply(params, x, time)`, or `apply(params, x, time, cond)` when `cond` is given: a Linen module's
         `apply`, a function around `nnx.merge`, any function of arrays. `x` has leaves `[batch, *event]`, float32 or
-        wider, `label` is `[batch]`; the output has the shapes of `x` and any float type. It is static: give the same
+        wider, `time` is `[batch]`; the output has the shapes of `x` and any float type. It is static: give the same
         function object again and nothing is recompiled.
       params: the parameters, any pytree (`None` for a function without).
       cond: conditions, any pytree.
@@ -111,9 +111,7 @@ def from_network(
 
 def _check(process: Process, parametrization: Parametrization, apply: Callable[..., PyTree]) -> None:
     if not callable(apply):
-        raise TypeError(
-            f"apply = {apply!r} is not callable; allowed are functions (params, x, label[, cond]) -> output"
-        )
+        raise TypeError(f"apply = {apply!r} is not callable; allowed are functions (params, x, time[, cond]) -> output")
     parametrizations.check(process, parametrization)
 
 

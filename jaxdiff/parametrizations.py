@@ -32,7 +32,7 @@ from jaxdiff.arithmetic import derivative, namespace
 from jaxdiff.processes import Process, on_host
 
 # `(process, t) -> number(s)` in the arithmetic of `t`.
-Row = Callable[[Process, Any], tuple[Any, Any]]
+Target = Callable[[Process, Any], tuple[Any, Any]]
 Scale = Callable[[Process, Any], Any]
 
 
@@ -45,20 +45,20 @@ class Estimate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Parametrization:
-    """What a network is fed (`scale`, `label`) and what its output means (`row`); a static, hashable triple of
+    """What a network is fed (`scale`, `time_input`) and what its output means (`target`); a static, hashable triple of
     functions.
 
     Attributes:
       name: as errors call it.
-      row: `(process, t) -> (p, q)`, the output is `F = p x0 + q eps`.
+      target: `(process, t) -> (p, q)`, the output is `F = p x0 + q eps`.
       scale: `(process, t) -> c`, the network sees `c x_t`.
-      label: `(process, t) -> label`, the network is told `label`.
+      time_input: `(process, t) -> time`, the network is told `time`.
     """
 
     name: str
-    row: Row
+    target: Target
     scale: Scale
-    label: Scale
+    time_input: Scale
 
 
 jax.tree_util.register_static(Parametrization)
@@ -69,7 +69,7 @@ jax.tree_util.register_static(Parametrization)
 
 def determinant(process: Process, parametrization: Parametrization, t: Any) -> Any:
     """`det = alpha q - sigma p`: how much an output at `t` tells beyond `x_t`; at 0 nothing."""
-    p, q = parametrization.row(process, t)
+    p, q = parametrization.target(process, t)
     return process.alpha(t) * q - process.sigma(t) * p
 
 
@@ -80,7 +80,7 @@ def estimate(process: Process, parametrization: Parametrization, x: PyTree, outp
       x, output: `x_t` and `F`, leaves `[batch, *event]`.
       t: a scalar or `[batch]`.
     """
-    (p, q), alpha, sigma = parametrization.row(process, t), process.alpha(t), process.sigma(t)
+    (p, q), alpha, sigma = parametrization.target(process, t), process.alpha(t), process.sigma(t)
     inverse = 1 / (alpha * q - sigma * p)  # one division: small networks notice four
     p, q, alpha, sigma = (inverse * side for side in (p, q, alpha, sigma))
     return Estimate(x0=trees.lincomb((q, -sigma), (x, output)), eps=trees.lincomb((-p, alpha), (x, output)))
@@ -88,7 +88,7 @@ def estimate(process: Process, parametrization: Parametrization, x: PyTree, outp
 
 def output_of(process: Process, parametrization: Parametrization, estimate: Estimate, t: Any) -> PyTree:
     """The output `F = p x0 + q eps` that a pair means: the training target when the pair is the true one."""
-    return trees.lincomb(parametrization.row(process, t), estimate)
+    return trees.lincomb(parametrization.target(process, t), estimate)
 
 
 def check(process: Process, parametrization: Parametrization) -> None:
@@ -112,32 +112,32 @@ def check(process: Process, parametrization: Parametrization) -> None:
     t = np.float64(process.t_max)
     name = f"parametrization {parametrization.name!r} cannot be used with {type(process).__name__}"
     with np.errstate(divide="ignore"):
-        det, label = determinant(process, parametrization, t), parametrization.label(process, t)
+        det, time = determinant(process, parametrization, t), parametrization.time_input(process, t)
     if abs(det) < 1e-6:
         raise ValueError(
             f"{name}: alpha(t_max = {t:g}) = {process.alpha(t):.1g} leaves no signal there; allowed are 'v', "
             "'velocity', 'x0' and 'edm', or a smaller t_max"
         )
-    if not np.isfinite(label):
+    if not np.isfinite(time):
         raise ValueError(
-            f"{name}: its label at t_max = {t:g} is {label}; give a label that is finite there, such as `time_label`"
+            f"{name}: its time input at t_max = {t:g} is {time}; allowed are finite ones, such as that of `raw_time_input`"
         )
 
 
 # ---------------------------------------------------------------------------------- labels, scales
 
 
-def customary_label(process: Process, t: Any) -> Any:
+def default_time_input(process: Process, t: Any) -> Any:
     """The label that networks of this process are customarily told: the index, `1000 t`, or `log(sigma)/4`."""
-    return process.label(t)
+    return process.time_input(t)
 
 
-def time_label(process: Process, t: Any) -> Any:
+def raw_time_input(process: Process, t: Any) -> Any:
     """The time itself, in the process's own units."""
     return t
 
 
-def log_ratio_label(process: Process, t: Any) -> Any:
+def log_ratio_time_input(process: Process, t: Any) -> Any:
     """`log(sigma/alpha)/4`: EDM's c_noise, a quarter of minus half the log-SNR. Infinite where alpha or sigma is 0."""
     xp = namespace(t)
     return xp.log(process.sigma(t) / process.alpha(t)) / 4
@@ -185,7 +185,7 @@ class _EDMScale:
 
 
 @dataclasses.dataclass(frozen=True)
-class _EDMRow:
+class _EDMTarget:
     """`(c sigma/sd, -c alpha sd)`: output of unit variance, orthogonal to the input."""
 
     sigma_data: float
@@ -195,32 +195,32 @@ class _EDMRow:
         return scale * process.sigma(t) / self.sigma_data, -scale * process.alpha(t) * self.sigma_data
 
 
-def eps(label: Scale = customary_label) -> Parametrization:
+def eps(time_input: Scale = default_time_input) -> Parametrization:
     """The network predicts the noise. Needs `alpha(t_max) > 0`."""
-    return Parametrization("eps", _eps, unscaled, label)
+    return Parametrization("eps", _eps, unscaled, time_input)
 
 
-def x0(label: Scale = customary_label) -> Parametrization:
+def x0(time_input: Scale = default_time_input) -> Parametrization:
     """The network predicts the data."""
-    return Parametrization("x0", _x0, unscaled, label)
+    return Parametrization("x0", _x0, unscaled, time_input)
 
 
-def v(label: Scale = customary_label) -> Parametrization:
+def v(time_input: Scale = default_time_input) -> Parametrization:
     """The network predicts `v = alpha eps - sigma x0`: well conditioned at every noise level."""
-    return Parametrization("v", _v, unscaled, label)
+    return Parametrization("v", _v, unscaled, time_input)
 
 
-def velocity(label: Scale = customary_label) -> Parametrization:
+def velocity(time_input: Scale = default_time_input) -> Parametrization:
     """The network predicts `d x_t / dt = alpha' x0 + sigma' eps` (flow matching); on `processes.flow()`, `eps - x0`."""
-    return Parametrization("velocity", _velocity, unscaled, label)
+    return Parametrization("velocity", _velocity, unscaled, time_input)
 
 
-def score(label: Scale = customary_label) -> Parametrization:
+def score(time_input: Scale = default_time_input) -> Parametrization:
     """The network predicts the score `grad log p_t(x) = -eps/sigma`. Needs `alpha(t_max) > 0`."""
-    return Parametrization("score", _score, unscaled, label)
+    return Parametrization("score", _score, unscaled, time_input)
 
 
-def edm(sigma_data: float = 0.5, label: Scale = log_ratio_label) -> Parametrization:
+def edm(sigma_data: float = 0.5, time_input: Scale = log_ratio_time_input) -> Parametrization:
     """EDM's preconditioning: input and target of unit variance at every noise level, for data of standard deviation
     `sigma_data`.
 
@@ -230,8 +230,8 @@ def edm(sigma_data: float = 0.5, label: Scale = log_ratio_label) -> Parametrizat
 
     Args:
       sigma_data: the standard deviation of the data.
-      label: infinite where no signal is left, so give another one to a process with `alpha(t_max) = 0`.
+      time_input: infinite where no signal is left, so give another one to a process with `alpha(t_max) = 0`.
     """
     if not 0 < sigma_data < np.inf:
         raise ValueError(f"sigma_data = {sigma_data}; allowed are positive finite numbers")
-    return Parametrization("edm", _EDMRow(float(sigma_data)), _EDMScale(float(sigma_data)), label)
+    return Parametrization("edm", _EDMTarget(float(sigma_data)), _EDMScale(float(sigma_data)), time_input)

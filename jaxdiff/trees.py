@@ -155,7 +155,7 @@ def expand(coefficient: Any, leaf: Array) -> Array:
 
 
 def per_example(value: Any, tree: PyTree) -> Float[Array, " batch"]:
-    """A scalar or `[batch]` time label as `[batch]`, in the type that `tree` is computed in."""
+    """A scalar or `[batch]` time input as `[batch]`, in the type that `tree` is computed in."""
     return jnp.broadcast_to(value, (batch_size(tree),)).astype(wide(*jax.tree.leaves(tree)))
 
 

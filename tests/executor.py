@@ -25,17 +25,17 @@ def estimate(process, x, t):
 def run(tableau, x, draws=(), denoiser=estimate):
     """The sample of a tableau from x, each row that adds noise taking the next of `draws`."""
     draws = iter(draws)
-    points, memory = [x] * tableau.points, [x] * tableau.memory
+    points, history = [x] * tableau.points, [x] * tableau.history_length
     for i in range(len(tableau) + 1):
-        parts = np.stack(points + memory)
+        parts = np.stack(points + history)
         points = list(np.einsum("rk,k...->r...", tableau.state[i], parts))
         if np.any(tableau.noise[i]):
             z = next(draws)
             points = [point + scale * z for point, scale in zip(points, tableau.noise[i, :, 0], strict=True)]
         if i < len(tableau):
             x0, eps = denoiser(tableau.process, points[-1], tableau.times[i])
-            p, q = tableau.remember[i]
-            memory = [p * x0 + q * eps, *memory[:-1]]
+            p, q = tableau.history_target[i]
+            history = [p * x0 + q * eps, *history[:-1]]
     assert next(draws, None) is None, "the tableau draws less noise than the reference"
     return points[-1]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 def of_gaussian(tableau, mean, std):
     """Mean and variance of the samples, from x_T with the exact marginal at `tableau.times[0]`."""
-    process, r, k = tableau.process, tableau.points, tableau.memory
+    process, r, k = tableau.process, tableau.points, tableau.history_length
     begin = process.alpha(tableau.times[0])
     variance = begin**2 * std**2 + process.sigma(tableau.times[0]) ** 2
     mu, cov = np.full(r + k, begin * mean), np.full((r + k, r + k), variance)
@@ -22,7 +22,7 @@ def of_gaussian(tableau, mean, std):
         if i < len(tableau) and k:
             alpha, sigma = process.alpha(tableau.times[i]), process.sigma(tableau.times[i])
             v = alpha**2 * std**2 + sigma**2
-            p, q = tableau.remember[i]
+            p, q = tableau.history_target[i]
             # x0 = m + alpha s^2/v (x - alpha m), eps = sigma/v (x - alpha m)
             gain = (p * alpha * std**2 + q * sigma) / v
             shift = np.zeros((r + k, r + k))

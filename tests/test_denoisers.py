@@ -167,14 +167,14 @@ def test_network_sees_scaled_input_label_and_condition():
     process = PROCESSES["edm"]
     seen = {}
 
-    def network(params, x, label, cond):
-        seen.update(x=x, label=label, cond=cond)
+    def network(params, x, time, cond):
+        seen.update(x=x, time=time, cond=cond)
         return x.astype(jnp.bfloat16)
 
     denoiser = denoisers.from_network(process, parametrizations.edm(0.5), network, None, cond={"y": jnp.arange(4)})
     got = denoiser(jnp.full((4, 2), 3.0), 2.0)
     np.testing.assert_allclose(seen["x"], 3 / np.sqrt(4.25), rtol=1e-6)
-    np.testing.assert_allclose(seen["label"], np.full(4, np.log(2) / 4), rtol=1e-6)
+    np.testing.assert_allclose(seen["time"], np.full(4, np.log(2) / 4), rtol=1e-6)
     assert seen["cond"]["y"].shape == (4,)
     assert got.x0.dtype == jnp.float32
 

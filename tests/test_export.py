@@ -54,7 +54,7 @@ def _sample(key, params, x, *table):
 
 
 def _table(tableau):
-    columns = (tableau.times, tableau.state, tableau.noise, tableau.remember)
+    columns = (tableau.times, tableau.state, tableau.noise, tableau.history_target)
     return [np.asarray(column, np.float32) for column in columns]
 
 

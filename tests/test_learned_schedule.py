@@ -120,13 +120,13 @@ def test_is_a_process_like_any_other():
     """Velocity target, corruption, loss, time samplers, grids and a solver that reaches the mixture's moments."""
     process, parametrization = PROCESS, jd.parametrizations.velocity()
     t, host = np.array([0.1, 0.5, 0.9]), on_host(process)
-    p, q = parametrization.row(process, jnp.asarray(t))
+    p, q = parametrization.target(process, jnp.asarray(t))
     h = 1e-6
     slopes = [(f(t + h) - f(t - h)) / (2 * h) for f in (host.alpha, host.sigma)]
     np.testing.assert_allclose(p, slopes[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(q, slopes[1], rtol=1e-4, atol=1e-6)
     objective = jd.objectives.denoising(
-        process, parametrization, lambda p, x, label: p * x, times=jd.objectives.times.stratified
+        process, parametrization, lambda p, x, time: p * x, times=jd.objectives.times.stratified
     )
     losses, metrics = jax.jit(objective)(0.5, jax.random.key(0), {"x": jnp.ones((8, 2))})
     assert losses.shape == (8,)
@@ -165,10 +165,10 @@ def test_least_variance_is_learned():
     has the loss `gamma' sigmoid(log std^2 - gamma)`, which is even where `log(1 + std^2 SNR)` is linear in time.
     """
     std, d = 2.0, 64
-    parametrization = jd.parametrizations.eps(jd.parametrizations.log_ratio_label)
+    parametrization = jd.parametrizations.eps(jd.parametrizations.log_ratio_time_input)
 
-    def network(params, x, label):
-        ratio = jnp.exp(4 * label)[:, None]
+    def network(params, x, time):
+        ratio = jnp.exp(4 * time)[:, None]
         alpha2 = 1 / (1 + ratio**2)
         return jnp.sqrt(1 - alpha2) / (alpha2 * std**2 + 1 - alpha2) * x
 

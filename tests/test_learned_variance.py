@@ -17,7 +17,7 @@ from jaxdiff.sampling.learned_variance import learned_variance
 
 KEY = jax.random.key(0)
 MEAN, STD = 1.5, 0.7
-X0 = parametrizations.x0(parametrizations.time_label)
+X0 = parametrizations.x0(parametrizations.raw_time_input)
 draw = jax.jit(learned_variance)
 sample = jax.jit(jd.sample)
 

@@ -15,18 +15,18 @@ from scipy import special, stats
 import jaxdiff as jd
 from jaxdiff import parametrizations, trees
 from jaxdiff.objectives import denoising, weightings
-from jaxdiff.parametrizations import Estimate, determinant, output_of, time_label
+from jaxdiff.parametrizations import Estimate, determinant, output_of, raw_time_input
 
 KEY = jax.random.key(0)
 N = 20_000  # draws at each of three times: one shape for all tests of the denoising loss, which are then compiled once
 MEAN, STD = 0.3, 0.7  # of the Gaussian data
 ALL = {
-    "eps": parametrizations.eps(time_label),
-    "x0": parametrizations.x0(time_label),
-    "v": parametrizations.v(time_label),
-    "velocity": parametrizations.velocity(time_label),
-    "score": parametrizations.score(time_label),
-    "edm": parametrizations.edm(0.6, label=time_label),
+    "eps": parametrizations.eps(raw_time_input),
+    "x0": parametrizations.x0(raw_time_input),
+    "v": parametrizations.v(raw_time_input),
+    "velocity": parametrizations.velocity(raw_time_input),
+    "score": parametrizations.score(raw_time_input),
+    "edm": parametrizations.edm(0.6, time_input=raw_time_input),
 }
 
 

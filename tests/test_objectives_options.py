@@ -8,7 +8,7 @@ from common import PROCESSES
 
 from jaxdiff import parametrizations
 from jaxdiff.objectives import denoising, drop_condition, times, weightings
-from jaxdiff.parametrizations import time_label
+from jaxdiff.parametrizations import raw_time_input
 from jaxdiff.trees import BatchKey
 
 KEY = jax.random.key(0)
@@ -35,7 +35,7 @@ def test_the_network_is_given_conditions_some_of_them_dropped():
     process = PROCESSES["vp_linear"]
 
     def network(
-        params, x, label, cond
+        params, x, time, cond
     ):  # the data being 0, so is the target, and the error is what the network was told
         return jnp.broadcast_to(jnp.sqrt(cond)[:, None], x.shape)
 
@@ -52,8 +52,8 @@ def test_losses_of_examples_are_their_own():
     """Another example 2, data and condition: nobody else's loss changes by a bit, and its own does."""
     process = PROCESSES["flow"]
 
-    def network(params, x, label, cond):
-        return jnp.tanh(params * x + (label / 1000 + cond)[:, None, None])
+    def network(params, x, time, cond):
+        return jnp.tanh(params * x + (time / 1000 + cond)[:, None, None])
 
     objective = jax.jit(denoising(process, parametrizations.velocity(), network, null=-1.0, dropout=0.5))
     x, cond = jax.random.normal(jax.random.key(1), (6, 3, 2)), jnp.arange(6.0)
@@ -84,15 +84,19 @@ def test_learned_log_variance_is_least_at_the_log_of_the_loss(x64):
     process, batch = PROCESSES["edm"], {"x": jnp.ones((4, 2))}
     make = {"weighting": weightings.edm(), "times": times.log_normal()}
     plain, metrics = jax.jit(
-        denoising(process, parametrizations.edm(label=time_label), lambda p, x, t: 0.3 * x, **make)
+        denoising(process, parametrizations.edm(time_input=raw_time_input), lambda p, x, t: 0.3 * x, **make)
     )(None, KEY, batch)
 
-    def log_variance(u, label):  # wrong wherever the label is not that of the network, here the time
-        return jnp.where(label == metrics["t"], u, jnp.nan)
+    def log_variance(u, time):  # wrong wherever the time is not that of the network, here the time
+        return jnp.where(time == metrics["t"], u, jnp.nan)
 
     objective = jax.jit(
         denoising(
-            process, parametrizations.edm(label=time_label), lambda p, x, t: 0.3 * x, log_variance=log_variance, **make
+            process,
+            parametrizations.edm(time_input=raw_time_input),
+            lambda p, x, t: 0.3 * x,
+            log_variance=log_variance,
+            **make,
         )
     )
     u = jnp.log(plain)
@@ -104,7 +108,7 @@ def test_learned_log_variance_is_least_at_the_log_of_the_loss(x64):
 def test_network_with_keys_and_in_half_precision():
     process, batch = PROCESSES["vp_linear"], {"x": jnp.ones((4, 2), jnp.bfloat16)}
 
-    def network(params, x, label, *, key):
+    def network(params, x, time, *, key):
         assert x.dtype == jnp.float32
         return (x + jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(key)).astype(jnp.bfloat16)
 
@@ -119,7 +123,7 @@ def test_an_example_has_the_same_loss_in_any_part_of_its_batch():
     """Times, noise, dropped labels and what the network draws: by the place in the whole batch, and nothing else."""
     process = PROCESSES["vp_linear"]
 
-    def network(params, x, label, cond, *, key):
+    def network(params, x, time, cond, *, key):
         return x + cond["a"][:, None] * jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(key) * cond["b"][:, None]
 
     objective = denoising(

@@ -7,7 +7,7 @@ from common import NO_SIGNAL_AT_END, PROCESSES, inner_times, mixture
 
 import jaxdiff as jd
 from jaxdiff import parametrizations
-from jaxdiff.parametrizations import Estimate, check, determinant, estimate, output_of, time_label
+from jaxdiff.parametrizations import Estimate, check, determinant, estimate, output_of, raw_time_input
 
 ALL = {
     "eps": parametrizations.eps(),
@@ -15,7 +15,7 @@ ALL = {
     "v": parametrizations.v(),
     "velocity": parametrizations.velocity(),
     "score": parametrizations.score(),
-    "edm": parametrizations.edm(0.7, label=time_label),
+    "edm": parametrizations.edm(0.7, time_input=raw_time_input),
 }
 
 
@@ -25,7 +25,7 @@ def test_exact_output_gives_the_closed_form_back(name, process, x64):
     exact = mixture(process)
     rng = np.random.default_rng(0)
 
-    def network(params, x, label):
+    def network(params, x, time):
         t = times
         scale = ALL[name].scale(process, t)[:, None]
         return output_of(process, ALL[name], exact(x / scale, t), t)
@@ -59,7 +59,7 @@ def test_edm_is_karras_table_1():
     c_skip, c_out = sd**2 / (sigma**2 + sd**2), sigma * sd / np.sqrt(sigma**2 + sd**2)
     p = parametrizations.edm(sd)
     np.testing.assert_allclose(p.scale(process, sigma), c_in, rtol=1e-14)
-    np.testing.assert_allclose(p.label(process, sigma), np.log(sigma) / 4, rtol=1e-13)
+    np.testing.assert_allclose(p.time_input(process, sigma), np.log(sigma) / 4, rtol=1e-13)
     rng = np.random.default_rng(0)
     x, f = rng.normal(size=(2, 11, 4))
     x = x * sigma[:, None]
@@ -71,10 +71,10 @@ def test_edm_is_karras_table_1():
 def test_velocity_is_the_derivative_of_the_path(process):
     times = inner_times(process)
     h = 1e-6 * (process.t_max - process.t_min)
-    p, q = parametrizations.velocity().row(process, times)
+    p, q = parametrizations.velocity().target(process, times)
     # Central differences, away from the kinks that an interpolated chain has at its indices.
     times_off = np.where(np.isclose(times % 1, 0, atol=10 * h), times + 0.5, times) if process.t_max > 100 else times
-    p, q = parametrizations.velocity().row(process, times_off)
+    p, q = parametrizations.velocity().target(process, times_off)
     for got, function in ((p, process.alpha), (q, process.sigma)):
         np.testing.assert_allclose(
             got, (function(times_off + h) - function(times_off - h)) / (2 * h), rtol=1e-4, atol=1e-6
@@ -83,7 +83,7 @@ def test_velocity_is_the_derivative_of_the_path(process):
 
 
 def test_flow_velocity_is_noise_minus_data():
-    p, q = parametrizations.velocity().row(jd.processes.flow(), np.linspace(0, 1, 5))
+    p, q = parametrizations.velocity().target(jd.processes.flow(), np.linspace(0, 1, 5))
     np.testing.assert_array_equal(p, -1)
     np.testing.assert_array_equal(q, 1)
 
@@ -111,7 +111,7 @@ def test_works_where_no_signal_is_left(name, process_name):
 
 
 def test_infinite_label_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"'edm'.*label.*time_label"):
+    with pytest.raises(ValueError, match=r"'edm'.*time input.*raw_time_input"):
         check(jd.processes.flow(), parametrizations.edm())
 
 

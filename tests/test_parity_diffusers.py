@@ -34,7 +34,7 @@ def sa_solver_as_its_authors(process, times, order, corrector_order, tau):
     def published(moments):
         return moments if moments.shape[-1] != 2 else np.stack([moments[:, 0], half], axis=-1)
 
-    options = {"order": order, "corrector_order": corrector_order, "steady": False}
+    options = {"order": order, "corrector_order": corrector_order, "lower_order": False}
     return adams(process, times, integral, approximate=published, **options)
 
 
@@ -50,7 +50,7 @@ CASES = {
     "ddpm large": functools.partial(solvers.ddpm, variance="large"),
     "pndm": solvers.pndm,
     "plms": functools.partial(solvers.pndm, warm_up="heun"),
-    "dpm 2m noisy": functools.partial(solvers.exponential, order=2, prediction="noise", steady=False),
+    "dpm 2m noisy": functools.partial(solvers.exponential, order=2, prediction="noise", lower_order=False),
     "dpm++ singlestep 2": functools.partial(solvers.dpm_solver_pp_singlestep, order=2),
     "dpm++ singlestep 3": functools.partial(solvers.dpm_solver_pp_singlestep, order=3),
     "euler karras": solvers.euler,
@@ -63,17 +63,17 @@ CASES = {
 }
 for kind in ("midpoint", "heun"):
     for order, grid in ((2, "karras"), (2, "trailing"), (2, "noisy"), (3, "karras"), (3, "noisy")):
-        CASES[f"dpm++ {order}m {kind} {grid}"] = functools.partial(dpm, order=order, variant=kind, steady=False)
+        CASES[f"dpm++ {order}m {kind} {grid}"] = functools.partial(dpm, order=order, variant=kind, lower_order=False)
     for grid in ("karras", "noisy"):
-        CASES[f"sde-dpm++ 2m {kind} {grid}"] = functools.partial(sde, order=2, variant=kind, steady=False)
+        CASES[f"sde-dpm++ 2m {kind} {grid}"] = functools.partial(sde, order=2, variant=kind, lower_order=False)
 for order in (1, 2, 3):
-    CASES[f"deis {order}"] = functools.partial(solvers.deis, order=order, steady=False)
+    CASES[f"deis {order}"] = functools.partial(solvers.deis, order=order, lower_order=False)
     for variant in ("bh1", "bh2"):
         CASES[f"unipc {order} {variant} noisy"] = functools.partial(
-            solvers.uni_pc, order=order, variant=variant, steady=False
+            solvers.uni_pc, order=order, variant=variant, lower_order=False
         )
     if order < 3:
-        CASES[f"unipc {order} bh2 karras"] = functools.partial(solvers.uni_pc, order=order, steady=False)
+        CASES[f"unipc {order} bh2 karras"] = functools.partial(solvers.uni_pc, order=order, lower_order=False)
 for tau in (0.0, 0.6, 1.0):
     CASES[f"sa 1 1 {tau}"] = functools.partial(solvers.sa_solver, predictor_order=1, corrector_order=1, tau=tau)
     for order, corrector in ((2, 2), (3, 4)):

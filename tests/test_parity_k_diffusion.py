@@ -29,7 +29,7 @@ for grid in ("clean", "noisy"):
         CASES[f"{name} churn within, {grid}"] = solvers.with_churn(solver, **IMAGENET)
     for order in (1, 2, 3, 4):
         CASES[f"lms {order}, {grid}"] = functools.partial(solvers.lms, order=order)
-    multistep = functools.partial(solvers.dpm_solver_pp, steady=False)
+    multistep = functools.partial(solvers.dpm_solver_pp, lower_order=False)
     CASES[f"dpmpp_2m, {grid}"] = functools.partial(multistep, order=2, variant="midpoint")
     for eta in (0.0, 0.5, 1.0):
         for name in ("euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral"):

@@ -43,7 +43,7 @@ def test_third_order_sde_solver_has_its_quadratic_term_with_the_right_sign():
         right = sigma[-1] / sigma[0] * np.exp(l[0] - l[-1]) + 2 * alpha[-1] * drawn
         silence = np.zeros((steps, 1, 1))
         for variant, errors in (("heun", published), ("exact", exact)):
-            tableau = solvers.dpm_solver_pp(LEVELS, times, order=3, variant=variant, tau=1.0, steady=False)
+            tableau = solvers.dpm_solver_pp(LEVELS, times, order=3, variant=variant, tau=1.0, lower_order=False)
             errors.append(abs(run(tableau, np.ones((1, 1)), silence, given).item() - right))
         theirs.append(abs(case["result"].item() - right))
     assert np.all(_orders(theirs) < 1.3)
@@ -112,7 +112,7 @@ def test_deis_in_float32_does_not_get_worse_with_more_steps():
         levels, x = case["levels"], case["x"]
         times = grids.from_sigmas(LEVELS, levels)
         right = ode_end(x / LEVELS.alpha(times[0]), levels[0], levels[-1]) * LEVELS.alpha(times[-1])
-        tableau = solvers.deis(LEVELS, times, order=3, steady=False)
+        tableau = solvers.deis(LEVELS, times, order=3, lower_order=False)
         got = jax.jit(jd.sample)(jax.random.key(0), denoiser, jnp.asarray(x, jnp.float32), tableau)
         theirs.append(np.sqrt(np.mean((case["result"] - right) ** 2)))
         ours.append(np.sqrt(np.mean((np.asarray(got) - right) ** 2)))
@@ -171,7 +171,7 @@ def test_sa_solver_integrates_what_the_paper_says():
     levels, x = case["levels"], case["x"]
     times = grids.from_sigmas(LEVELS, levels)
     right = ode_end(x / LEVELS.alpha(times[0]), levels[0], levels[-1]) * LEVELS.alpha(times[-1])
-    tableau = solvers.sa_solver(LEVELS, times, predictor_order=2, corrector_order=2, tau=0.0, steady=False)
+    tableau = solvers.sa_solver(LEVELS, times, predictor_order=2, corrector_order=2, tau=0.0, lower_order=False)
     ours, theirs = (np.sqrt(np.mean((result - right) ** 2)) for result in (run(tableau, x), case["result"]))
     print(ours, theirs)
     assert ours < theirs / 2

@@ -157,7 +157,9 @@ def test_evaluations_are_counted_and_where_they_should_be():
         jax.debug.callback(lambda t: asked.append(float(t[0])), t, ordered=True)
         return 0.1 * x
 
-    denoiser = jd.denoisers.from_network(PROCESS, jd.parametrizations.v(jd.parametrizations.time_label), apply, None)
+    denoiser = jd.denoisers.from_network(
+        PROCESS, jd.parametrizations.v(jd.parametrizations.raw_time_input), apply, None
+    )
     predictor_corrector(KEY, denoiser, jnp.ones((2, 3)), solvers.ddpm(PROCESS, times), langevin(steps=2))
     jax.effects_barrier()
     np.testing.assert_allclose(asked, np.repeat(times[:-1], 3), rtol=1e-6)

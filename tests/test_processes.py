@@ -73,7 +73,7 @@ def test_discrete_between_and_beyond_the_indices():
     np.testing.assert_allclose(log_snr(process, 10.5), (log_snr(process, 10.0) + log_snr(process, 11.0)) / 2)
     ratio = process.sigma(-0.5) / process.alpha(-0.5)
     np.testing.assert_allclose(ratio, process.sigma(0.0) / process.alpha(0.0) / 2)
-    assert process.label(7.0) == 7.0
+    assert process.time_input(7.0) == 7.0
 
 
 def test_ends_are_exact():

@@ -227,7 +227,7 @@ def test_vmap_over_guidance_scales_and_gradient_of_the_tableau(x64):
             tableau.times,
             tableau.state + d * (np.arange(6)[:, None, None] == 2),
             tableau.noise,
-            tableau.remember,
+            tableau.history_target,
         )
         for d in (h, -h)
     ]

@@ -65,7 +65,7 @@ def test_ddim_at_eta_one_is_ddpm_is_the_first_order_sde(process):
     """Three derivations of one sampler: the posterior, DDIM's family, the exponential integrator with tau = 1."""
     times = _grid(process, 12)
     a, b = solvers.ddpm(process, times), solvers.exponential(process, times, order=1, tau=1.0)
-    for name in ("state", "noise", "remember", "times"):
+    for name in ("state", "noise", "history_target", "times"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-9, atol=1e-12)
     c, d = solvers.ddim(process, times), solvers.dpm_solver_pp(process, times, order=1)
     np.testing.assert_allclose(c.state, d.state, rtol=1e-9, atol=1e-12)
@@ -87,7 +87,7 @@ def test_polynomials_are_integrated_exactly(x64):
         coefficients = np.random.default_rng(order).normal(size=order)
         for steps in (5, 400):
             times = grids.uniform_log_snr(process, steps)
-            tableau = solvers.exponential(process, times, order=order, steady=False)
+            tableau = solvers.exponential(process, times, order=order, lower_order=False)
             l = log_snr(process, times) / 2
             # Begin where enough is remembered: all estimates of the polynomial, exact until there.
             x = 1.7
@@ -119,11 +119,11 @@ def test_the_published_midpoint_forms():
     x, d0, d1, d2 = rng.normal(size=4)
     i = 3
     h, h1, h2 = l[i + 1] - l[i], l[i] - l[i - 1], l[i - 1] - l[i - 2]
-    two = solvers.dpm_solver_pp(process, times, order=2, variant="midpoint", steady=False).state[i + 1, 0]
+    two = solvers.dpm_solver_pp(process, times, order=2, variant="midpoint", lower_order=False).state[i + 1, 0]
     r = h1 / h
     want = sigma[i + 1] / sigma[i] * x - alpha[i + 1] * np.expm1(-h) * ((1 + 1 / (2 * r)) * d0 - 1 / (2 * r) * d1)
     np.testing.assert_allclose(two @ [x, d0, d1], want, rtol=1e-12)
-    three = solvers.dpm_solver_pp(process, times, order=3, variant="midpoint", steady=False).state[i + 1, 0]
+    three = solvers.dpm_solver_pp(process, times, order=3, variant="midpoint", lower_order=False).state[i + 1, 0]
     r0, r1 = h1 / h, h2 / h
     s0, s1 = (d0 - d1) / r0, (d1 - d2) / r1
     first, second = s0 + (s0 - s1) * r0 / (r0 + r1), (s0 - s1) / (r0 + r1)
@@ -164,7 +164,7 @@ def test_coefficients_are_finite_on_every_process(process, steps):
         made = list(_tableaux(process, steps))
     assert len(made) > 25
     for solver, _, tableau in made:
-        for leaf in (tableau.state, tableau.noise, tableau.times[:-1], tableau.remember):
+        for leaf in (tableau.state, tableau.noise, tableau.times[:-1], tableau.history_target):
             assert np.isfinite(leaf).all(), solver
 
 
@@ -269,12 +269,12 @@ def test_members_of_the_family():
     same(solvers.deis(process, times, order=3).state, exponential(order=3, prediction="noise").state)
     same(
         solvers.lms(process, times).state,
-        solvers.deis(process, times, order=4, coordinate="sigma", steady=False).state,
+        solvers.deis(process, times, order=4, coordinate="sigma", lower_order=False).state,
     )
     a = solvers.sa_solver(process, times, predictor_order=2, corrector_order=3, tau=0.0)
     same(a.state, exponential(order=2, corrector_order=3).state)
     # From three estimates on UniPC's predictor and corrector are exact.
-    a, b = (f(process, times, order=3, steady=False) for f in (solvers.uni_pc, _exact_uni_pc))
+    a, b = (f(process, times, order=3, lower_order=False) for f in (solvers.uni_pc, _exact_uni_pc))
     same(a.state[5:], b.state[5:])
     assert not np.allclose(a.state[2], b.state[2])
     # Of first order all predictions, and all coordinates, are DDIM's step.
@@ -286,8 +286,8 @@ def test_members_of_the_family():
         same(executor.run(solvers.deis(process, times, order=1, coordinate=coordinate), x), ddim)
 
 
-def _exact_uni_pc(process, times, order, steady):
-    return solvers.exponential(process, times, order=order, corrector_order=order + 1, steady=steady)
+def _exact_uni_pc(process, times, order, lower_order):
+    return solvers.exponential(process, times, order=order, corrector_order=order + 1, lower_order=lower_order)
 
 
 def test_uni_pc_as_published():
@@ -299,7 +299,7 @@ def test_uni_pc_as_published():
     i = 3
     base, predicted, new, last, older = rng.normal(size=5)  # x at i - 1, x~ at i, and x0 at i, i - 1, i - 2
     for variant, scale in (("bh1", lambda h: -h), ("bh2", lambda h: np.expm1(-h))):
-        tableau = solvers.uni_pc(process, times, order=2, variant=variant, steady=False)
+        tableau = solvers.uni_pc(process, times, order=2, variant=variant, lower_order=False)
         got = tableau.state[i + 1] @ np.array([base, predicted, new, last, older])
 
         def step(x, i, m0, extra, scale=scale):

@@ -25,15 +25,15 @@ MULTISTEP = {
     "exponential 3, velocity": (functools.partial(solvers.exponential, order=3, prediction="velocity"), 3),
     "exponential 4, velocity": (functools.partial(solvers.exponential, order=4, prediction="velocity"), 4),
     "exponential 2, corrector 3": (
-        functools.partial(solvers.exponential, order=2, corrector_order=3, steady=False),
+        functools.partial(solvers.exponential, order=2, corrector_order=3, lower_order=False),
         3,
     ),
     "exponential 2, noise, corrector 3": (
-        functools.partial(solvers.exponential, order=2, prediction="noise", corrector_order=3, steady=False),
+        functools.partial(solvers.exponential, order=2, prediction="noise", corrector_order=3, lower_order=False),
         3,
     ),
     "exponential 2, velocity, corrector 3": (
-        functools.partial(solvers.exponential, order=2, prediction="velocity", corrector_order=3, steady=False),
+        functools.partial(solvers.exponential, order=2, prediction="velocity", corrector_order=3, lower_order=False),
         3,
     ),
     "deis 1": (functools.partial(solvers.deis, order=1), 1),
@@ -46,13 +46,13 @@ MULTISTEP = {
     "lms 4": (solvers.lms, 4),
     "ipndm 4": (solvers.ipndm, 2),
     "pndm": (solvers.pndm, 2),
-    "uni_pc 1": (functools.partial(solvers.uni_pc, order=1, steady=False), 2),
-    "uni_pc 2": (functools.partial(solvers.uni_pc, order=2, steady=False), 3),
-    "uni_pc 2 bh1": (functools.partial(solvers.uni_pc, order=2, variant="bh1", steady=False), 3),
+    "uni_pc 1": (functools.partial(solvers.uni_pc, order=1, lower_order=False), 2),
+    "uni_pc 2": (functools.partial(solvers.uni_pc, order=2, lower_order=False), 3),
+    "uni_pc 2 bh1": (functools.partial(solvers.uni_pc, order=2, variant="bh1", lower_order=False), 3),
     "uni_pc 2, steady": (solvers.uni_pc, 2),
-    "uni_pc 3": (functools.partial(solvers.uni_pc, order=3, steady=False), 4),
+    "uni_pc 3": (functools.partial(solvers.uni_pc, order=3, lower_order=False), 4),
     "sa_solver 2 3, tau 0": (
-        functools.partial(solvers.sa_solver, predictor_order=2, corrector_order=3, tau=0.0, steady=False),
+        functools.partial(solvers.sa_solver, predictor_order=2, corrector_order=3, tau=0.0, lower_order=False),
         3,
     ),
 }

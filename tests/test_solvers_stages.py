@@ -202,7 +202,7 @@ def test_dpm_2_is_its_ancestral_form_without_noise():
     times = grids.karras(process, 5)
     for one, other in ((dpm_2, dpm_2_ancestral), (dpm_solver_pp_singlestep, dpmpp_2s_ancestral)):
         a, b = one(process, times), other(process, times, eta=0.0)
-        for field in ("times", "state", "noise", "remember"):
+        for field in ("times", "state", "noise", "history_target"):
             np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
 
 

@@ -59,7 +59,10 @@ def test_a_chain_is_the_one_after_the_other(first, second):
     x = _start(process, times[0])
     both = chain(one, other)
     assert len(both) == len(one) + len(other)
-    assert (both.points, both.memory) == (max(one.points, other.points), max(one.memory, other.memory))
+    assert (both.points, both.history_length) == (
+        max(one.points, other.points),
+        max(one.history_length, other.history_length),
+    )
     np.testing.assert_allclose(run(both, x), run(other, run(one, x)), rtol=1e-10, atol=1e-12)
     z = _normals(1)
     got = run(chain(one, other, scale=0.7, noise=0.3), x, z)
@@ -228,7 +231,7 @@ def test_churn_where_traced_is_churn(x64):
         return jnp.sum(tableau.noise**2), tableau
 
     gradient, traced = jax.jit(jax.grad(functional, has_aux=True))(times[:-1])
-    for field in ("times", "state", "noise", "remember"):
+    for field in ("times", "state", "noise", "history_target"):
         np.testing.assert_allclose(getattr(traced, field), getattr(here, field), rtol=1e-9, atol=1e-11)
     for i in range(3):
         bump = 1e-6 * (np.arange(3) == i) * (1 if i else -1)  # one-sided from the end of time
@@ -390,7 +393,7 @@ def test_temperature_divides_the_score_for_whatever_is_remembered(name):
         got = run(with_temperature(solver, temperature=0.8, noise=0.5)(process, times), x, z[:count])
         np.testing.assert_allclose(got, run(plain, x, 0.5 * z[:count], tempered), rtol=1e-9, atol=1e-11)
         quiet = with_temperature(solver, temperature=1.0, noise=0.0)(process, times)
-        np.testing.assert_array_equal(quiet.remember, plain.remember)
+        np.testing.assert_array_equal(quiet.history_target, plain.history_target)
         assert not quiet.noise.any()
 
 
@@ -411,10 +414,10 @@ def test_temperature_where_no_signal_is_left():
     with np.errstate(all="raise", under="ignore"):
         same = with_temperature(ddim, temperature=1.0)(process, times)
         asks_for_noise = with_temperature(
-            lambda p, t: dataclasses.replace(ddim(p, t), remember=np.tile([0.0, 1.0], (4, 1))), temperature=0.8
+            lambda p, t: dataclasses.replace(ddim(p, t), history_target=np.tile([0.0, 1.0], (4, 1))), temperature=0.8
         )(process, times)
-    np.testing.assert_array_equal(same.remember, ddim(process, times).remember)
-    np.testing.assert_allclose(asks_for_noise.remember, np.tile([0.0, 1.25], (4, 1)))
+    np.testing.assert_array_equal(same.history_target, ddim(process, times).history_target)
+    np.testing.assert_allclose(asks_for_noise.history_target, np.tile([0.0, 1.25], (4, 1)))
 
 
 # ------------------------------------------------------------------------------------------ wrong arguments
@@ -433,7 +436,7 @@ def _uneven_noise(process, times):
     tableau = heun(process, times)
     noise = np.zeros((len(tableau) + 1, 2, 1))
     noise[0, 0] = 1.0
-    return Tableau(process, tableau.times, tableau.state, noise, tableau.remember)
+    return Tableau(process, tableau.times, tableau.state, noise, tableau.history_target)
 
 
 @pytest.mark.parametrize(

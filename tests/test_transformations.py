@@ -81,7 +81,7 @@ def test_gradient_of_the_tableau(solver, x64):
     """With respect to all of its numbers: points, memory, noise, what is remembered, and where the denoiser is asked."""
     tableau = SOLVERS[solver](PROCESS, _times())
     gradient = _check_gradient(functools.partial(_functional, _params()), tableau)
-    for name in ("times", "state", "remember"):
+    for name in ("times", "state", "history_target"):
         assert np.abs(getattr(gradient, name)).max() > 1e-3, name
     assert np.any(gradient.noise) == bool(tableau.noise.size)
     # The numbers of the process are the denoiser's to use, not the tableau's.

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from jaxdiff.data.pixels import check_size, picture_to_array
-from jaxdiff.data.sources import Images
+from jaxdiff.data.sources import Examples
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 GREY_MODES = frozenset({"1", "L", "LA"})
@@ -41,7 +41,7 @@ class FolderSource:
         return {"image": pixels, "label": self.labels[index]} if self.labels else {"image": pixels}
 
 
-def open_folder(path: str | os.PathLike[str], size: int | None = None) -> Images:
+def open_folder(path: str | os.PathLike[str], size: int | None = None) -> Examples:
     """Opens a folder of pictures (png, jpg, webp, ...).
 
     Either the folder holds pictures, and they are unlabelled; or it holds one subfolder per class (pictures at any
@@ -94,7 +94,7 @@ def open_folder(path: str | os.PathLike[str], size: int | None = None) -> Images
                     f"{found[0]}x{found[1]}; give size, the side of the squares they are to become"
                 )
     shape = (size or height, size or width, channels)
-    return Images(FolderSource(tuple(paths), tuple(labels), channels, size), shape, len(class_names), class_names)
+    return Examples(FolderSource(tuple(paths), tuple(labels), channels, size), shape, len(class_names), class_names)
 
 
 def _is_picture(path: Path) -> bool:

@@ -17,7 +17,7 @@ from absl import flags
 from jaxtyping import Bool, Int32, Int64, Shaped
 
 from jaxdiff.data.pixels import to_unit
-from jaxdiff.data.sources import ArraySource, Images, read
+from jaxdiff.data.sources import ArraySource, Examples, read
 
 Batch = dict[str, np.ndarray]
 
@@ -115,7 +115,7 @@ def _end(running: list[Any]) -> None:
 
 
 def training_batches(
-    images: Images,
+    images: Examples,
     batch_size: int,
     *,
     seed: int,
@@ -155,7 +155,7 @@ def training_batches(
     return _iterate(images, _ReadDrawn(images, draw), ENDLESS, workers)
 
 
-def evaluation_batches(images: Images, batch_size: int) -> Batches:
+def evaluation_batches(images: Examples, batch_size: int) -> Batches:
     """The whole set once and in order, in batches as `training_batches` makes them; the last may be short.
 
     Raises:
@@ -187,7 +187,7 @@ class Draw:
         return indices, np.random.default_rng([self.seed, 1, step]).random(self.batch_size)[self.rows] < 0.5
 
 
-def training_draw(images: Images, batch_size: int, *, seed: int, flip: bool, rows: Sequence[int] | None) -> Draw:
+def training_draw(images: Examples, batch_size: int, *, seed: int, flip: bool, rows: Sequence[int] | None) -> Draw:
     """Which examples make up the batches of `training_batches`, whose arguments and errors these are."""
     _check_batch_size(batch_size)
     n = len(images)
@@ -214,7 +214,7 @@ def _order(n: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
 # What Grain calls are classes, as closures cannot be sent to a worker process.
 @dataclass(frozen=True, eq=False)
 class _ReadDrawn:
-    images: Images
+    images: Examples
     draw: Draw
 
     def __call__(self, step: int) -> Batch:
@@ -227,7 +227,7 @@ class _ReadDrawn:
 
 @dataclass(frozen=True, eq=False)
 class _ReadInOrder:
-    images: Images
+    images: Examples
     batch_size: int
 
     def __call__(self, step: int) -> Batch:
@@ -241,7 +241,7 @@ def _check_batch_size(batch_size: int) -> None:
         raise ValueError(f"batch_size = {batch_size!r} is not allowed; allowed are positive integers")
 
 
-def _read(images: Images, indices: Int64[np.ndarray, " batch"]) -> Batch:
+def _read(images: Examples, indices: Int64[np.ndarray, " batch"]) -> Batch:
     x: Shaped[np.ndarray, " batch *event"]
     labels: Int32[np.ndarray, " batch"] | None
     source = images.source
@@ -262,7 +262,7 @@ def _to_values(batch: Batch) -> Batch:
     return {"x": values} | ({"cond": np.array(batch["cond"])} if "cond" in batch else {})
 
 
-def _iterate(images: Images, read: Callable[[int], Batch], steps: int, workers: int) -> Batches:
+def _iterate(images: Examples, read: Callable[[int], Batch], steps: int, workers: int) -> Batches:
     if isinstance(images.source, ArraySource):
         return Batches(read, _to_values, steps=steps)  # neither threads nor processes gain anything
     # Each thread works on a batch of its own.

@@ -24,7 +24,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class Examples:
     """An opened data set.
 
     Attributes:
@@ -66,7 +66,7 @@ class ArraySource:
         return record
 
 
-def from_arrays(x: Any, labels: Any = None, class_names: Sequence[str] = ()) -> Images:
+def from_arrays(x: Any, labels: Any = None, class_names: Sequence[str] = ()) -> Examples:
     """A data set of arrays that are already in memory.
 
     Args:
@@ -98,7 +98,7 @@ def from_arrays(x: Any, labels: Any = None, class_names: Sequence[str] = ()) -> 
     if labels is None:
         if class_names:
             raise ValueError(f"class_names = {tuple(class_names)!r} is given without labels; allowed is ()")
-        return Images(ArraySource(x, None), x.shape[1:])
+        return Examples(ArraySource(x, None), x.shape[1:])
     labels = np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels has dtype {labels.dtype}; allowed are integer types")
@@ -108,10 +108,10 @@ def from_arrays(x: Any, labels: Any = None, class_names: Sequence[str] = ()) -> 
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"labels lie in {labels.min()}..{labels.max()}; allowed are 0..{num_classes - 1}")
     source = ArraySource(x, np.ascontiguousarray(labels, np.int32))
-    return Images(source, x.shape[1:], num_classes, tuple(class_names))
+    return Examples(source, x.shape[1:], num_classes, tuple(class_names))
 
 
-def in_memory(images: Images) -> Images:
+def in_memory(images: Examples) -> Examples:
     """Reads and decodes the whole set once, with threads, so that a training step never waits for it.
 
     For sets that fit: CIFAR-10's 50,000 images take 150 MB. A set that is in memory already is returned as it is.
@@ -137,4 +137,4 @@ def in_memory(images: Images) -> Images:
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         # list() so that an error in a thread is raised here.
         list(pool.map(fill, range(0, n, CHUNK)))
-    return Images(ArraySource(x, labels), images.shape, images.num_classes, images.class_names)
+    return Examples(ArraySource(x, labels), images.shape, images.num_classes, images.class_names)

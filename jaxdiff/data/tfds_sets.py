@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxdiff.data.digits import prepare_digits
 from jaxdiff.data.pixels import check_size, picture_to_array
-from jaxdiff.data.sources import Images
+from jaxdiff.data.sources import Examples
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class TfdsSource:
 
 def open_tfds(
     name: str, split: str = "train", data_dir: str | os.PathLike[str] | None = None, size: int | None = None
-) -> Images:
+) -> Examples:
     """Opens an image set that TFDS has prepared in `data_dir`, or the embedded `digits`, prepared on first use.
 
     Reads what lies on disk, whichever version and whether or not the installed TFDS still knows how to make it. The
@@ -113,7 +113,7 @@ def open_tfds(
 
     label = None if label_key is None else features[label_key]
     source = TfdsSource(records, f"{name} ({split})", image_key, label_key, shape, size)
-    return Images(source, shape, label.num_classes if label else 0, tuple(label.names or ()) if label else ())
+    return Examples(source, shape, label.num_classes if label else 0, tuple(label.names or ()) if label else ())
 
 
 def _find(name: str, root: Path) -> Path:

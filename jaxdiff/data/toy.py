@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from jaxdiff.data.sources import Images, from_arrays
+from jaxdiff.data.sources import Examples, from_arrays
 
 TOYS = ("checkerboard", "gaussians", "moons", "spirals")
 
 
-def toy2d(name: str = "checkerboard", n: int = 10_000, seed: int = 0) -> Images:
+def toy2d(name: str = "checkerboard", n: int = 10_000, seed: int = 0) -> Examples:
     """Draws `n` points of a toy distribution, float32 `[n, 2]`, within about [-1, 1] on either axis.
 
     - "checkerboard": uniform on 8 of the 16 squares of a 4 by 4 board on [-1, 1]^2; unlabelled.

@@ -13,16 +13,16 @@ from jaxdiff.evaluation.recognition import digit_classifier
 class Report:
     """Attributes:
     classifier: how much of held-out real data the judge gets right.
-    recognised: how many of the samples it takes for what was asked for.
+    label_accuracy: how many of the samples it takes for what was asked for.
     precision, recall: of the samples among the training images, k-nearest neighbours with k = 5.
-    copied: how many samples are closer to a training image than half the median distance between neighbours among them.
+    memorised: how many samples are closer to a training image than half the median distance between neighbours among them.
     """
 
     classifier: float
-    recognised: float
+    label_accuracy: float
     precision: float
     recall: float
-    copied: float
+    memorised: float
 
 
 def report(
@@ -49,8 +49,8 @@ def report(
     manifold = precision_recall(near, images, k=5)
     return Report(
         classifier=float(np.mean(classify(held_out[0]) == np.asarray(held_out[1]))),
-        recognised=float(np.mean(classify(images) == np.asarray(asked))),
+        label_accuracy=float(np.mean(classify(images) == np.asarray(asked))),
         precision=manifold.precision,
         recall=manifold.recall,
-        copied=copies(images, real, real),
+        memorised=copies(images, real, real),
     )

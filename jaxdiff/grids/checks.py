@@ -6,8 +6,6 @@ import numpy as np
 
 from jaxdiff.processes import Process, on_host
 
-Times = np.ndarray
-
 
 def check_process_and_steps(process: Process, steps: int) -> Process:
     """The process on the host, once it is known to be one and `steps` to count something."""

@@ -4,8 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from jaxdiff.grids.checks import Times, check_process_and_steps
-from jaxdiff.processes import Process, VPDiscrete
+from jaxdiff.grids.checks import check_process_and_steps
+from jaxdiff.processes import Process, Times, VPDiscrete
 
 
 def discrete(

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
 from jaxdiff.denoisers import Denoiser, check_denoiser
-from jaxdiff.grids.checks import Times, check_positive, check_process_and_steps, ratio
-from jaxdiff.processes import Process, same_process, time_of_log_snr
+from jaxdiff.grids.checks import check_positive, check_process_and_steps, ratio
+from jaxdiff.processes import Process, Times, same_process, time_of_log_snr
 from jaxdiff.sampling import sample
 from jaxdiff.solvers import Tableau, dpm_solver_pp
 

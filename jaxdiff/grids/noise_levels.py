@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.grids.checks import Times, check_apart, check_positive, check_process_and_steps, ratio
-from jaxdiff.processes import Process, on_host, time_of_log_snr
+from jaxdiff.grids.checks import check_apart, check_positive, check_process_and_steps, ratio
+from jaxdiff.processes import Process, Times, on_host, time_of_log_snr
 
 ROUNDING = 1e-4
 """How far above the process's highest, relative to it, a first level may be: tables are printed to a few digits."""

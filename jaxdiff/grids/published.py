@@ -4,9 +4,9 @@ from typing import Literal
 
 import numpy as np
 
-from jaxdiff.grids.checks import Times, check_process_and_steps, ratio
+from jaxdiff.grids.checks import check_process_and_steps, ratio
 from jaxdiff.grids.noise_levels import ROUNDING, from_sigmas
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 
 # Sabour et al. 2024, appendix B.3, table 3: sigma/alpha from noise to data.
 _LEVELS = {

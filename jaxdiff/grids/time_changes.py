@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jaxdiff.grids.checks import Times, check_apart, check_positive, check_process_and_steps
-from jaxdiff.processes import Process, log_snr
+from jaxdiff.grids.checks import check_apart, check_positive, check_process_and_steps
+from jaxdiff.processes import Process, Times, log_snr
 
 
 def polynomial(process: Process, steps: int, *, rho: float = 2.0) -> Times:

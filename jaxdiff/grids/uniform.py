@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jaxdiff.grids.checks import Times, check_process_and_steps
-from jaxdiff.processes import Process, log_snr, time_of_log_snr
+from jaxdiff.grids.checks import check_process_and_steps
+from jaxdiff.processes import Process, Times, log_snr, time_of_log_snr
 
 
 def uniform_time(process: Process, steps: int) -> Times:

@@ -11,6 +11,7 @@ from jaxdiff import trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.likelihood import divergence as divergences
 from jaxdiff.likelihood.log_density import log_density
+from jaxdiff.processes import Times
 
 
 def dequantize(key: Key[Array, "*batch"], images: PyTree, *, levels: int = 256) -> PyTree:
@@ -53,7 +54,7 @@ def bits_per_dimension(
     divergence: Literal["exact", "hutchinson"] = "hutchinson",
     probes: divergences.Probes = "rademacher",
     probe_count: int = 1,
-    times: Float[Any, " steps+1"] | None = None,
+    times: Times | None = None,
     rtol: Any = 1e-5,
     atol: Any = 1e-5,
     max_steps: int = 4096,

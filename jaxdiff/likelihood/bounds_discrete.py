@@ -18,7 +18,7 @@ from jaxdiff.likelihood.bounds import (
     prior_divergence,
     reconstruction,
 )
-from jaxdiff.processes import corrupt
+from jaxdiff.processes import Times, corrupt
 from jaxdiff.solvers.tableau import check_arguments as check_grid
 
 
@@ -26,7 +26,7 @@ def discrete_time(
     key: Key[Array, "*batch"],
     denoiser: Denoiser,
     x: PyTree,
-    times: Any,
+    times: Times,
     *,
     variance: Literal["small", "large", "learned"] = "small",
     levels: int | None = None,

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from jaxdiff import probability_flow, trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.likelihood import divergence as divergences
+from jaxdiff.processes import Times
 
 
 class LogDensity(NamedTuple):
@@ -34,7 +35,7 @@ def log_density(
     divergence: Literal["exact", "hutchinson"] = "exact",
     probes: divergences.Probes = "rademacher",
     probe_count: int = 1,
-    times: Float[Any, " steps+1"] | None = None,
+    times: Times | None = None,
     rtol: Any = 1e-5,
     atol: Any = 1e-5,
     max_steps: int = 4096,
@@ -124,7 +125,7 @@ def encode(
     denoiser: Denoiser,
     x: PyTree,
     *,
-    times: Float[Any, " steps+1"] | None = None,
+    times: Times | None = None,
     rtol: Any = 1e-6,
     atol: Any = 1e-6,
     max_steps: int = 4096,
@@ -143,7 +144,7 @@ def decode(
     denoiser: Denoiser,
     latent: PyTree,
     *,
-    times: Float[Any, " steps+1"] | None = None,
+    times: Times | None = None,
     rtol: Any = 1e-6,
     atol: Any = 1e-6,
     max_steps: int = 4096,

@@ -1,4 +1,4 @@
-"""One vector per example out of the time label and the condition."""
+"""One vector per example out of the time input and the condition."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ class Conditioning(nn.Module):
     Attributes:
       features: asked of the label's embedding.
       width: of the result.
-      embedding: features of the time label.
+      embedding: features of the time input.
       num_classes: number of classes, 0 for none.
       vector_features: length of the condition vector, 0 for none.
       augmentation_features: number of augmentation labels, 0 for none.
@@ -40,11 +40,11 @@ class Conditioning(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, label: Float[Array, " batch"], cond: Cond) -> Float[Array, "batch width"]:
-        """Maps `label` `[batch]` and `cond` to `[batch, width]`, with SiLU applied last."""
+    def __call__(self, time: Float[Array, " batch"], cond: Cond) -> Float[Array, "batch width"]:
+        """Maps `time` `[batch]` and `cond` to `[batch, width]`, with SiLU applied last."""
         declared = (self.num_classes, self.vector_features, self.augmentation_features)
-        classes, vector, augmentation = split_cond(cond, label.shape[0], *declared)
-        hidden = self.embedding(label, self.features).astype(self.dtype)
+        classes, vector, augmentation = split_cond(cond, time.shape[0], *declared)
+        hidden = self.embedding(time, self.features).astype(self.dtype)
         if augmentation is not None:
             features = hidden.shape[-1]
             hidden = hidden + nn.Dense(features, use_bias=False, dtype=self.dtype, name="augmentation")(augmentation)
@@ -114,16 +114,16 @@ def split_cond(
     return label, vector, augmentation
 
 
-def check_input(x: Array, label: ArrayLike) -> Array:
-    """Returns `label` as an array.
+def check_input(x: Array, time: ArrayLike) -> Array:
+    """Returns `time` as an array.
 
     Raises:
       TypeError: if `x` is not floating; integers are images not yet scaled.
-      ValueError: if `label` does not have one entry per example.
+      ValueError: if `time` does not have one entry per example.
     """
-    label = jnp.asarray(label)
+    time = jnp.asarray(time)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"x has dtype {x.dtype}; allowed are floating types")
-    if label.shape != x.shape[:1]:
-        raise ValueError(f"label has shape {label.shape}; allowed is {x.shape[:1]}, one time label per example")
-    return label
+    if time.shape != x.shape[:1]:
+        raise ValueError(f"time has shape {time.shape}; allowed is {x.shape[:1]}, one time per example")
+    return time

@@ -1,4 +1,4 @@
-"""A learned weight of the loss by noise level: `u(label)`, with which the loss becomes `loss/e^u + u`."""
+"""A learned weight of the loss by noise level: `u(time)`, with which the loss becomes `loss/e^u + u`."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -7,7 +7,7 @@ from jaxdiff.networks.embeddings import Fourier
 
 
 class LogVariance(nn.Module):
-    """A linear function of random Fourier features of the time label (`Fourier`), zero at first.
+    """A linear function of random Fourier features of the time time (`Fourier`), zero at first.
 
         loss/e^u + u is least at u = log(expected loss)
 
@@ -16,19 +16,19 @@ class LogVariance(nn.Module):
 
     Attributes:
       features: random frequencies, of a sine and a cosine each; EDM2 has 128 features in all.
-      scale: standard deviation of the frequencies, in cycles per unit of the label: 1 in EDM2, whose label
-        log(sigma)/4 spans 2.65 units. A label that spans S units, such as 1000 t, wants `2.65 / S`.
+      scale: standard deviation of the frequencies, in cycles per unit of the time: 1 in EDM2, whose time
+        log(sigma)/4 spans 2.65 units. A time that spans S units, such as 1000 t, wants `2.65 / S`.
     """
 
     features: int = 64
     scale: float = 1.0
 
     @nn.compact
-    def __call__(self, label: Float[Array, " batch"]) -> Float[Array, " batch"]:
-        """u of each `label` `[batch]`, in float32, or float64 where the label is.
+    def __call__(self, time: Float[Array, " batch"]) -> Float[Array, " batch"]:
+        """u of each `time` `[batch]`, in float32, or float64 where the time is.
 
         Raises:
           ValueError: if `features` is not positive.
         """
-        features = Fourier(self.scale)(label, self.features)
+        features = Fourier(self.scale)(time, self.features)
         return nn.Dense(1, dtype=features.dtype, kernel_init=nn.initializers.zeros, name="linear")(features)[:, 0]

@@ -23,7 +23,7 @@ class MLP(Network):
     Attributes:
       width: of the hidden layers.
       num_blocks: number of residual blocks.
-      embedding: features of the time label, `Sinusoidal(...)` or `Fourier(...)`.
+      embedding: features of the time input, `Sinusoidal(...)` or `Fourier(...)`.
       num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
       vector_features: length of the condition vector, 0 for none.
       augmentation_features: number of augmentation labels (EDM), 0 for none.
@@ -45,18 +45,18 @@ class MLP(Network):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch d"], label: Float[Array, " batch"], cond: Cond = None, key: Any = None
+        self, x: Float[Array, "batch d"], time: Float[Array, " batch"], cond: Cond = None, key: Any = None
     ) -> Float[Array, "batch out"]:
         """Evaluates the network on `x` `[batch, d]`; arguments, result and errors are those of `UNet`."""
         x = jnp.asarray(x)
         if x.ndim != 2:
             raise ValueError(f"x has shape {x.shape}; allowed is [batch, d]")
-        label = check_input(x, label)
+        time = check_input(x, time)
         keys = None if key is None else trees.example_keys(key, x.shape[0])
         wide = jnp.promote_types(x.dtype, jnp.float32)
         dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
         given = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
-        e = Conditioning(self.width, self.width, *given, dtype, name="conditioning")(label, cond)
+        e = Conditioning(self.width, self.width, *given, dtype, name="conditioning")(time, cond)
 
         h = nn.Dense(self.width, dtype=dtype, name="dense_in")(x)
         for i in range(self.num_blocks):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 
-Remat = Literal["none", "products", "blocks"]
+Remat = Literal["none", "dots", "blocks"]
 
 
 def _products(primitive: Any, *shapes: Any, **parameters: Any) -> bool:
@@ -17,10 +17,10 @@ def _products(primitive: Any, *shapes: Any, **parameters: Any) -> bool:
 def rematerialised(layer: type[nn.Module], remat: Remat) -> Any:
     """The Linen class `layer`, with the same parameters, results and derivatives, that keeps less for its derivative.
 
-    `remat` is `"none"`: what differentiation keeps of itself; `"products"`: the inputs, and the results of convolutions
+    `remat` is `"none"`: what differentiation keeps of itself; `"dots"`: the inputs, and the results of convolutions
     and matrix products but those of attention; or `"blocks"`: only the inputs.
     """
     if remat == "none":
         return layer
-    policy = _products if remat == "products" else None
+    policy = _products if remat == "dots" else None
     return nn.remat(layer, policy=policy)

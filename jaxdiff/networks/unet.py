@@ -35,7 +35,7 @@ class UNet(Network):
       decoder_attention: on the way up, attention after `"every"` block of an attention level (DDPM, ADM), or after the
         `"last"` one only (score_sde, EDM).
       head_channels: channels of an attention head; None for one head.
-      embedding: features of the time label, `Sinusoidal(...)` or `Fourier(...)`.
+      embedding: features of the time input, `Sinusoidal(...)` or `Fourier(...)`.
       num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
       vector_features: length of the condition vector, 0 for none.
       augmentation_features: number of augmentation labels (EDM), 0 for none.
@@ -53,7 +53,7 @@ class UNet(Network):
       norm_groups: groups of every group normalisation; None for at most 32 of at least 4 channels each.
       norm_eps: added to the variances.
       out_channels: channels of the output; None for those of the input.
-      remat: what reverse-mode derivatives keep of residual blocks and attention: `"none"`, all they use; `"products"`,
+      remat: what reverse-mode derivatives keep of residual blocks and attention: `"none"`, all they use; `"dots"`,
         the results of convolutions and dense layers, so that norms, activations, dropout and the attention of all to
         all are computed again, which an accelerator does in little time; `"blocks"`, their inputs only, for a third
         more arithmetic. Parameters, results and derivatives are the same.
@@ -90,7 +90,7 @@ class UNet(Network):
     def __call__(
         self,
         x: Float[Array, "batch *space channels"],
-        label: Float[Array, " batch"],
+        time: Float[Array, " batch"],
         cond: Cond = None,
         key: Any = None,
     ) -> Float[Array, "batch *space out"]:
@@ -98,7 +98,7 @@ class UNet(Network):
 
         Args:
           x: `[batch, *space, channels]` with one, two or three axes of space.
-          label: time label `[batch]`, in the units that `embedding` is meant for.
+          time: what it is told of time, `[batch]`, in the units that `embedding` is meant for.
           cond: None; class labels, integers `[batch]`; or `{"label": [batch], "vector": [batch, vector_features],
             "augmentation": [batch, augmentation_features]}` with those entries that the network declares. Augmentation
             labels may be left out: they are zero then. A class above `num_classes` gives NaN (under `jit` values are
@@ -114,7 +114,7 @@ class UNet(Network):
           TypeError: if `x` is not floating, class labels are not integers, or `key` is not a random key.
         """
         x = jnp.asarray(x)
-        label = self._check(x, label)
+        time = self._check(x, time)
         keys = None if key is None else trees.example_keys(key, x.shape[0])
         wide = jnp.promote_types(x.dtype, jnp.float32)
         dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
@@ -128,7 +128,7 @@ class UNet(Network):
         attention = partial(rematerialised(SelfAttention, self.remat), self.head_channels, **shared)
         halve = partial(downsample, taps=self.resample_filter)
         given = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
-        e = Conditioning(self.channels, 4 * self.channels, *given, dtype, name="conditioning")(label, cond)
+        e = Conditioning(self.channels, 4 * self.channels, *given, dtype, name="conditioning")(time, cond)
 
         pyramid = x.astype(dtype)
         h = conv(pyramid, self.channels, dtype, "conv_in")
@@ -177,7 +177,7 @@ class UNet(Network):
         h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, wide, name="norm_out")(h))
         return conv(h, x.shape[-1] if self.out_channels is None else self.out_channels, wide, "conv_out", zero=True)
 
-    def _check(self, x: Array, label: ArrayLike) -> Array:
+    def _check(self, x: Array, time: ArrayLike) -> Array:
         if x.ndim not in (3, 4, 5):
             raise ValueError(f"x has shape {x.shape}; allowed is [batch, *space, channels] with 1 to 3 axes of space")
         levels = range(len(self.multipliers))
@@ -196,4 +196,4 @@ class UNet(Network):
                 raise ValueError(f"{field}={getattr(self, field)!r}; allowed are {allowed}")
         if self.input_residual and self.resampling == "conv":
             raise ValueError("input_residual=True; allowed is False with resampling='conv'")
-        return check_input(x, label)
+        return check_input(x, time)

@@ -45,7 +45,7 @@ def denoising(
       null: what `batch["cond"]` is replaced by when it is dropped: a pytree of its structure, of scalars or `[*event]`;
         of a mapping, those entries that are.
       dropout: how often, per example. Classifier-free guidance: Ho & Salimans 2022 (arXiv 2207.12598), algorithm 1.
-      log_variance: a learned `u(params, label)`: the loss becomes `loss/e^u + u`. Karras et al. 2024 (EDM2, arXiv
+      log_variance: a learned `u(params, time)`: the loss becomes `loss/e^u + u`. Karras et al. 2024 (EDM2, arXiv
         2312.02696).
       with_key: call `apply(..., key=keys)`, one key per example, for networks that draw random numbers when trained.
 
@@ -74,7 +74,7 @@ def denoising(
             drawn[random.index] for drawn in times(jax.random.fold_in(random.key, 0), process, random.size)
         )
         eps = trees.normal_like(random.each(1), x0)
-        arguments: tuple[PyTree, ...] = (trees.per_example(parametrization.label(process, t), x0),)
+        arguments: tuple[PyTree, ...] = (trees.per_example(parametrization.time_input(process, t), x0),)
         if cond is not None:
             arguments += (drop_condition(random.each(2), cond, null, dropout) if dropout else cond,)
         x = trees.lincomb((parametrization.scale(process, t),), (processes.corrupt(process, x0, eps, t),))

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int, Key
 from jaxdiff import trees
 from jaxdiff.processes import Process, VPDiscrete, log_snr, time_of_log_snr
 
-Times = tuple[Float[Array, " batch"], Float[Array, " batch"]]
-TimeSampler = Callable[[Key[Array, ""], Process, int], Times]
+Draw = tuple[Float[Array, " batch"], Float[Array, " batch"]]
+TimeSampler = Callable[[Key[Array, ""], Process, int], Draw]
 
 
 # The ends of a process may be singular, so no sampler but those of indices comes nearer to them than this fraction of
@@ -24,7 +24,7 @@ TimeSampler = Callable[[Key[Array, ""], Process, int], Times]
 _EDGE = 2.0**-23
 
 
-def _between(process: Process, u: Float[Array, " batch"]) -> Times:
+def _between(process: Process, u: Float[Array, " batch"]) -> Draw:
     u = jnp.clip(u, _EDGE, 1 - _EDGE)
     return process.t_min * (1 - u) + process.t_max * u, jnp.ones_like(u)
 
@@ -35,12 +35,12 @@ def _count(process: Process, name: str) -> int:
     return len(process.log_snrs)
 
 
-def uniform(key: Key[Array, ""], process: Process, batch: int) -> Times:
+def uniform(key: Key[Array, ""], process: Process, batch: int) -> Draw:
     """Uniform in time, independently."""
     return _between(process, jax.random.uniform(key, (batch,)))
 
 
-def stratified(key: Key[Array, ""], process: Process, batch: int) -> Times:
+def stratified(key: Key[Array, ""], process: Process, batch: int) -> Draw:
     """Uniform in time, one in each of `batch` equal intervals: `t_i = (u + i/batch) mod 1`, less noise in the loss.
 
     Kingma et al. 2021 (VDM, arXiv 2107.00630), appendix I.1.
@@ -59,7 +59,7 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> TimeSampler:
     EDM2 has (-0.4, 1.0) for latents and (-0.8, 1.6) for 64 x 64 pixels.
     """
 
-    def sampler(key: Key[Array, ""], process: Process, batch: int) -> Times:
+    def sampler(key: Key[Array, ""], process: Process, batch: int) -> Draw:
         half = mean + std * jax.random.normal(key, (batch,))
         ends, _ = _between(process, jnp.array([0.0, 1.0]))
         # Before the inversion too: it has no answer beyond the reach of the process.
@@ -70,7 +70,7 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> TimeSampler:
     return sampler
 
 
-def indices(key: Key[Array, ""], process: Process, batch: int) -> Times:
+def indices(key: Key[Array, ""], process: Process, batch: int) -> Draw:
     """Uniform over the indices of a discrete process, as floats. Ho et al. 2020 (arXiv 2006.11239), algorithm 1."""
     t = jax.random.randint(key, (batch,), 0, _count(process, "indices"))
     return t.astype(jnp.float32), jnp.ones(batch)
@@ -110,7 +110,7 @@ class Importance:
         learned = 0.999 * size / jnp.sum(size) + 0.001 / len(size)
         return jnp.where(jnp.all(self.seen >= self.losses.shape[1]), learned, 1 / len(size))
 
-    def __call__(self, key: Key[Array, ""], process: Process, batch: int) -> Times:
+    def __call__(self, key: Key[Array, ""], process: Process, batch: int) -> Draw:
         """Indices `[batch]` as floats, and `1/(n p_i)` for each.
 
         Raises:

@@ -30,6 +30,7 @@ from jaxdiff.processes.discrete import VPDiscrete, vp_discrete, vp_from_betas
 from jaxdiff.processes.learned import Learned, learned
 from jaxdiff.processes.process import (
     Process,
+    Times,
     corrupt,
     diffusion,
     drift,
@@ -47,6 +48,7 @@ __all__ = [
     "Learned",
     "Process",
     "SubVP",
+    "Times",
     "Trigonometric",
     "VPCosine",
     "VPDiscrete",

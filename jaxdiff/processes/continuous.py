@@ -78,7 +78,7 @@ class VE(Process):
         growth = xp.exp(xp.where(noisy, t, 0.0) * xp.log(xp.asarray(self.sigma_max / self.sigma_min)))
         return xp.where(noisy, self.sigma_min * growth, 0.0)
 
-    def label(self, t: Any) -> Any:
+    def time_input(self, t: Any) -> Any:
         return namespace(t).log(self.sigma(t)) / 4
 
 
@@ -91,7 +91,7 @@ class EDM(Process):
     def sigma(self, t: Any) -> Any:
         return t * namespace(t).ones_like(t)
 
-    def label(self, t: Any) -> Any:
+    def time_input(self, t: Any) -> Any:
         return namespace(t).log(t) / 4
 
 

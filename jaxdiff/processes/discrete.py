@@ -38,7 +38,7 @@ class VPDiscrete(Process):
         xp = namespace(t)
         return xp.exp(-xp.logaddexp(0.0, self._log_snr(t)) / 2)
 
-    def label(self, t: Any) -> Any:
+    def time_input(self, t: Any) -> Any:
         return t
 
 

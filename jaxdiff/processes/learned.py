@@ -54,7 +54,7 @@ class Learned(Process):
         xp, noisy, t = _known(t)
         return xp.where(noisy, xp.exp(-xp.logaddexp(0.0, -self.gamma(t)) / 2), 0.0)
 
-    def label(self, t: Any) -> Any:
+    def time_input(self, t: Any) -> Any:
         return 1000 * self.progress(t)
 
 

@@ -28,10 +28,13 @@ from typing import Any, ClassVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import derivative, namespace, root
+
+# A time grid: decreasing from noise to data, in the units of the process. NumPy, or a JAX array where it is traced.
+Times = Float[Any, " steps+1"]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
@@ -72,7 +75,7 @@ class Process(_Numbers):
         """The standard deviation of the noise at `t` (any shape)."""
         raise TypeError(f"{type(self).__name__} does not define sigma(t)")
 
-    def label(self, t: Any) -> Any:
+    def time_input(self, t: Any) -> Any:
         """What networks of this process are customarily told of `t`; a parametrization may say otherwise."""
         return 1000 * t
 

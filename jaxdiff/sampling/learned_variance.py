@@ -10,12 +10,13 @@ from jaxdiff import trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.denoisers import VarianceDenoiser
 from jaxdiff.parametrizations import Estimate
+from jaxdiff.processes import Times
 from jaxdiff.sampling.scan import start
 from jaxdiff.solvers.ddim import ddpm
 from jaxdiff.solvers.tableau import check_arguments
 
 
-def learned_variance(key: Key[Array, "*batch"], denoiser: VarianceDenoiser, x: PyTree, times: Any) -> PyTree:
+def learned_variance(key: Key[Array, "*batch"], denoiser: VarianceDenoiser, x: PyTree, times: Times) -> PyTree:
     """Turns noise into samples by DDPM's steps, each coordinate with a variance of the network's choosing:
 
         x_s = mean(x_t, x0) + sqrt(v) z        log v = f log(v_large) + (1 - f) log(v_small)

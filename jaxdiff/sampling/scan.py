@@ -29,13 +29,13 @@ class State:
       key: one key, or one key per example; never advanced: row i draws with `fold_in(key, i)`.
       index: how many evaluations have been made.
       points: r pytrees of the data's shape; the last is where the denoiser was asked last.
-      memory: K pytrees of the data's shape, the newest first.
+      history: K pytrees of the data's shape, the newest first.
     """
 
     key: Key[Array, "*batch"]
     index: Int[Array, ""]
     points: tuple[PyTree, ...]
-    memory: tuple[PyTree, ...]
+    history: tuple[PyTree, ...]
 
 
 def sample(
@@ -84,7 +84,7 @@ def start(key: Key[Array, "*batch"], x: PyTree, tableau: Tableau) -> State:
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(f"x has a leaf of type {jnp.result_type(leaf)}; allowed are floating-point arrays")
     x = jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
-    return State(key, jnp.zeros((), jnp.int32), (x,) * tableau.points, (x,) * tableau.memory)
+    return State(key, jnp.zeros((), jnp.int32), (x,) * tableau.points, (x,) * tableau.history_length)
 
 
 def advance(denoiser: Denoiser, state: State, tableau: Tableau) -> State:
@@ -108,12 +108,12 @@ def finish(state: State, tableau: Tableau) -> PyTree:
 
 def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
     """`points' = state_i . (points, H) + noise_i z`."""
-    parts = (*state.points, *state.memory)
+    parts = (*state.points, *state.history)
     rows, columns = coefficients.shape
     if (rows, columns) != (len(state.points), len(parts)):
         raise ValueError(
             f"the tableau is for {rows} points and {columns - rows} remembered estimates, the state has "
-            f"{len(state.points)} and {len(state.memory)}; pieces must be cut from one tableau"
+            f"{len(state.points)} and {len(state.history)}; pieces must be cut from one tableau"
         )
     if noise.shape[-1]:
         parts = (*parts, trees.normal_like(trees.fold_in(state.key, state.index), state.points[0]))
@@ -141,9 +141,9 @@ def advance_corrected(
     def evaluate(state: State, _: None) -> tuple[State, Any]:
         # Rows are looked up rather than scanned over: slices of the table would be copies of it.
         row = state.index - first
-        time, coefficients, noise, remember = (
+        time, coefficients, noise, history_target = (
             jax.lax.dynamic_index_in_dim(jnp.asarray(column), row, keepdims=False)
-            for column in (tableau.times, tableau.state, tableau.noise, tableau.remember)
+            for column in (tableau.times, tableau.state, tableau.noise, tableau.history_target)
         )
         points = _combine(state, coefficients, noise)
         if correct is not None:
@@ -151,11 +151,11 @@ def advance_corrected(
         estimate = denoiser(points[-1], time)
         for name, side in zip(Estimate._fields, estimate, strict=True):
             trees.check_alike(f"the denoiser's {name}", side, points[-1])
-        memory = state.memory
-        if memory:
-            newest = trees.lincomb((remember[0], remember[1]), estimate)
-            newest = jax.tree.map(lambda new, old: new.astype(old.dtype), newest, memory[0])
-            memory = (newest, *memory[:-1])
-        return State(state.key, state.index + 1, points, memory), (points[-1], estimate) if trajectory else None
+        history = state.history
+        if history:
+            newest = trees.lincomb((history_target[0], history_target[1]), estimate)
+            newest = jax.tree.map(lambda new, old: new.astype(old.dtype), newest, history[0])
+            history = (newest, *history[:-1])
+        return State(state.key, state.index + 1, points, history), (points[-1], estimate) if trajectory else None
 
     return jax.lax.scan(evaluate, state, None, length=len(tableau))

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import quadrature
 from jaxdiff.solvers.integrals import Integral
 from jaxdiff.solvers.tableau import Tableau, one_point
 
-# How much larger than their sum the absolute weights may be: what float32 bears, and what is steady, in terms of the
+# How much larger than their sum the absolute weights may be: what float32 bears, and what is lower_order, in terms of the
 # `2^q - 1` of a polynomial that is followed to the end of an even step.
 _BEARABLE = 100.0
 _STEADY = 1.2
@@ -31,7 +31,7 @@ def exact(moments: Any) -> Any:
 
 
 def weights(
-    integral: Integral, order: int, *, ahead: int = 0, steady: bool = False, approximate: Approximation = exact
+    integral: Integral, order: int, *, ahead: int = 0, lower_order: bool = False, approximate: Approximation = exact
 ) -> Any:
     """What each estimate weighs in `int kernel P du`, for every step of a grid.
 
@@ -42,7 +42,7 @@ def weights(
 
     Args:
       ahead: 0 for a predictor, whose newest estimate is at the start of the step; 1 for a corrector, at its end.
-      steady: fewer estimates also towards the end, by one at most (a few steps of order q - 1 leave a method of order
+      lower_order: fewer estimates also towards the end, by one at most (a few steps of order q - 1 leave a method of order
         q), and on steps that would follow the polynomial much further than to the end of an even step.
       approximate: see `Approximation`.
 
@@ -52,7 +52,7 @@ def weights(
     xp, steps = namespace(u), len(u) - 1
     index = np.arange(steps)
     allowed = index + 1 + ahead
-    if steady:
+    if lower_order:
         allowed = np.minimum(allowed, np.maximum(steps - index, order - 1))
     finite = xp.isfinite(u)
     known = xp.where(finite, u, 0.0)  # infinities are kept out of what is differentiated
@@ -65,7 +65,7 @@ def weights(
         nodes = xp.where(usable[:, None], 1 - nodes if integral.backward else nodes, -xp.arange(float(q)))
         moments = xp.where(usable[:, None], integral.moments(q), 1.0)
         through = quadrature.interpolation_weights(xp, nodes, approximate(moments))
-        bound = min(_BEARABLE, _STEADY * (2**q - 1)) if steady else _BEARABLE
+        bound = min(_BEARABLE, _STEADY * (2**q - 1)) if lower_order else _BEARABLE
         usable &= xp.sum(xp.abs(through), axis=1) <= bound * xp.abs(xp.sum(through, axis=1))
         through = xp.concatenate([through, xp.zeros((steps, order - q))], axis=1)
         result = xp.where(usable[:, None], through, result)
@@ -80,12 +80,12 @@ def check_order(name: str, order: Any, least: int = 1) -> None:
 
 def adams(
     process: Process,
-    times: Any,
+    times: Times,
     integral: Integral,
     *,
     order: int,
     corrector_order: int = 0,
-    steady: bool = True,
+    lower_order: bool = True,
     approximate: Approximation = exact,
 ) -> Tableau:
     """The tableau of a predictor of order `order`, and of a corrector if `corrector_order` is not 0.
@@ -95,20 +95,20 @@ def adams(
     """
     check_order("order", order)
     check_order("corrector_order", corrector_order, least=0)
-    predict = weights(integral, order, steady=steady, approximate=approximate)
+    predict = weights(integral, order, lower_order=lower_order, approximate=approximate)
     if not corrector_order:
-        return one_point(process, times, integral.decay, predict, integral.noise, integral.row)
+        return one_point(process, times, integral.decay, predict, integral.noise, integral.target)
 
     correct = weights(integral, corrector_order, ahead=1, approximate=approximate)
     xp, steps, stochastic = namespace(times), len(times) - 1, integral.noise is not None
-    memory = max(order + stochastic, corrector_order)
+    history = max(order + stochastic, corrector_order)
 
     def wide(columns: Any, before: int = 0) -> Any:
         """Over (base, point, H), the first `before` estimates left out."""
-        after = memory - before - columns.shape[1]
+        after = history - before - columns.shape[1]
         return xp.concatenate([xp.zeros((steps, 2 + before)), columns, xp.zeros((steps, after))], axis=1)
 
-    base, point = (row * xp.ones((steps, 1)) for row in np.eye(2, 2 + memory))
+    base, point = (row * xp.ones((steps, 1)) for row in np.eye(2, 2 + history))
     decay = integral.decay[:, None]
     corrected = decay * base + wide(correct)
     if stochastic:
@@ -126,5 +126,5 @@ def adams(
         times=times[:-1],
         state=xp.concatenate([start, xp.stack([begin, arrive], axis=1)]),
         noise=noise,
-        remember=xp.ones((steps, 1)) * xp.asarray(integral.row),
+        history_target=xp.ones((steps, 1)) * xp.asarray(integral.target),
     )

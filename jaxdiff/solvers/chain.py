@@ -42,16 +42,16 @@ def chain(first: Tableau, second: Tableau, *, scale: Any = 1.0, noise: Any = 0.0
 
 def join(pieces: Sequence[Tableau], scales: Sequence[Any], noises: Sequence[Any]) -> Tableau:
     """Many tableaux, one after the other: `scales[k]` and `noises[k]` are what happens before `pieces[k]`."""
-    points, memory = max(piece.points for piece in pieces), max(piece.memory for piece in pieces)
+    points, history = max(piece.points for piece in pieces), max(piece.history_length for piece in pieces)
     noisy = any(piece.noise.shape[-1] or _nonzero(noise) for piece, noise in zip(pieces, noises, strict=True))
     xp = namespace(pieces[0].state)
-    arrived, lost = xp.eye(1, points + memory)[0], xp.zeros(int(noisy))  # x_T, in all of the state
+    arrived, lost = xp.eye(1, points + history)[0], xp.zeros(int(noisy))  # x_T, in all of the state
     states: list[Any] = []
     drawn: list[Any] = []
     for piece, scale, noise in zip(pieces, scales, noises, strict=True):
         if states:
-            _check_memory(piece)
-        state, z = _pad(xp, piece, points, memory, noisy)
+            _check_history(piece)
+        state, z = _pad(xp, piece, points, history, noisy)
         share = xp.sum(state[0], axis=-1)
         begin = z[0]
         if noisy:
@@ -65,7 +65,7 @@ def join(pieces: Sequence[Tableau], scales: Sequence[Any], noises: Sequence[Any]
         times=xp.concatenate([piece.times for piece in pieces]),
         state=xp.concatenate([*states, rows[0]]),
         noise=xp.concatenate([*drawn, rows[1]]),
-        remember=xp.concatenate([piece.remember for piece in pieces]),
+        history_target=xp.concatenate([piece.history_target for piece in pieces]),
     )
 
 
@@ -73,11 +73,11 @@ def _nonzero(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer) or value != 0
 
 
-def _pad(xp: Any, piece: Tableau, points: int, memory: int, noisy: bool) -> tuple[Any, Any]:
-    """State and noise with more points, in front of a piece's own, and more memory; nothing reads or fills either."""
+def _pad(xp: Any, piece: Tableau, points: int, history: int, noisy: bool) -> tuple[Any, Any]:
+    """State and noise with more points, in front of a piece's own, and more history; nothing reads or fills either."""
     state, noise, ahead = piece.state, piece.noise, points - piece.points
-    if state.shape[1:] != (points, points + memory):
-        state = xp.pad(state, ((0, 0), (ahead, 0), (ahead, memory - piece.memory)))
+    if state.shape[1:] != (points, points + history):
+        state = xp.pad(state, ((0, 0), (ahead, 0), (ahead, history - piece.history_length)))
     if noise.shape[1:] != (points, int(noisy)):
         noise = xp.pad(noise, ((0, 0), (ahead, 0), (0, int(noisy) - noise.shape[-1])))
     return state, noise
@@ -97,11 +97,11 @@ def _add_noise(xp: Any, share: Any, variance: Any, own: Any) -> Any:
     return share * root(variance)
 
 
-def _check_memory(piece: Tableau) -> None:
+def _check_history(piece: Tableau) -> None:
     """Refuses a tableau that reads estimates it has not made: in a chain they are those of the one before."""
     if isinstance(piece.state, jax.core.Tracer):
         return
-    for i in range(1, min(piece.memory, len(piece) + 1)):
+    for i in range(1, min(piece.history_length, len(piece) + 1)):
         if np.any(piece.state[i, :, piece.points + i :]):
             raise ValueError(
                 f"second reads in row {i} an estimate older than itself; allowed are tableaux that start afresh"

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 
 Name = Literal["sigma", "flow"]
 
@@ -18,10 +18,10 @@ class Coordinate(NamedTuple):
     """A coordinate on a grid: `z = x / scale`, moving in r with velocity `p x0 + q eps`."""
 
     scale: Any
-    row: tuple[float, float]
+    target: tuple[float, float]
 
 
-def coordinate(process: Process, times: Any, name: Name) -> Coordinate:
+def coordinate(process: Process, times: Times, name: Name) -> Coordinate:
     """The coordinate `name` at `times` (any shape).
 
     Raises:

@@ -1,14 +1,14 @@
 """First-order samplers: DDIM and its members DDPM, Euler and ancestral Euler."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.tableau import Tableau, check_arguments, one_point
 
 
-def ddim(process: Process, times: Any, *, eta: float = 0.0) -> Tableau:
+def ddim(process: Process, times: Times, *, eta: float = 0.0) -> Tableau:
     """DDIM: keep the estimate of the data, and the noise in part; draw the rest anew.
 
         x_s = alpha_s x0 + sqrt(sigma_s^2 - c^2) eps + c z       c = eta sigma_s sqrt(1 - e^{-2h})
@@ -35,12 +35,12 @@ def ddim(process: Process, times: Any, *, eta: float = 0.0) -> Tableau:
         process,
         times,
         x=kept,
-        memory=(alpha[1:] - alpha[:-1] * kept)[:, None],
+        history=(alpha[1:] - alpha[:-1] * kept)[:, None],
         noise=sigma[1:] * xp.sqrt(fresh) if eta else None,
     )
 
 
-def ddpm(process: Process, times: Any, *, variance: Literal["small", "large"] = "small") -> Tableau:
+def ddpm(process: Process, times: Times, *, variance: Literal["small", "large"] = "small") -> Tableau:
     """Ancestral sampling: the mean of `q(x_s | x_t, x0)` and fresh noise of one of two variances.
 
     "small" is that posterior's own, `sigma_s^2 (1 - e^{-2h})`, exact for data in one point; it is `ddim` with `eta =
@@ -65,7 +65,7 @@ def ddpm(process: Process, times: Any, *, variance: Literal["small", "large"] = 
     return dataclasses.replace(small, noise=noise)
 
 
-def euler(process: Process, times: Any) -> Tableau:
+def euler(process: Process, times: Times) -> Tableau:
     """Euler's method on the probability-flow ODE.
 
     Karras et al. 2022 (arXiv 2206.00364), algorithm 1 without its second stage: `d(x/alpha)/d(sigma/alpha) = eps`. The
@@ -75,7 +75,7 @@ def euler(process: Process, times: Any) -> Tableau:
     return ddim(process, times, eta=0.0)
 
 
-def euler_ancestral(process: Process, times: Any, *, eta: float = 1.0) -> Tableau:
+def euler_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tableau:
     """k-diffusion's ancestral Euler: a step of Euler's method to less noise than the grid asks for, and fresh noise for
     the rest.
 

@@ -1,8 +1,8 @@
 """Adams-Bashforth methods in noise prediction: DEIS, LMS and iPNDM. They differ in what eps is a polynomial of."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import integrals
 from jaxdiff.solvers.adams import adams
 from jaxdiff.solvers.tableau import Tableau, check_arguments
@@ -10,11 +10,11 @@ from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 def deis(
     process: Process,
-    times: Any,
+    times: Times,
     *,
     order: int = 3,
     coordinate: Literal["log_snr", "sigma", "time"] = "log_snr",
-    steady: bool = True,
+    lower_order: bool = True,
 ) -> Tableau:
     """DEIS: the probability-flow ODE in `x/alpha`, with eps the polynomial through the last `order` estimates.
 
@@ -28,7 +28,7 @@ def deis(
       order: how many estimates are used, at least 1; the order of convergence.
       coordinate: what eps is a polynomial of: "log_snr", "sigma" (that is `sigma/alpha`: the paper's rhoAB) or "time"
         (its tAB).
-      steady: lower the order where the full one is not steady: towards the end, by one at most, and on steps much
+      lower_order: lower the order where the full one is not lower_order: towards the end, by one at most, and on steps much
         longer than those before them; False is as published.
 
     Raises:
@@ -38,19 +38,19 @@ def deis(
     if coordinate not in ("log_snr", "sigma", "time"):
         raise ValueError(f"coordinate = {coordinate!r}; allowed are 'log_snr', 'sigma' and 'time'")
     integral = integrals.noise(process, times, variable=coordinate)
-    return adams(process, times, integral, order=order, steady=steady)
+    return adams(process, times, integral, order=order, lower_order=lower_order)
 
 
-def lms(process: Process, times: Any, *, order: int = 4) -> Tableau:
+def lms(process: Process, times: Times, *, order: int = 4) -> Tableau:
     """The linear multistep method of k-diffusion: Adams-Bashforth in `sigma/alpha`, with the exact weights of an uneven
     grid.
 
     It is `deis` with the coordinate "sigma", to the last step in full order.
     """
-    return deis(process, times, order=order, coordinate="sigma", steady=False)
+    return deis(process, times, order=order, coordinate="sigma", lower_order=False)
 
 
-def ipndm(process: Process, times: Any, *, order: int = 4) -> Tableau:
+def ipndm(process: Process, times: Times, *, order: int = 4) -> Tableau:
     """iPNDM: DDIM's step with, for eps, Adams-Bashforth's combination for even steps whatever the grid.
 
         x_s = alpha_s/alpha_t x_t + (sigma_s - alpha_s sigma_t/alpha_t) (55 eps_0 - 59 eps_1 + 37 eps_2 - 9 eps_3)/24
@@ -68,4 +68,4 @@ def ipndm(process: Process, times: Any, *, order: int = 4) -> Tableau:
     """
     process, times = check_arguments(process, times)
     integral = integrals.noise(process, times, variable="index")
-    return adams(process, times, integral, order=order, steady=False)
+    return adams(process, times, integral, order=order, lower_order=False)

@@ -1,13 +1,11 @@
 """DPM2: the midpoint rule between geometric means of the noise level, and its ancestral form."""
 
-from typing import Any
-
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.dpm_solver import NOISE, singlestep
 from jaxdiff.solvers.tableau import Tableau
 
 
-def dpm_2(process: Process, times: Any) -> Tableau:
+def dpm_2(process: Process, times: Times) -> Tableau:
     """The second-order method of k-diffusion (Crowson 2022, after Karras et al. 2022, arXiv 2206.00364).
 
     In the ratio `rho = sigma/alpha`, with `z = x/alpha`, two evaluations a step from t to s, the second at the ratio
@@ -27,7 +25,7 @@ def dpm_2(process: Process, times: Any) -> Tableau:
     return singlestep(process, times, 2, NOISE)
 
 
-def dpm_2_ancestral(process: Process, times: Any, *, eta: float = 1.0) -> Tableau:
+def dpm_2_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tableau:
     """`dpm_2` down to less noise than the step's end has, and then noise: two evaluations a step.
 
     In the ratio `rho = sigma/alpha` each step goes from `rho_t` to `rho_down` by `dpm_2`, and adds noise of standard

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.arithmetic import namespace, root
-from jaxdiff.processes import Process, time_of_log_snr
+from jaxdiff.processes import Process, Times, time_of_log_snr
 from jaxdiff.solvers.integrals import half_log_snr
 from jaxdiff.solvers.quadrature import exponential_moments
 from jaxdiff.solvers.stages import Level, level, stages
@@ -28,7 +28,7 @@ NOISE, DATA = (0.0, 1.0), (1.0, 0.0)  # what is remembered
 PLACES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # r_1, r_2 by order
 
 
-def dpm_solver(process: Process, times: Any, *, order: int = 2) -> Tableau:
+def dpm_solver(process: Process, times: Times, *, order: int = 2) -> Tableau:
     """Singlestep DPM-Solver of order 1 (DDIM), 2 or 3, in noise prediction, `order` evaluations a step.
 
         x_1 = alpha_1/alpha_t x_t - sigma_1 (e^{r_1 h} - 1) eps_t
@@ -52,7 +52,7 @@ def dpm_solver(process: Process, times: Any, *, order: int = 2) -> Tableau:
     return singlestep(process, times, order, NOISE)
 
 
-def dpm_solver_pp_singlestep(process: Process, times: Any, *, order: int = 2) -> Tableau:
+def dpm_solver_pp_singlestep(process: Process, times: Times, *, order: int = 2) -> Tableau:
     """Singlestep DPM-Solver++ of order 1 (DDIM), 2 ("2S") or 3 ("3S"), in data prediction, `order` evaluations a step.
 
         x_1 = sigma_1/sigma_t x_t + alpha_1 (1 - e^{-r_1 h}) x0_t
@@ -76,7 +76,7 @@ def dpm_solver_pp_singlestep(process: Process, times: Any, *, order: int = 2) ->
     return singlestep(process, times, order, DATA)
 
 
-def dpmpp_2s_ancestral(process: Process, times: Any, *, eta: float = 1.0) -> Tableau:
+def dpmpp_2s_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tableau:
     """DPM-Solver++ 2S down to less noise than the step's end has, and then noise: two evaluations a step.
 
     In the ratio `rho = sigma/alpha` each step goes from `rho_t` to `rho_down` by `dpm_solver_pp_singlestep` of order 2,
@@ -97,7 +97,9 @@ def dpmpp_2s_ancestral(process: Process, times: Any, *, eta: float = 1.0) -> Tab
     return singlestep(process, times, 2, DATA, eta)
 
 
-def singlestep(process: Process, times: Any, order: int, row: tuple[float, float], eta: float | None = None) -> Tableau:
+def singlestep(
+    process: Process, times: Times, order: int, target: tuple[float, float], eta: float | None = None
+) -> Tableau:
     """All of the above: in noise or data prediction, of some order, deterministic (`eta` is None) or ancestral."""
     process, times = check_arguments(process, times)
     if isinstance(order, bool) or not isinstance(order, int) or order not in PLACES:
@@ -105,7 +107,7 @@ def singlestep(process: Process, times: Any, order: int, row: tuple[float, float
     if eta is not None and not 0 <= eta <= 1:
         raise ValueError(f"eta = {eta}; allowed are numbers from 0 to 1")
     xp, start, stop = namespace(times), level(process, times[:-1]), level(process, times[1:])
-    if row == NOISE and isinstance(times, np.ndarray) and start.alpha.min() <= 0:
+    if target == NOISE and isinstance(times, np.ndarray) and start.alpha.min() <= 0:
         raise ValueError(
             f"times start at {times[0]}, where alpha = 0 and the data do not follow from the noise; allowed are times "
             "with alpha > 0, or a solver in data prediction, such as dpm_solver_pp_singlestep"
@@ -123,10 +125,10 @@ def singlestep(process: Process, times: Any, order: int, row: tuple[float, float
     first, h = xp.where(regular, l[:-1], 0.0), xp.where(regular, below, 1.0) - xp.where(regular, l[:-1], 0.0)
     inside = [time_of_log_snr(process, 2 * (first + place * h)) for place in PLACES[order]]
     asked = xp.stack([times[:-1], *(xp.where(regular, t, times[:-1]) for t in inside)], axis=1)
-    return stages(process, times, asked, _weights(xp, h, order, row), row, single=~regular, end=end, noise=noise)
+    return stages(process, times, asked, _weights(xp, h, order, target), target, single=~regular, end=end, noise=noise)
 
 
-def _weights(xp: Any, h: Any, order: int, row: tuple[float, float]) -> Any:
+def _weights(xp: Any, h: Any, order: int, target: tuple[float, float]) -> Any:
     """`[steps, order, order]`: the weights of the estimates, the oldest first (see `stages`)."""
     one, zero = xp.ones_like(h), xp.zeros_like(h)
 
@@ -134,7 +136,7 @@ def _weights(xp: Any, h: Any, order: int, row: tuple[float, float]) -> Any:
         """The mean of v in [0, 1] under the kernel `e^{length v}`, or `e^{-length v}` in noise prediction."""
         m = exponential_moments(xp, length, 2)
         mean = m[..., 1] / m[..., 0]
-        return mean if row == DATA else 1 - mean
+        return mean if target == DATA else 1 - mean
 
     if order == 1:
         rows = [[one]]

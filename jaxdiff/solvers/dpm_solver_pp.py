@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import integrals
 from jaxdiff.solvers.adams import adams, exact
 from jaxdiff.solvers.tableau import Tableau, check_arguments
@@ -12,12 +12,12 @@ from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 def dpm_solver_pp(
     process: Process,
-    times: Any,
+    times: Times,
     *,
     order: int = 2,
     variant: Literal["exact", "midpoint", "heun"] = "exact",
     tau: float = 0.0,
-    steady: bool = True,
+    lower_order: bool = True,
 ) -> Tableau:
     """Multistep DPM-Solver++ of order 1 (DDIM), 2 ("2M") or 3 ("3M"), in data prediction, one evaluation a step.
 
@@ -33,7 +33,7 @@ def dpm_solver_pp(
         what is commonly published: of order 2, "midpoint" takes the polynomial at the middle of the step, and "heun"
         is exact; of order 3 both halve the quadratic term, which converges with order 2 only.
       tau: how much noise is put back; 0 for the ODE. (Some call tau^2 eta.)
-      steady: lower the order where the full one is not steady: towards the end, by one at most, and on steps much
+      lower_order: lower the order where the full one is not lower_order: towards the end, by one at most, and on steps much
         longer than those before them; False is as published.
 
     Raises:
@@ -55,6 +55,6 @@ def dpm_solver_pp(
         times,
         integrals.data(process, times, tau),
         order=order,
-        steady=steady,
+        lower_order=lower_order,
         approximate=exact if variant == "exact" else published,
     )

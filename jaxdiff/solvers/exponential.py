@@ -1,8 +1,6 @@
 """Exponential integrators: the exact solution of diffusion's linear part, with a polynomial for the rest."""
 
-from typing import Any
-
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.adams import adams
 from jaxdiff.solvers.integrals import Prediction, predicted
 from jaxdiff.solvers.tableau import Tableau, check_arguments
@@ -10,19 +8,19 @@ from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 def exponential(
     process: Process,
-    times: Any,
+    times: Times,
     *,
     order: int = 2,
     prediction: Prediction = "data",
     tau: float = 0.0,
     corrector_order: int = 0,
-    steady: bool = True,
+    lower_order: bool = True,
 ) -> Tableau:
     """The exact multistep method of any order: the equation of `solvers.integrals`, with the polynomial through the
     last `order` estimates integrated exactly.
 
     One evaluation a step. The deterministic method (`tau = 0`) converges with order `max(order, corrector_order)`, up
-    to `order` where `steady` acts on a method with a corrector, since the last prediction is not corrected; with
+    to `order` where `lower_order` acts on a method with a corrector, since the last prediction is not corrected; with
     `tau > 0` noise is added and the marginals are kept. Members of the family: DDIM and DDPM (order 1), DPM-Solver++
     (data), DEIS in log-SNR (noise), Adams-Bashforth on rectified flow (velocity), UniPC (with `corrector_order = order
     + 1`) and SA-Solver (data, `tau > 0`).
@@ -35,7 +33,7 @@ def exponential(
       tau: how much noise is put back; 0 for the ODE, 1 for the reverse SDE.
       corrector_order: how many estimates the corrector's polynomial goes through, the new one among them; 0 for no
         corrector.
-      steady: lower the order of the prediction where the full one is not steady: towards the end, by one at most, and
+      lower_order: lower the order of the prediction where the full one is not lower_order: towards the end, by one at most, and
         on steps much longer than those before them. The order of convergence stays. In log-SNR a step to no noise at
         all is of order 1 in any case.
 
@@ -44,4 +42,4 @@ def exponential(
     """
     process, times = check_arguments(process, times)
     integral = predicted(process, times, prediction, tau)
-    return adams(process, times, integral, order=order, corrector_order=corrector_order, steady=steady)
+    return adams(process, times, integral, order=order, corrector_order=corrector_order, lower_order=lower_order)

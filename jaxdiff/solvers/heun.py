@@ -1,14 +1,12 @@
 """Heun's method."""
 
-from typing import Any
-
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import coordinates
 from jaxdiff.solvers.runge_kutta import HEUN, runge_kutta
 from jaxdiff.solvers.tableau import Tableau
 
 
-def heun(process: Process, times: Any, *, coordinate: coordinates.Name = "sigma") -> Tableau:
+def heun(process: Process, times: Times, *, coordinate: coordinates.Name = "sigma") -> Tableau:
     """Heun's second-order method on the probability-flow ODE.
 
     Two evaluations a step from r to r' in a coordinate `z = x/c` (see `solvers.coordinates`) with velocity F:

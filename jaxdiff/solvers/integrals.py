@@ -28,7 +28,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import quadrature
 
 Prediction = Literal["data", "noise", "velocity"]
@@ -45,7 +45,7 @@ class Integral(NamedTuple):
         nothing on steps between infinite positions.
       backward: whether v runs from the end of a step to its start.
       noise: `[steps]`, or None for the ODE.
-      row: `(p, q)` of `F = p x0 + q eps`.
+      target: `(p, q)` of `F = p x0 + q eps`.
     """
 
     decay: Any
@@ -53,10 +53,10 @@ class Integral(NamedTuple):
     moments: Callable[[int], Any]
     backward: bool
     noise: Any
-    row: tuple[float, float]
+    target: tuple[float, float]
 
 
-def half_log_snr(process: Process, times: Any) -> Any:
+def half_log_snr(process: Process, times: Times) -> Any:
     """`l = log(alpha/sigma)` on a grid, infinite at its ends where they are singular, with derivatives that are not."""
     xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
     l = xp.log(xp.where(alpha > 0, alpha, 1.0)) - xp.log(xp.where(sigma > 0, sigma, 1.0))
@@ -69,7 +69,7 @@ def check_tau(tau: float) -> None:
         raise ValueError(f"tau = {tau!r}; allowed are numbers of at least 0")
 
 
-def data(process: Process, times: Any, tau: float = 0.0) -> Integral:
+def data(process: Process, times: Times, tau: float = 0.0) -> Integral:
     """The integral of `x0`, over half log-SNR."""
     check_tau(tau)
     xp, l = namespace(times), half_log_snr(process, times)
@@ -81,11 +81,11 @@ def data(process: Process, times: Any, tau: float = 0.0) -> Integral:
         moments=lambda count: alpha[1:, None] * quadrature.exponential_moments(xp, (1 + tau**2) * h, count),
         backward=False,
         noise=sigma[1:] * xp.sqrt(-xp.expm1(-2 * tau**2 * h)) if tau else None,
-        row=(1.0, 0.0),
+        target=(1.0, 0.0),
     )
 
 
-def noise(process: Process, times: Any, tau: float = 0.0, variable: Variable = "log_snr") -> Integral:
+def noise(process: Process, times: Times, tau: float = 0.0, variable: Variable = "log_snr") -> Integral:
     """The integral of `eps`, over half log-SNR, `sigma/alpha`, time, or the index of the grid's points.
 
     Raises:
@@ -136,7 +136,7 @@ def noise(process: Process, times: Any, tau: float = 0.0, variable: Variable = "
     return Integral(alpha[1:] / alpha[:-1], position, moments, backward, lost, (0.0, 1.0))
 
 
-def velocity(process: Process, times: Any, tau: float = 0.0) -> Integral:
+def velocity(process: Process, times: Times, tau: float = 0.0) -> Integral:
     """The integral of `eps - x0`, over `r = sigma/(alpha + sigma)`."""
     check_tau(tau)
     xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
@@ -167,7 +167,7 @@ def velocity(process: Process, times: Any, tau: float = 0.0) -> Integral:
     return Integral(decay * kept, r, moments, False, lost, (-1.0, 1.0))
 
 
-def predicted(process: Process, times: Any, prediction: Prediction, tau: float) -> Integral:
+def predicted(process: Process, times: Times, prediction: Prediction, tau: float) -> Integral:
     """The integral of what `prediction` names.
 
     Raises:

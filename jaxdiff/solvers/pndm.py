@@ -6,12 +6,12 @@ import jax
 import numpy as np
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.deis import ipndm
 from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 
-def pndm(process: Process, times: Any, *, warm_up: Literal["runge_kutta", "heun"] = "runge_kutta") -> Tableau:
+def pndm(process: Process, times: Times, *, warm_up: Literal["runge_kutta", "heun"] = "runge_kutta") -> Tableau:
     """PNDM: the linear multistep method of order four on DDIM's step, begun by a method of several evaluations.
 
     Both take `phi(x, eps; t, s) = alpha_s/alpha_t x + (sigma_s - alpha_s sigma_t/alpha_t) eps` for the straight line of
@@ -45,8 +45,8 @@ def pndm(process: Process, times: Any, *, warm_up: Literal["runge_kutta", "heun"
 
     # Columns: base, point, H. When the multistep method begins, the first estimates of the steps before are `asks`, 2
     # `asks`, ... evaluations old.
-    memory = 4 + (asks - 1) * warm
-    columns = np.eye(2 + memory)
+    history = 4 + (asks - 1) * warm
+    columns = np.eye(2 + history)
     base, point, h = columns[0], columns[1], columns[2:]
     t, s = times[:warm], times[1 : warm + 1]
     m = (t + s) / 2
@@ -65,7 +65,7 @@ def pndm(process: Process, times: Any, *, warm_up: Literal["runge_kutta", "heun"
     stay = base * xp.ones((warm, 1))
     begin = xp.concatenate([base[None], arrive])[:warm]
     rows = [xp.stack([begin, begin], axis=1), *(xp.stack([stay, stage], axis=1) for stage in stages)]
-    state = xp.stack(rows, axis=1).reshape(asks * warm, 2, 2 + memory)
+    state = xp.stack(rows, axis=1).reshape(asks * warm, 2, 2 + history)
 
     # From here on one evaluation a step.
     tail = [arrive[-1] if warm else base * xp.ones(1)]
@@ -78,5 +78,5 @@ def pndm(process: Process, times: Any, *, warm_up: Literal["runge_kutta", "heun"
         tail.append(row)
     state = xp.concatenate([state, xp.stack([xp.stack(tail)] * 2, axis=1)])
     where = xp.concatenate([xp.stack(asked, axis=1).reshape(asks * warm), times[warm:-1]])
-    remember = xp.ones((len(where), 1)) * xp.asarray((0.0, 1.0))
-    return Tableau(process, where, state, xp.zeros((len(state), 2, 0)), remember)
+    history_target = xp.ones((len(where), 1)) * xp.asarray((0.0, 1.0))
+    return Tableau(process, where, state, xp.zeros((len(state), 2, 0)), history_target)

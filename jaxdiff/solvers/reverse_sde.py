@@ -7,17 +7,15 @@ marginals. A step that ends without noise adds none. Song et al. 2021 (arXiv 201
 appendices D and E.
 """
 
-from typing import Any
-
 import numpy as np
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, diffusion, drift
+from jaxdiff.processes import Process, Times, diffusion, drift
 from jaxdiff.solvers.integrals import check_tau
 from jaxdiff.solvers.tableau import Tableau, check_arguments, one_point
 
 
-def euler_maruyama(process: Process, times: Any, *, tau: float = 1.0) -> Tableau:
+def euler_maruyama(process: Process, times: Times, *, tau: float = 1.0) -> Tableau:
     """Euler-Maruyama on the reverse SDE, with `d = t - s > 0`:
 
         x_s = x_t - (f x_t + (1 + tau^2)/2 g^2 eps/sigma) d + tau g sqrt(d) z
@@ -47,13 +45,13 @@ def euler_maruyama(process: Process, times: Any, *, tau: float = 1.0) -> Tableau
         process,
         times,
         x=1 - drift(process, t) * d,
-        memory=(-(1 + tau**2) / 2 * g**2 / process.sigma(t) * d)[:, None],
+        history=(-(1 + tau**2) / 2 * g**2 / process.sigma(t) * d)[:, None],
         noise=xp.where(process.sigma(times[1:]) > 0, tau * g * xp.sqrt(d), 0.0) if tau else None,
-        remember=(0.0, 1.0),
+        target=(0.0, 1.0),
     )
 
 
-def reverse_diffusion(process: Process, times: Any, *, tau: float = 1.0) -> Tableau:
+def reverse_diffusion(process: Process, times: Times, *, tau: float = 1.0) -> Tableau:
     """The reverse diffusion sampler: the forward chain on the grid, `x_t = a x_s + b z`, turned round.
 
         x_s = (2 - a) x_t - (1 + tau^2)/2 b^2 eps/sigma_t + tau b z
@@ -84,7 +82,7 @@ def reverse_diffusion(process: Process, times: Any, *, tau: float = 1.0) -> Tabl
         process,
         times,
         x=2 - a,
-        memory=(-(1 + tau**2) / 2 * b2 / sigma[:-1])[:, None],
+        history=(-(1 + tau**2) / 2 * b2 / sigma[:-1])[:, None],
         noise=xp.where(sigma[1:] > 0, tau * xp.sqrt(b2), 0.0) if tau else None,
-        remember=(0.0, 1.0),
+        target=(0.0, 1.0),
     )

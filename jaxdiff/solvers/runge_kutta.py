@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, time_of_log_snr
+from jaxdiff.processes import Process, Times, time_of_log_snr
 from jaxdiff.solvers import coordinates
 from jaxdiff.solvers.stages import level, stages
 from jaxdiff.solvers.tableau import Tableau, check_arguments
@@ -39,7 +39,7 @@ RK4 = Butcher(  # order 4
 
 
 def runge_kutta(
-    process: Process, times: Any, *, butcher: Butcher = RK4, coordinate: coordinates.Name = "sigma"
+    process: Process, times: Times, *, butcher: Butcher = RK4, coordinate: coordinates.Name = "sigma"
 ) -> Tableau:
     """An explicit Runge-Kutta method on the probability-flow ODE `dz/dr = F` (see `solvers.coordinates`).
 
@@ -80,7 +80,7 @@ def runge_kutta(
         times,
         xp.stack(asked, axis=1),
         np.broadcast_to(weights, (steps, *weights.shape)),
-        here.row,
+        here.target,
         single=clean & bool(np.any(c == 1)),
     )
 

@@ -1,20 +1,18 @@
 """SA-Solver."""
 
-from typing import Any
-
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.exponential import exponential
 from jaxdiff.solvers.tableau import Tableau
 
 
 def sa_solver(
     process: Process,
-    times: Any,
+    times: Times,
     *,
     predictor_order: int = 3,
     corrector_order: int = 4,
     tau: float = 1.0,
-    steady: bool = True,
+    lower_order: bool = True,
 ) -> Tableau:
     """SA-Solver: stochastic Adams predictor and corrector in data prediction, which share the noise of their step.
 
@@ -31,10 +29,12 @@ def sa_solver(
       predictor_order: how many estimates the predictor uses, at least 1.
       corrector_order: how many the corrector uses, the new one among them; 0 for no corrector.
       tau: how much noise is put back; 1 for the reverse SDE.
-      steady: lower the order of the prediction where the full one is not steady: towards the end, by one at most,
+      lower_order: lower the order of the prediction where the full one is not lower_order: towards the end, by one at most,
         and on steps much longer than those before them; False is as published.
 
     Raises:
       ValueError: a grid that is not one, or an argument that is not allowed.
     """
-    return exponential(process, times, order=predictor_order, tau=tau, corrector_order=corrector_order, steady=steady)
+    return exponential(
+        process, times, order=predictor_order, tau=tau, corrector_order=corrector_order, lower_order=lower_order
+    )

@@ -5,7 +5,7 @@ stays what it is, the probability-flow ODE goes from t to s by
 
     x_s = keep x_t + move F        keep = det_s / det_t        move = (alpha_t sigma_s - sigma_t alpha_s) / det_t
 
-which is DDIM's step, whatever the row. A method of several stages asks for more F's inside of the step, and goes from
+which is DDIM's step, whatever the target. A method of several stages asks for more F's inside of the step, and goes from
 its base to each of its stages, and to its end, with a weighted mean of those it has in place of one F:
 
     x_j = keep_j x_t + move_j (w_j0 F_0 + ... + w_j,j-1 F_{j-1})        w_j0 + ... + w_j,j-1 = 1
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.tableau import Tableau
 
 
@@ -29,14 +29,14 @@ class Level(NamedTuple):
     sigma: Any
 
 
-def level(process: Process, times: Any) -> Level:
+def level(process: Process, times: Times) -> Level:
     """The level of a process at `times` (any shape)."""
     return Level(process.alpha(times), process.sigma(times))
 
 
-def line(row: tuple[float, float], start: Level, stop: Level) -> tuple[Any, Any]:
+def line(target: tuple[float, float], start: Level, stop: Level) -> tuple[Any, Any]:
     """`(keep, move)` of the step from `start` to `stop` along one estimate (formula at the head of this file)."""
-    p, q = row
+    p, q = target
     before = start.alpha * q - start.sigma * p
     after = stop.alpha * q - stop.sigma * p
     return after / before, (start.alpha * stop.sigma - start.sigma * stop.alpha) / before
@@ -44,10 +44,10 @@ def line(row: tuple[float, float], start: Level, stop: Level) -> tuple[Any, Any]
 
 def stages(
     process: Process,
-    times: Any,
+    times: Times,
     asked: Float[Any, "steps s"],
     weights: Float[Any, "steps s s"],
-    row: tuple[float, float],
+    target: tuple[float, float],
     *,
     single: Bool[Any, " steps"],
     end: Level | None = None,
@@ -60,7 +60,7 @@ def stages(
       asked: where each stage is asked; the first is the start of its step.
       weights: `weights[:, j]` are those of stage j + 1, and the last those of the end of the step, the oldest estimate
         first.
-      row: `(p, q)` of what is remembered.
+      target: `(p, q)` of what is remembered.
       single: the steps that make do with their first evaluation. Their other stages are left out; with traced times
         they are asked at the base, in vain. Either way `asked` must be finite there.
       end: where the deterministic part of each step ends, if not at `times[1:]`.
@@ -73,13 +73,13 @@ def stages(
 
     rows = []
     for j in range(count):
-        keep, move = line(row, start, end if j == count - 1 else level(process, asked[:, j + 1]))
+        keep, move = line(target, start, end if j == count - 1 else level(process, asked[:, j + 1]))
         newest_first = [move * weights[:, j, m] for m in range(j, -1, -1)] + [zero] * (count - 1 - j)
         point = xp.stack([keep, zero, *newest_first], axis=-1)
         rows.append([base if j < count - 1 else point, point])
     table = xp.stack([xp.stack(pair, axis=1) for pair in rows], axis=1)  # [steps, s, 2, 2 + s]
 
-    keep, move = line(row, start, end)
+    keep, move = line(target, start, end)
     made = np.ones((steps, count), bool)
     alone = xp.asarray(single)[:, None]
     if isinstance(times, jax.core.Tracer):
@@ -105,5 +105,5 @@ def stages(
         times=asked.reshape(steps * count)[kept],
         state=state,
         noise=xp.concatenate([xp.zeros((1, 2, drawn.shape[-1])), drawn]),
-        remember=xp.ones((len(kept), 1)) * xp.asarray(row),
+        history_target=xp.ones((len(kept), 1)) * xp.asarray(target),
     )

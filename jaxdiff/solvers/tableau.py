@@ -12,7 +12,7 @@ and row i, with fresh noise z ~ N(0, I) if the method is stochastic, does
 
     points'  = state_i . (points, H_0, ..., H_{K-1}) + noise_i z        combine ...
     estimate = denoiser(points'[-1], times_i)                           ... then evaluate
-    H'       = (p_i estimate.x0 + q_i estimate.eps, H_0, ..., H_{K-2})  (p_i, q_i) = remember_i
+    H'       = (p_i estimate.x0 + q_i estimate.eps, H_0, ..., H_{K-2})  (p_i, q_i) = history_target_i
 
 One more combination, the last, gives the sample: n evaluations have n + 1 combinations.
 """
@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, on_host
+from jaxdiff.processes import Process, Times, on_host
 
 
 @trees.register
@@ -43,14 +43,14 @@ class Tableau:
       times: where the denoiser is asked, decreasing but for repeated stages.
       state: the coefficients of the deterministic part.
       noise: the coefficients of the noise; its last axis is empty for deterministic methods, which then draw none.
-      remember: `(p, q)` of what is remembered.
+      history_target: `(p, q)` of what is remembered.
     """
 
     process: Process
     times: Float[Any, " n"]
     state: Float[Any, "n+1 r r+K"]
     noise: Float[Any, "n+1 r 0_or_1"]
-    remember: Float[Any, "n 2"]
+    history_target: Float[Any, "n 2"]
 
     def __len__(self) -> int:
         return len(self.times)
@@ -61,7 +61,7 @@ class Tableau:
         return self.state.shape[1]
 
     @property
-    def memory(self) -> int:
+    def history_length(self) -> int:
         """K: how many estimates are remembered."""
         return self.state.shape[2] - self.state.shape[1]
 
@@ -74,13 +74,13 @@ class Tableau:
             raise ValueError(f"tableau[{piece}] is empty backwards; the tableau has {len(self)} evaluations")
         rows = slice(start, stop + 1)
         return Tableau(
-            self.process, self.times[start:stop], self.state[rows], self.noise[rows], self.remember[start:stop]
+            self.process, self.times[start:stop], self.state[rows], self.noise[rows], self.history_target[start:stop]
         )
 
     def __str__(self) -> str:
         """One line a row: the combinations that lead to each evaluation."""
         names = [f"x{j}" for j in range(self.points)] if self.points > 1 else ["x"]
-        names += [f"H{j}" for j in range(self.memory)]
+        names += [f"H{j}" for j in range(self.history_length)]
 
         def line(i: int) -> str:
             parts = []
@@ -96,7 +96,7 @@ class Tableau:
         )
 
 
-def check_arguments(process: Process, times: Any) -> tuple[Process, Any]:
+def check_arguments(process: Process, times: Times) -> tuple[Process, Any]:
     """What a solver was given, as it computes with it: in NumPy float64, unless the times are being traced.
 
     Args:
@@ -128,7 +128,7 @@ def check_arguments(process: Process, times: Any) -> tuple[Process, Any]:
 
 
 def one_point(
-    process: Process, times: Any, x: Any, memory: Any, noise: Any = None, remember: Any = (1.0, 0.0)
+    process: Process, times: Times, x: Any, history: Any, noise: Any = None, target: Any = (1.0, 0.0)
 ) -> Tableau:
     """The tableau of a method with one point and one evaluation a step, `x_{i+1} = x_i c_i + sum_j memory_ij H_j +
     noise_i z`.
@@ -136,12 +136,12 @@ def one_point(
     Args:
       times: `[steps + 1]`.
       x: `[steps]`, the coefficients c.
-      memory: `[steps, K]`.
+      history: `[steps, K]`.
       noise: `[steps]`, or None for a deterministic method.
-      remember: `(p, q)`, constant.
+      target: `(p, q)`, constant.
     """
     xp = namespace(times)
-    state = xp.concatenate([xp.asarray(x)[:, None], memory], axis=1)
+    state = xp.concatenate([xp.asarray(x)[:, None], history], axis=1)
     start = xp.eye(1, state.shape[1], dtype=state.dtype)  # the first evaluation is at x_T itself
     noise = xp.zeros((len(state), 0)) if noise is None else xp.asarray(noise)[:, None]
     return Tableau(
@@ -149,5 +149,5 @@ def one_point(
         times=times[:-1],
         state=xp.concatenate([start, state])[:, None],
         noise=xp.concatenate([xp.zeros((1, noise.shape[1])), noise])[:, None],
-        remember=xp.ones((len(state), 1)) * xp.asarray(remember),
+        history_target=xp.ones((len(state), 1)) * xp.asarray(target),
     )

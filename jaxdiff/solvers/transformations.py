@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, log_snr, time_of_log_snr
+from jaxdiff.processes import Process, Times, log_snr, time_of_log_snr
 from jaxdiff.solvers.chain import join
 from jaxdiff.solvers.stages import level
 from jaxdiff.solvers.tableau import Tableau, check_arguments
@@ -51,7 +51,7 @@ def with_churn(
         if not value >= 0 or (name == "s_noise" and value == np.inf):
             raise ValueError(f"{name} = {value}; allowed are numbers of at least 0")
 
-    def churned(process: Process, times: Any, **options: Any) -> Tableau:
+    def churned(process: Process, times: Times, **options: Any) -> Tableau:
         process, times = check_arguments(process, times)
         _check_one_step(solver, process, options)
         if not s_churn:
@@ -122,7 +122,7 @@ def with_restarts(solver: Solver, *, restarts: Sequence[Restart]) -> Solver:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"restarts has {name} = {value!r}; allowed are integers of at least 1")
 
-    def restarted(process: Process, times: Any, **options: Any) -> Tableau:
+    def restarted(process: Process, times: Times, **options: Any) -> Tableau:
         if isinstance(times, jax.core.Tracer):
             raise ValueError("times are being traced; with_restarts cuts grids where their numbers say")
         process, times = check_arguments(process, times)
@@ -183,19 +183,19 @@ def with_temperature(solver: Solver, *, temperature: float, noise: float = 1.0) 
     if not 0 <= noise < np.inf:
         raise ValueError(f"noise = {noise}; allowed are finite numbers of at least 0")
 
-    def tempered(process: Process, times: Any, **options: Any) -> Tableau:
+    def tempered(process: Process, times: Times, **options: Any) -> Tableau:
         tableau = solver(process, times, **options)
         xp, change = namespace(tableau.times), 1 - 1 / temperature
         alpha, sigma = level(tableau.process, tableau.times)
-        p, q = tableau.remember[:, 0], tableau.remember[:, 1]
+        p, q = tableau.history_target[:, 0], tableau.history_target[:, 1]
         if change and isinstance(alpha, np.ndarray) and np.any((alpha <= 0) & (p != 0)):
             raise ValueError(
                 f"temperature = {temperature} moves the data infinitely far where alpha = 0, at the start of this "
                 "grid; allowed there is 1"
             )
         ratio = sigma / xp.where(alpha > 0, alpha, 1.0)
-        remember = xp.stack([p, p * ratio * change + q / temperature], axis=-1)
-        return dataclasses.replace(tableau, remember=remember, noise=noise * tableau.noise)
+        history_target = xp.stack([p, p * ratio * change + q / temperature], axis=-1)
+        return dataclasses.replace(tableau, history_target=history_target, noise=noise * tableau.noise)
 
     return tempered
 
@@ -215,7 +215,7 @@ def _check_one_step(solver: Solver, process: Process, options: dict[str, Any]) -
     times = process.t_min + (process.t_max - process.t_min) * np.linspace(0.7, 0.3, 6)
     whole = solver(process, times, **options)
     alone = join([solver(process, times[i : i + 2], **options) for i in range(5)], [1.0] * 5, [0.0] * 5)
-    for field in ("times", "state", "noise", "remember"):
+    for field in ("times", "state", "noise", "history_target"):
         one, other = getattr(whole, field), getattr(alone, field)
         if one.shape != other.shape or not np.allclose(one, other, rtol=1e-6, atol=1e-9):
             raise ValueError(
@@ -224,7 +224,7 @@ def _check_one_step(solver: Solver, process: Process, options: dict[str, Any]) -
             )
 
 
-def _reaching(process: Process, louder: Any, times: Any) -> Process:
+def _reaching(process: Process, louder: Any, times: Times) -> Process:
     """The process up to the loudest of these times, which may lie above its `t_max`."""
     if isinstance(times, jax.core.Tracer) or louder.max() <= process.t_max:
         return process

@@ -1,6 +1,7 @@
 """Optimisers: Optax chains from settings."""
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,44 @@ from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from jaxdiff import trees
-from jaxdiff.training.config import OptimizerConfig
+from jaxdiff.checks import integer, not_negative, positive, require
 
 # The first and the last layer of our networks, and what time and condition are embedded with.
 _NOT_HIDDEN = ("conv_in", "dense_in", "conditioning", "conv_out", "dense_out")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW; or Muon for matrices and AdamW for everything else."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    """Steps of linear warm-up."""
+    schedule: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
+    """The learning rate after the warm-up."""
+    decay_after: int = 70_000
+    """Steps at the full rate before `inverse_sqrt` sets in."""
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    """Largest global norm of the gradient, which is scaled down to it; 0 for no limit."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    """Adam's epsilon."""
+    max_skipped: int = 100
+    """Consecutive steps without a finite gradient, which change nothing, before training stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "eps"):
+            positive(name, getattr(self, name))
+        for name in ("weight_decay", "max_grad_norm"):
+            not_negative(name, getattr(self, name))
+        integer("warmup", self.warmup, least=0, most=2**31 - 1)
+        for name in ("decay_after", "max_skipped"):
+            integer(name, getattr(self, name), most=2**31 - 1)
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "numbers from 0 to below 1")
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
@@ -29,9 +64,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
       steps: the length of training, over which a cosine falls to 0.
     """
     rate = make_schedule(config, steps)
-    optimizer = optax.adamw(
-        rate, b1=config.beta1, b2=config.beta2, eps=config.tolerance, weight_decay=config.weight_decay
-    )
+    optimizer = optax.adamw(rate, b1=config.beta1, b2=config.beta2, eps=config.eps, weight_decay=config.weight_decay)
     if config.name == "muon":
         muon = optax.chain(
             scale_by_muon(weight_dimension_numbers=_as_matrices),
@@ -40,7 +73,9 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             optax.scale_by_learning_rate(rate),
         )
         optimizer = optax.partition({"muon": muon, "adamw": optimizer}, _labels)
-    return optax.chain(optax.clip_by_global_norm(config.clip), optimizer) if config.clip else optimizer
+    return (
+        optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer) if config.max_grad_norm else optimizer
+    )
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule | float:
@@ -50,10 +85,10 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule | float
 
     Karras et al. 2024 (EDM2, arXiv 2312.02696).
     """
-    if config.decay == "cosine":
+    if config.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, min(config.warmup, steps - 1), steps)
     warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup) if config.warmup else config.learning_rate
-    if config.decay == "constant":
+    if config.schedule == "constant":
         return warmup
 
     def inverse_sqrt(count: Any) -> Any:

@@ -21,7 +21,7 @@ class State:
     ema: averages of the parameters, by name.
     key: the run's key; step i draws with `fold_in(key, i)`, so it never changes.
     skipped: how many of the steps changed nothing, their gradient being not finite.
-    skipped_in_a_row: how many of the last steps.
+    consecutive_skips: how many of the last steps.
     """
 
     step: Int[Array, ""]
@@ -30,7 +30,7 @@ class State:
     ema: dict[str, PyTree]
     key: Key[Array, ""]
     skipped: Int[Array, ""]
-    skipped_in_a_row: Int[Array, ""]
+    consecutive_skips: Int[Array, ""]
 
 
 def initial_state(
@@ -39,5 +39,5 @@ def initial_state(
     """The state before the first step: every average starts as a copy of the parameters."""
     ema = {name: jax.tree.map(jnp.copy, params) for name in averages}
     # An array each: one buffer cannot be donated twice.
-    step, skipped, skipped_in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
-    return State(step, params, optimizer.init(params), ema, key, skipped, skipped_in_a_row)
+    step, skipped, consecutive_skips = (jnp.zeros((), jnp.int32) for _ in range(3))
+    return State(step, params, optimizer.init(params), ema, key, skipped, consecutive_skips)

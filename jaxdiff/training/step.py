@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from jaxdiff import trees
+from jaxdiff import averages, trees
 from jaxdiff.objectives.denoising import Objective
-from jaxdiff.training import ema
 from jaxdiff.training.state import State
 
 Step = Callable[[State, PyTree], tuple[State, dict[str, Any]]]
@@ -20,7 +19,7 @@ Places = Callable[[int], tuple[Int[Array, " batch"], int]]
 def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    averages: Mapping[str, ema.Rule],
+    averages: Mapping[str, averages.Rule],
     *,
     accumulate: int = 1,
     reduce: Callable[[PyTree], PyTree] = lambda tree: tree,
@@ -42,7 +41,7 @@ def make_step(
       places: the number of examples at hand to their places in the whole batch and its size; None where they are it.
 
     Returns: the step. Its metrics are scalars: `loss`, `grad_norm`, `skipped` (1 if the step was),
-      `skipped_in_a_row`, and the mean `mse` of objectives that report one.
+      `consecutive_skips`, and the mean `mse` of objectives that report one.
     """
 
     def step(state: State, batch: PyTree) -> tuple[State, dict[str, Any]]:
@@ -69,15 +68,15 @@ def make_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         number = state.step + 1
-        averaged = {name: ema.update(state.ema[name], params, rule(number)) for name, rule in averages.items()}
+        averaged = {name: averages.update(state.ema[name], params, rule(number)) for name, rule in averages.items()}
         params, opt_state, averaged = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
             (params, opt_state, averaged),
             (state.params, state.opt_state, state.ema),
         )
         skipped = 1 - finite.astype(jnp.int32)
-        in_a_row = skipped * (state.skipped_in_a_row + 1)
-        metrics |= {"grad_norm": norm, "skipped": skipped, "skipped_in_a_row": in_a_row}
+        in_a_row = skipped * (state.consecutive_skips + 1)
+        metrics |= {"grad_norm": norm, "skipped": skipped, "consecutive_skips": in_a_row}
         return State(number, params, opt_state, averaged, state.key, state.skipped + skipped, in_a_row), metrics
 
     return step

@@ -27,8 +27,8 @@ import numpy as np
 from peers import ddpm_unet
 
 import jaxdiff as jd
+from jaxdiff.cli import command_line
 from jaxdiff.networks import UNet
-from jaxdiff.training import command_line
 
 PROCESS = jd.processes.vp_discrete()
 EPS = jd.parametrizations.eps()

@@ -28,8 +28,8 @@ import peers
 
 import jaxdiff as jd
 from jaxdiff import grids, processes, solvers
+from jaxdiff.cli import command_line
 from jaxdiff.processes import Process
-from jaxdiff.training import command_line
 
 EVALUATIONS = (5, 10, 20, 50)
 Solver = Callable[[Process, Any], jd.Tableau]

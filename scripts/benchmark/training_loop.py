@@ -25,20 +25,26 @@ import jax
 import machine
 import numpy as np
 
-from configs import cifar10, digits
 from jaxdiff import data
-from jaxdiff.training import averages, command_line, recipe, runs
-from jaxdiff.training.checkpoints import Checkpoints
-from jaxdiff.training.config import Config
-from jaxdiff.training.loop import Position, Session
-from jaxdiff.training.program import Program, make_batches, make_program
+from jaxdiff.cli import command_line
+from jaxdiff.presets import open_preset
+from jaxdiff.runs import recipe
+from jaxdiff.runs.checkpoints import Checkpoints
+from jaxdiff.runs.config import Config
+from jaxdiff.runs.data_spec import DataSpec
+from jaxdiff.runs.directory import create_run
+from jaxdiff.runs.loop import Position, Session
+from jaxdiff.runs.program import Program, make_batches, make_program
+
+DIGITS = open_preset("digits").config
+CIFAR10 = open_preset(str(Path(__file__).resolve().parents[2] / "configs" / "cifar10.py")).config
 
 BARE = "the bare step"
 PLACES: dict[str, dict[str, Any]] = {
-    "from memory": {"resident": "memory"},
-    "from disk, threads": {"resident": "disk"},
-    "from disk, a worker process": {"resident": "disk", "workers": 1},
-    "on the device": {"resident": "device"},
+    "from memory": {"placement": "memory"},
+    "from disk, threads": {"placement": "disk"},
+    "from disk, a worker process": {"placement": "disk", "workers": 1},
+    "on the device": {"placement": "device"},
 }
 
 
@@ -58,13 +64,13 @@ def main(data_dir: str | None = None, rounds: int = 5, steps: int = 100, large_s
     print(machine.describe())
     with tempfile.TemporaryDirectory() as directory:
         data.prepare_digits(directory)
-        small = dataclasses.replace(digits.CONFIG.data, data_dir=directory)
-        compare(dataclasses.replace(digits.CONFIG, data=small), rounds, steps, Path(directory))
+        small = dataclasses.replace(DIGITS.data, data_dir=directory)
+        compare(dataclasses.replace(DIGITS, data=small), rounds, steps, Path(directory))
         if data_dir is not None:
             config = dataclasses.replace(
-                cifar10.CONFIG,
-                data=dataclasses.replace(cifar10.CONFIG.data, data_dir=data_dir),
-                train=dataclasses.replace(cifar10.CONFIG.train, batch_size=batch),
+                CIFAR10,
+                data=dataclasses.replace(CIFAR10.data, data_dir=data_dir),
+                train=dataclasses.replace(CIFAR10.train, batch_size=batch),
             )
             compare(config, rounds, large_steps, Path(directory))
 
@@ -80,11 +86,11 @@ def compare(config: Config, rounds: int, steps: int, directory: Path) -> None:
     for place, settings in PLACES.items():
         there = dataclasses.replace(config, data=dataclasses.replace(config.data, **settings))
         opened = recipe.open_data(there.data)
-        described = recipe.describe_data(there, opened)
-        on_device = there.data.resident == "device"
+        spec = recipe.describe_data(there, opened)
+        on_device = there.data.placement == "device"
         if on_device not in programs:
-            programs[on_device] = make_program(there, described)
-        loop = Loop(there, described, programs[on_device], opened, directory)
+            programs[on_device] = make_program(there, spec)
+        loop = Loop(there, spec, programs[on_device], opened, directory)
         if not calls:
             calls[BARE] = Bare(loop, steps)
         calls[place] = loop
@@ -122,21 +128,21 @@ class Loop:
     """Seconds, processor seconds and the share spent waiting for data of as many steps of the training loop."""
 
     config: Config
-    described: dict[str, Any]
+    spec: DataSpec
     program: Program
-    opened: data.Images
+    opened: data.Examples
     directory: Path
 
     def __call__(self) -> tuple[float, float, float]:
         clock = Clock()
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
-            run = runs.create_run(Path(directory) / "run")
+            run = create_run(Path(directory) / "run")
             batches = make_batches(self.config, self.opened, self.program.strategy)
-            with Checkpoints(run.checkpoints) as checkpoints, Checkpoints(averages.snapshots(run)) as snapshots:
+            with Checkpoints(run.checkpoints) as checkpoints, Checkpoints(run.snapshots) as snapshots:
                 logger: Any = clock
                 session = Session(
                     self.config,
-                    self.described,
+                    self.spec,
                     self.program,
                     batches,
                     self.opened,
@@ -157,9 +163,9 @@ class Clock:
         self.told: list[tuple[float, float, float]] = []
 
     def log(self, step: int, values: Any) -> None:
-        self.told.append((time.perf_counter(), time.process_time(), values.get("waiting", 0.0)))
+        self.told.append((time.perf_counter(), time.process_time(), values.get("data_wait", 0.0)))
 
-    def lap(self) -> tuple[float, float, float]:
+    def rates(self) -> tuple[float, float, float]:
         """From the first line to the last: the lines between them are a part of what is measured."""
         times = np.array(self.told)
         spans = np.diff(times[:, 0])

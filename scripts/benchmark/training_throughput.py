@@ -1,6 +1,6 @@
 """Training DDPM's U-Net for CIFAR-10 on this machine: `python scripts/benchmark/training_throughput.py`.
 
-Images per second of the forward pass and of a training step (forward, backward and Adam, in float32) of `UNet()`, and
+Examples per second of the forward pass and of a training step (forward, backward and Adam, in float32) of `UNet()`, and
 beside it of diffusers' `UNet2DModel` of the same architecture in PyTorch, when the `bench` extra is installed. Both are
 fed the same images and labels, and predict the same noise. They are measured alternately in one run, after calls that
 compile and warm up; ratios are medians over the rounds of the ratio within a round, so that a machine that slows down
@@ -25,8 +25,8 @@ import numpy as np
 import optax
 from peers import ddpm_unet
 
+from jaxdiff.cli import command_line
 from jaxdiff.networks import UNet
-from jaxdiff.training import command_line
 
 FORWARD, STEP = "forward", "training step"
 LEARNING_RATE = 2e-4

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from processes import Way, final_state, finish, lines, start
 
-from jaxdiff.training import command_line
+from jaxdiff.cli import command_line
 
 WAYS = {
     "single": Way(devices=1),
@@ -28,9 +28,9 @@ WAYS = {
     "fsdp 4, batch in 2 parts, 5 steps a call": Way(
         "--parallel.fsdp 4 --parallel.accumulate 2 --parallel.steps-per-call 5"
     ),
-    "data 8, set on the devices": Way("--data.resident device"),
+    "data 8, set on the devices": Way("--data.placement device"),
     "pmap, set on the devices, 5 steps a call": Way(
-        "--parallel.strategy pmap --data.resident device --parallel.steps-per-call 5"
+        "--parallel.strategy pmap --data.placement device --parallel.steps-per-call 5"
     ),
     "2 processes x 2, data": Way("", 2, 2),
     "2 processes x 2, fsdp": Way("--parallel.fsdp 4", 2, 2),

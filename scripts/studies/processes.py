@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdiff.training.checkpoints import Checkpoints
+from jaxdiff.runs.checkpoints import Checkpoints
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 

@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from processes import Way, final_state, finish, lines, start
 
-from jaxdiff.training import command_line
-from jaxdiff.training.checkpoints import Checkpoints
+from jaxdiff.cli import command_line
+from jaxdiff.runs.checkpoints import Checkpoints
 
-RATES = {"time", "images_per_second", "waiting", "mfu"}
+RATES = {"time", "images_per_second", "data_wait", "mfu"}
 
 
 class Chain:
@@ -168,7 +168,7 @@ def training(steps: int, data_dir: Path) -> list[str]:
         f"digits --train.steps {steps} --train.batch-size 16 --train.log-every 1 --train.checkpoint-every 7 "
         f"--train.sample-every 0 --sample.steps 2 --network.channels 16 --network.multipliers 1 "
         f"--network.attention-levels --network.no-mid-attention --train.ema-widths 0.1 "
-        f"--optimizer.decay constant --data.flip --data.data-dir {data_dir}"
+        f"--optimizer.schedule constant --data.flip --data.data-dir {data_dir}"
     ).split()
 
 

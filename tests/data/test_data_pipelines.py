@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdiff.data import Images, evaluation_batches, from_arrays, in_memory, open_tfds, to_unit, training_batches
+from jaxdiff.data import Examples, evaluation_batches, from_arrays, in_memory, open_tfds, to_unit, training_batches
 
 
 def numbered(n: int):
@@ -258,9 +258,9 @@ def test_an_error_belongs_to_its_batch_and_loses_none():
             return {"image": np.full((1, 1, 1), index, np.uint8), "label": index}
 
     source = Faulty()
-    batches = training_batches(Images(source, (1, 1, 1), 40), 4, seed=0)
+    batches = training_batches(Examples(source, (1, 1, 1), 40), 4, seed=0)
     source.broken = False
-    expected = take(training_batches(Images(source, (1, 1, 1), 40), 4, seed=0), 12)
+    expected = take(training_batches(Examples(source, (1, 1, 1), 40), 4, seed=0), 12)
     source.broken = True
     at = next(i for i, batch in enumerate(expected) if 17 in batch["cond"])
     assert_equal(take(batches, at), expected[:at])

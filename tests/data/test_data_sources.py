@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxdiff.data import Images, from_arrays, in_memory, open_tfds
+from jaxdiff.data import Examples, from_arrays, in_memory, open_tfds
 
 
 class Swatches(tfds.core.GeneratorBasedBuilder):
@@ -192,11 +192,11 @@ class Halves:
 
 
 def test_in_memory_takes_any_source_and_checks_it():
-    memory = in_memory(Images(Halves(600), (2,)))
+    memory = in_memory(Examples(Halves(600), (2,)))
     assert memory.source.x.dtype == np.float32
     np.testing.assert_array_equal(memory.source.x[:, 1], np.arange(600) + 0.5)
     with pytest.raises(ValueError, match=r"record 600 has shape \(3,\); the set's is \(2,\)"):
-        in_memory(Images(Halves(700), (2,)))
+        in_memory(Examples(Halves(700), (2,)))
 
 
 def test_from_arrays():

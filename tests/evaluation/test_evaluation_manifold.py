@@ -174,7 +174,7 @@ def test_copies_are_counted_by_half_the_median_spacing() -> None:
     samples = np.array([[3.0], [3.49], [3.51], [7.5], [-0.49], [-0.51], [19.4], [40.0]])
     # 0, 0.49, 0.49 (to the next one), 0.5, 0.49, 0.51, 0.4 and 21 away: five are nearer than 0.5.
     assert copies(samples, real, real) == 5 / 8
-    # Only a training example can be copied: what lies near other real examples is no copy.
+    # Only a training example can be memorised: what lies near other real examples is no copy.
     assert copies(samples, real[10:], real) == 1 / 8
     # The scale is the reference's alone.
     assert copies(samples, real, 10 * real) == 7 / 8

@@ -59,13 +59,13 @@ def test_the_eight_layers_of_a_network_have_different_masks():
 
 @pytest.mark.parametrize(("rate", "key"), [(0.0, jax.random.key(0)), (0.5, None)])
 def test_nothing_is_drawn_where_nothing_is_dropped(rate, key):
-    x, label = jnp.ones((2, 2)), jnp.ones(2)
-    variables = MLP(width=8).init(jax.random.key(0), x, label)
+    x, time = jnp.ones((2, 2)), jnp.ones(2)
+    variables = MLP(width=8).init(jax.random.key(0), x, time)
     np.testing.assert_array_equal(masked(rate, x, key), x)
 
     def program(rate, key):
         net = MLP(width=8, dropout=rate)
-        return jax.jit(lambda key: net.apply(variables, x, label, key=key)).lower(key).compile().as_text()
+        return jax.jit(lambda key: net.apply(variables, x, time, key=key)).lower(key).compile().as_text()
 
     assert "threefry" not in program(rate, key)
     assert "threefry" in program(0.5, jax.random.key(0))

@@ -13,12 +13,12 @@ from jaxdiff.networks import Fourier, Sinusoidal
     ("embedding", "divisor", "sin_first"),
     [(Sinusoidal(), 7, True), (Sinusoidal(cos_first=True, endpoint=False), 8, False)],
 )
-@pytest.mark.parametrize("label", [0.0, 999.0, -1.55])
-def test_sinusoidal_is_its_formula(embedding, divisor, sin_first, label):
-    phases = [label * 10_000 ** (-i / divisor) for i in range(8)]
+@pytest.mark.parametrize("time", [0.0, 999.0, -1.55])
+def test_sinusoidal_is_its_formula(embedding, divisor, sin_first, time):
+    phases = [time * 10_000 ** (-i / divisor) for i in range(8)]
     sin, cos = [math.sin(p) for p in phases], [math.cos(p) for p in phases]
     expected = sin + cos if sin_first else cos + sin
-    np.testing.assert_allclose(embedding(jnp.array([label]), 16)[0], expected, atol=2e-4)
+    np.testing.assert_allclose(embedding(jnp.array([time]), 16)[0], expected, atol=2e-4)
 
 
 def test_max_period_is_the_longest_period():
@@ -27,26 +27,26 @@ def test_max_period_is_the_longest_period():
 
 
 @pytest.mark.parametrize("embedding", [Sinusoidal(), Fourier(scale=0.01)])
-def test_a_half_precision_label_is_embedded_in_float32(embedding):
-    label = jnp.array([992.0], jnp.bfloat16)
-    features = embedding(label, 16)
+def test_a_half_precision_time_is_embedded_in_float32(embedding):
+    time = jnp.array([992.0], jnp.bfloat16)
+    features = embedding(time, 16)
     assert features.dtype == jnp.float32
-    np.testing.assert_array_equal(features, embedding(label.astype(jnp.float32), 16))
+    np.testing.assert_array_equal(features, embedding(time.astype(jnp.float32), 16))
 
 
 def test_fourier_features_estimate_the_gaussian_kernel():
     # E cos(2 pi f d) = exp(-2 (pi scale d)^2) for f ~ N(0, scale^2); a mean of n has a deviation below 1/sqrt(n).
-    n, scale, labels = 20_000, 0.5, np.array([0.0, 0.1, 0.3, 1.0], np.float32)
-    features = np.asarray(Fourier(scale)(jnp.asarray(labels), n))
+    n, scale, times = 20_000, 0.5, np.array([0.0, 0.1, 0.3, 1.0], np.float32)
+    features = np.asarray(Fourier(scale)(jnp.asarray(times), n))
     assert features.shape == (4, 2 * n)
-    kernel = np.exp(-2 * (np.pi * scale * (labels[:, None] - labels)) ** 2)
+    kernel = np.exp(-2 * (np.pi * scale * (times[:, None] - times)) ** 2)
     np.testing.assert_allclose(features @ features.T / n, kernel, atol=4 / math.sqrt(n))
 
 
 def test_fourier_frequencies_belong_to_the_seed():
-    label = jnp.array([0.3])
-    np.testing.assert_array_equal(Fourier()(label, 8), Fourier()(label, 8))
-    assert not np.allclose(Fourier()(label, 8), Fourier(seed=1)(label, 8))
+    time = jnp.array([0.3])
+    np.testing.assert_array_equal(Fourier()(time, 8), Fourier()(time, 8))
+    assert not np.allclose(Fourier()(time, 8), Fourier(seed=1)(time, 8))
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import pytest
 from jaxdiff.networks import MLP, Fourier
 
 X = jnp.asarray(np.random.default_rng(0).standard_normal((3, 2)), jnp.float32)
-LABEL = jnp.array([0.1, 0.5, 0.9])
+TIME = jnp.array([0.1, 0.5, 0.9])
 
 
 def test_a_fresh_network_is_zero():
-    out, _ = jax.jit(MLP(width=16).init_with_output)(jax.random.key(0), X, LABEL)
+    out, _ = jax.jit(MLP(width=16).init_with_output)(jax.random.key(0), X, TIME)
     np.testing.assert_array_equal(out, jnp.zeros((3, 2)))
     assert out.dtype == jnp.float32
     wider = MLP(width=16, out_features=5)
-    assert jax.eval_shape(wider.init_with_output, jax.random.key(0), X, LABEL)[0].shape == (3, 5)
+    assert jax.eval_shape(wider.init_with_output, jax.random.key(0), X, TIME)[0].shape == (3, 5)
 
 
 def test_it_is_the_formula_of_its_docstring(random_variables):
@@ -24,7 +24,7 @@ def test_it_is_the_formula_of_its_docstring(random_variables):
     labels = np.array([[0.0, 0.0], [1.0, 0.0], [0.3, -0.7]])
     classes = jnp.array([0, 1, 0])
     cond = {"label": classes, "augmentation": jnp.asarray(labels, jnp.float32)}
-    variables = random_variables(net, X, LABEL, cond)
+    variables = random_variables(net, X, TIME, cond)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
 
     def silu(a):
@@ -36,7 +36,7 @@ def test_it_is_the_formula_of_its_docstring(random_variables):
     def norm(q, a):
         return (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 1e-6) * q["scale"] + q["bias"]
 
-    e = np.asarray(Fourier(1.0)(LABEL, 8)) + dense(p["conditioning"]["augmentation"], labels)
+    e = np.asarray(Fourier(1.0)(TIME, 8)) + dense(p["conditioning"]["augmentation"], labels)
     e = dense(p["conditioning"]["time_in"], e)
     e = dense(p["conditioning"]["time_out"], silu(e))
     e = silu(e + p["conditioning"]["label_table"]["embedding"][np.asarray(classes)])
@@ -45,24 +45,24 @@ def test_it_is_the_formula_of_its_docstring(random_variables):
         r = dense(p[f"block_{i}_in"], norm(p[f"block_{i}_norm"], h)) + dense(p[f"block_{i}_embedding"], e)
         h = h + dense(p[f"block_{i}_out"], silu(r))
     expected = dense(p["dense_out"], norm(p["norm_out"], h))
-    np.testing.assert_allclose(net.apply(variables, X, LABEL, cond), expected, atol=2e-5)
+    np.testing.assert_allclose(net.apply(variables, X, TIME, cond), expected, atol=2e-5)
 
 
 def test_dropout_needs_a_key(random_variables):
     net = MLP(width=16, dropout=0.5)
-    variables = random_variables(net, X, LABEL)
-    np.testing.assert_array_equal(net.apply(variables, X, LABEL), MLP(width=16).apply(variables, X, LABEL))
-    one, two = (net.apply(variables, X, LABEL, key=jax.random.key(i)) for i in (1, 2))
+    variables = random_variables(net, X, TIME)
+    np.testing.assert_array_equal(net.apply(variables, X, TIME), MLP(width=16).apply(variables, X, TIME))
+    one, two = (net.apply(variables, X, TIME, key=jax.random.key(i)) for i in (1, 2))
     assert jnp.abs(one - two).max() > 1e-3
     with pytest.raises(ValueError, match="key has shape"):
-        net.apply(variables, X, LABEL, key=jax.random.split(jax.random.key(0), 2))
+        net.apply(variables, X, TIME, key=jax.random.split(jax.random.key(0), 2))
 
 
 def test_bfloat16_is_a_matter_of_computation_only(random_variables):
     net, half = MLP(width=64), MLP(width=64, dtype="bfloat16")
-    variables = random_variables(half, X, LABEL)
+    variables = random_variables(half, X, TIME)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    out, reference = half.apply(variables, X, LABEL), net.apply(variables, X, LABEL)
+    out, reference = half.apply(variables, X, TIME), net.apply(variables, X, TIME)
     assert out.dtype == jnp.float32
     assert 1e-6 < jnp.linalg.norm(out - reference) / jnp.linalg.norm(reference) < 0.05
 
@@ -74,15 +74,15 @@ def test_apply_compares_by_value():
 
 
 @pytest.mark.parametrize(
-    ("net", "x", "label", "cond", "words"),
+    ("net", "x", "time", "cond", "words"),
     [
-        (MLP(), jnp.zeros((3, 2, 1)), LABEL, None, "x has shape"),
-        (MLP(), X, jnp.zeros(()), None, "label has shape"),
-        (MLP(), X, LABEL, jnp.zeros(3, int), "num_classes=0"),
-        (MLP(num_classes=2), X, LABEL, None, "num_classes=2"),
-        (MLP(vector_features=2), X, LABEL, {"vector": X[:, :1]}, "vector of shape"),
+        (MLP(), jnp.zeros((3, 2, 1)), TIME, None, "x has shape"),
+        (MLP(), X, jnp.zeros(()), None, "time has shape"),
+        (MLP(), X, TIME, jnp.zeros(3, int), "num_classes=0"),
+        (MLP(num_classes=2), X, TIME, None, "num_classes=2"),
+        (MLP(vector_features=2), X, TIME, {"vector": X[:, :1]}, "vector of shape"),
     ],
 )
-def test_what_is_wrong_is_named(net, x, label, cond, words):
+def test_what_is_wrong_is_named(net, x, time, cond, words):
     with pytest.raises(ValueError, match=words):
-        jax.eval_shape(net.init, jax.random.key(0), x, label, cond)
+        jax.eval_shape(net.init, jax.random.key(0), x, time, cond)

@@ -10,7 +10,7 @@ from jaxdiff.networks.attention import SelfAttention
 from jaxdiff.networks.blocks import ResidualBlock
 from jaxdiff.networks.remat import rematerialised
 
-POLICIES = ("products", "blocks")
+POLICIES = ("dots", "blocks")
 NET = UNet(channels=8, multipliers=(1,), num_blocks=1, attention_levels=(), norm_groups=2, dropout=0.5)
 
 
@@ -64,11 +64,11 @@ def test_derivatives_of_a_layer_are_the_same(random_variables, name):
 
 
 def test_gradients_of_the_network_are_the_same_with_dropout(random_variables):
-    x, label, key = signal(2, 6, 1), jnp.array([3.0, 40.0]), jax.random.key(5)
-    variables = random_variables(NET, x, label)
+    x, time, key = signal(2, 6, 1), jnp.array([3.0, 40.0]), jax.random.key(5)
+    variables = random_variables(NET, x, time)
 
     def gradient(net):
-        return jax.jit(jax.value_and_grad(lambda v: jnp.mean(jnp.square(net.apply(v, x, label, key=key)))))(variables)
+        return jax.jit(jax.value_and_grad(lambda v: jnp.mean(jnp.square(net.apply(v, x, time, key=key)))))(variables)
 
     expected = gradient(NET)
     for policy in POLICIES:
@@ -76,7 +76,7 @@ def test_gradients_of_the_network_are_the_same_with_dropout(random_variables):
 
 
 @pytest.mark.parametrize(
-    ("name", "products"),
+    ("name", "dots"),
     [
         ("block", 1),  # the first convolution's result; nothing depends on the second's but a sum
         ("attention", 3),  # queries, keys and values
@@ -94,5 +94,5 @@ def test_what_is_kept_beside_the_input(name, products):
         return sum(leaf.size for leaf in jax.tree.leaves(backward) if leaf.size >= x.size)
 
     assert kept("blocks") == x.size
-    assert kept("products") == (1 + products) * x.size
+    assert kept("dots") == (1 + products) * x.size
     assert kept("none") > (3 + products) * x.size

@@ -25,7 +25,7 @@ CONFIGURATIONS = {
     "symmetric": UNet(**TINY, downsample_padding="symmetric"),
     "residual": UNet(**TINY, **RESIDUAL),
 }
-LABEL = jnp.array([3.0, 40.0])
+TIME = jnp.array([3.0, 40.0])
 
 
 def signal(*shape, seed=0):
@@ -36,7 +36,7 @@ def signal(*shape, seed=0):
 def unconditional(random_variables):
     """Network, variables and compiled `apply` of every configuration, shared by the tests on `[2, 7, 6, 3]`."""
     x = signal(2, 7, 6, 3)
-    return {name: (net, random_variables(net, x, LABEL), jax.jit(net.apply)) for name, net in CONFIGURATIONS.items()}
+    return {name: (net, random_variables(net, x, TIME), jax.jit(net.apply)) for name, net in CONFIGURATIONS.items()}
 
 
 @pytest.mark.parametrize("space", [(11,), (28, 20), (1, 7), (7, 5, 2)])
@@ -44,13 +44,13 @@ def unconditional(random_variables):
 def test_any_size_in_one_to_three_dimensions_comes_out_with_its_size(name, space):
     net = CONFIGURATIONS[name].clone(multipliers=(1, 1, 2, 2), attention_levels=(2,), out_channels=6)
     x = jnp.zeros((2, *space, 3))
-    assert jax.eval_shape(net.init_with_output, jax.random.key(0), x, LABEL)[0].shape == (2, *space, 6)
+    assert jax.eval_shape(net.init_with_output, jax.random.key(0), x, TIME)[0].shape == (2, *space, 6)
 
 
 @pytest.mark.parametrize("name", ["ddpm", "residual"])
 def test_a_fresh_network_is_zero_with_finite_features(name):
     net = CONFIGURATIONS[name]
-    out, variables = jax.jit(net.init_with_output)(jax.random.key(0), signal(2, 7, 6, 3), LABEL)
+    out, variables = jax.jit(net.init_with_output)(jax.random.key(0), signal(2, 7, 6, 3), TIME)
     np.testing.assert_array_equal(out, 0.0)
     assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
@@ -59,7 +59,7 @@ def test_a_fresh_network_is_zero_with_finite_features(name):
 def test_examples_do_not_see_each_other(unconditional, name):
     _, variables, apply = unconditional[name]
     x = signal(2, 7, 6, 3)
-    before, after = apply(variables, x, LABEL), apply(variables, x.at[1].add(1.0), LABEL.at[1].add(5.0))
+    before, after = apply(variables, x, TIME), apply(variables, x.at[1].add(1.0), TIME.at[1].add(5.0))
     np.testing.assert_array_equal(before[0], after[0])
     assert jnp.abs(before[1] - after[1]).max() > 1e-2
 
@@ -68,7 +68,7 @@ def test_examples_do_not_see_each_other(unconditional, name):
 def test_the_label_matters(unconditional, name):
     _, variables, apply = unconditional[name]
     x = signal(2, 7, 6, 3)
-    assert jnp.abs(apply(variables, x, LABEL) - apply(variables, x, LABEL + 1)).max() > 1e-3
+    assert jnp.abs(apply(variables, x, TIME) - apply(variables, x, TIME + 1)).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -76,44 +76,44 @@ def test_swapping_the_axes_of_input_and_kernels_swaps_those_of_the_output(uncond
     _, variables, apply = unconditional[name]
     x = signal(2, 7, 6, 3)
     swapped = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1) if leaf.ndim == 4 else leaf, variables)
-    out = apply(swapped, x.swapaxes(1, 2), LABEL)
-    np.testing.assert_allclose(out.swapaxes(1, 2), apply(variables, x, LABEL), atol=2e-4)
+    out = apply(swapped, x.swapaxes(1, 2), TIME)
+    np.testing.assert_allclose(out.swapaxes(1, 2), apply(variables, x, TIME), atol=2e-4)
 
 
 def test_mirroring_input_and_kernels_mirrors_the_output(random_variables):
     # True of even sizes and symmetric filters. A strided convolution with one pixel of padding has no such symmetry.
     net = CONFIGURATIONS["residual"]
     x = signal(1, 8, 3)
-    variables = random_variables(net, x, LABEL[:1])
+    variables = random_variables(net, x, TIME[:1])
     mirrored = jax.tree.map(lambda leaf: leaf[::-1] if leaf.ndim == 3 else leaf, variables)
     apply = jax.jit(net.apply)
-    out = apply(mirrored, x[:, ::-1], LABEL[:1])[:, ::-1]
-    np.testing.assert_allclose(out, apply(variables, x, LABEL[:1]), atol=2e-4)
+    out = apply(mirrored, x[:, ::-1], TIME[:1])[:, ::-1]
+    np.testing.assert_allclose(out, apply(variables, x, TIME[:1]), atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["symmetric", "residual"])
 def test_a_signal_is_an_image_of_width_one(random_variables, name):
     net = CONFIGURATIONS[name]
     x = signal(2, 7, 3)
-    variables = random_variables(net, x, LABEL)
+    variables = random_variables(net, x, TIME)
 
     def widen(leaf):
         return jnp.stack([0 * leaf, leaf, 0 * leaf], axis=1) if leaf.ndim == 3 else leaf
 
-    image = jax.jit(net.apply)(jax.tree.map(widen, variables), x[:, :, None], LABEL)
-    np.testing.assert_allclose(image[:, :, 0], jax.jit(net.apply)(variables, x, LABEL), atol=2e-4)
+    image = jax.jit(net.apply)(jax.tree.map(widen, variables), x[:, :, None], TIME)
+    np.testing.assert_allclose(image[:, :, 0], jax.jit(net.apply)(variables, x, TIME), atol=2e-4)
 
 
 def test_class_and_vector_conditions(random_variables):
     net = UNet(**TINY, num_classes=3, vector_features=2)
     x, vector = jnp.tile(signal(1, 6, 1), (2, 1, 1)), jnp.zeros((2, 2))
-    label = jnp.ones(2)
-    variables = random_variables(net, x, label, {"label": jnp.zeros(2, int), "vector": vector})
+    time = jnp.ones(2)
+    variables = random_variables(net, x, time, {"label": jnp.zeros(2, int), "vector": vector})
     assert variables["params"]["conditioning"]["label_table"]["embedding"].shape == (4, 32)
 
     @jax.jit
     def out(classes, vector):
-        return net.apply(variables, x, label, {"label": classes, "vector": vector})
+        return net.apply(variables, x, time, {"label": classes, "vector": vector})
 
     def apart(pair):
         return jnp.abs(pair[0] - pair[1]).max()
@@ -138,14 +138,14 @@ def test_class_labels_may_come_as_a_bare_array():
 def test_augmentation_labels_left_out_are_zero_and_given_ones_matter(random_variables):
     net = UNet(**TINY, num_classes=1, augmentation_features=9)
     x, classes = signal(2, 6, 1), jnp.array([0, 1])
-    variables = random_variables(net, x, LABEL, classes)
+    variables = random_variables(net, x, TIME, classes)
     assert set(variables["params"]["conditioning"]["augmentation"]) == {"kernel"}
     apply = jax.jit(net.apply)
-    without = apply(variables, x, LABEL, classes)
+    without = apply(variables, x, TIME, classes)
     labels = jnp.zeros((2, 9))
-    zero = apply(variables, x, LABEL, {"label": classes, "augmentation": labels})
+    zero = apply(variables, x, TIME, {"label": classes, "augmentation": labels})
     np.testing.assert_allclose(zero, without, atol=1e-6)
-    one = apply(variables, x, LABEL, {"label": classes, "augmentation": labels.at[1, 4].set(1.0)})
+    one = apply(variables, x, TIME, {"label": classes, "augmentation": labels.at[1, 4].set(1.0)})
     np.testing.assert_allclose(one[0], without[0], atol=1e-6)
     assert jnp.abs(one[1] - without[1]).max() > 1e-3
 
@@ -153,27 +153,27 @@ def test_augmentation_labels_left_out_are_zero_and_given_ones_matter(random_vari
 def test_dropout_acts_where_there_is_a_key(random_variables):
     x = signal(2, 6, 1)
     net, plain = UNet(**TINY, dropout=0.5), UNet(**TINY)
-    variables = random_variables(net, x, LABEL)
+    variables = random_variables(net, x, TIME)
     apply = jax.jit(net.apply)
-    np.testing.assert_array_equal(apply(variables, x, LABEL), jax.jit(plain.apply)(variables, x, LABEL))
+    np.testing.assert_array_equal(apply(variables, x, TIME), jax.jit(plain.apply)(variables, x, TIME))
 
-    train = jax.jit(lambda key: net.apply(variables, x, LABEL, key=key))
+    train = jax.jit(lambda key: net.apply(variables, x, TIME, key=key))
     one, two = train(jax.random.key(1)), train(jax.random.key(2))
     np.testing.assert_array_equal(one, train(jax.random.key(1)))
     assert jnp.abs(one - two).max() > 1e-3
 
 
 def test_a_batch_cut_in_parts_drops_what_the_whole_drops(random_variables):
-    x, label = signal(4, 6, 1), jnp.array([1.0, 2.0, 3.0, 4.0])
+    x, time = signal(4, 6, 1), jnp.array([1.0, 2.0, 3.0, 4.0])
     net = UNet(**TINY, dropout=0.5)
-    variables = random_variables(net, x, label)
+    variables = random_variables(net, x, time)
     apply = jax.jit(net.apply)
     key = jax.random.key(3)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(4))
-    whole = apply(variables, x, label, key=key)
-    parts = [apply(variables, x[i : i + 2], label[i : i + 2], key=keys[i : i + 2]) for i in (0, 2)]
+    whole = apply(variables, x, time, key=key)
+    parts = [apply(variables, x[i : i + 2], time[i : i + 2], key=keys[i : i + 2]) for i in (0, 2)]
     np.testing.assert_allclose(jnp.concatenate(parts), whole, atol=1e-5)
-    swapped = apply(variables, x, label, key=keys[::-1])
+    swapped = apply(variables, x, time, key=keys[::-1])
     assert jnp.abs(swapped - whole).max() > 1e-2
 
 
@@ -182,15 +182,15 @@ def test_bfloat16_is_a_matter_of_computation_only(unconditional, name):
     net, variables, apply = unconditional[name]
     half = net.clone(dtype="bfloat16")
     x = signal(2, 7, 6, 3)
-    shapes = jax.eval_shape(half.init, jax.random.key(0), x, LABEL)
+    shapes = jax.eval_shape(half.init, jax.random.key(0), x, TIME)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
-    lowered = jax.jit(half.apply).lower(variables, x, LABEL)
+    lowered = jax.jit(half.apply).lower(variables, x, TIME)
     assert "bf16" in lowered.as_text()
-    out, reference = lowered.compile()(variables, x, LABEL), apply(variables, x, LABEL)
+    out, reference = lowered.compile()(variables, x, TIME), apply(variables, x, TIME)
     assert out.dtype == jnp.float32
     error = jnp.linalg.norm(out - reference) / jnp.linalg.norm(reference)
     assert 1e-6 < error < 0.05
-    assert jax.eval_shape(net.apply, variables, x.astype(jnp.bfloat16), LABEL).dtype == jnp.float32
+    assert jax.eval_shape(net.apply, variables, x.astype(jnp.bfloat16), TIME).dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", ["ddpm", "residual"])
@@ -199,9 +199,9 @@ def test_forward_derivative_is_the_finite_difference(random_variables, name):
     classes = jnp.array([0, 2])
     with jax.enable_x64(True):
         generator = np.random.default_rng(4)
-        x, label = generator.standard_normal((2, 5, 1)), np.array([0.3, 1.7])
-        variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), random_variables(net, x, label, classes))
-        point = (variables, x, label)
+        x, time = generator.standard_normal((2, 5, 1)), np.array([0.3, 1.7])
+        variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), random_variables(net, x, time, classes))
+        point = (variables, x, time)
         direction = jax.tree.map(lambda leaf: generator.standard_normal(leaf.shape), point)
 
         def f(step):
@@ -224,33 +224,33 @@ def test_apply_of_equal_networks_is_equal_and_compiles_once(random_variables):
     assert first.apply != other.apply
 
     x = signal(2, 6, 1)
-    variables = random_variables(first, x, LABEL)
+    variables = random_variables(first, x, TIME)
     traced = []
 
     def call(apply, variables):
         traced.append(apply)
-        return apply(variables, x, LABEL)
+        return apply(variables, x, TIME)
 
     call = jax.jit(call, static_argnums=0)
     np.testing.assert_array_equal(call(first.apply, variables), call(second.apply, variables))
     assert len(traced) == 1
 
 
-def shapes_of(net, x, label, cond=None):
-    return jax.eval_shape(net.init, jax.random.key(0), x, label, cond)
+def shapes_of(net, x, time, cond=None):
+    return jax.eval_shape(net.init, jax.random.key(0), x, time, cond)
 
 
 X, T = jnp.zeros((2, 6, 6, 1)), jnp.zeros(2)
 
 
 @pytest.mark.parametrize(
-    ("fields", "x", "label", "cond", "words"),
+    ("fields", "x", "time", "cond", "words"),
     [
         ({}, jnp.zeros((2, 6)), T, None, "x has shape"),
         ({}, jnp.zeros((2, 1, 1, 1, 1, 1)), T, None, "x has shape"),
-        ({}, X, jnp.zeros(()), None, "label has shape"),
-        ({}, X, jnp.zeros((2, 1)), None, "label has shape"),
-        ({}, X, jnp.zeros(3), None, "label has shape"),
+        ({}, X, jnp.zeros(()), None, "time has shape"),
+        ({}, X, jnp.zeros((2, 1)), None, "time has shape"),
+        ({}, X, jnp.zeros(3), None, "time has shape"),
         ({}, X, T, jnp.zeros(2, int), "num_classes=0"),
         ({}, X, T, {"vector": jnp.zeros((2, 3))}, "vector_features=0"),
         ({"num_classes": 3}, X, T, None, "num_classes=3"),
@@ -273,9 +273,9 @@ X, T = jnp.zeros((2, 6, 6, 1)), jnp.zeros(2)
         ({"channels": 7}, X, T, None, "features=7"),
     ],
 )
-def test_what_is_wrong_is_named(fields, x, label, cond, words):
+def test_what_is_wrong_is_named(fields, x, time, cond, words):
     with pytest.raises(ValueError, match=words):
-        shapes_of(UNet(**TINY | fields), x, label, cond)
+        shapes_of(UNet(**TINY | fields), x, time, cond)
 
 
 def test_integer_images_and_floating_classes_are_refused():

@@ -31,4 +31,4 @@ def test_mnist(tmp_path):
     print(f"trained in {minutes:.1f} minutes, {processor:.1f} of processor time; {found}")
     assert minutes <= 20
     assert found["classifier"] >= 0.98
-    assert found["recognised"] >= 0.95
+    assert found["label_accuracy"] >= 0.95

@@ -17,9 +17,8 @@ from devices import forced
 
 from jaxdiff.networks import MLP, Fourier, UNet
 from jaxdiff.networks.log_variance import LogVariance
-from jaxdiff.training.checkpoints import Checkpoints
-from jaxdiff.training.config import OptimizerConfig
-from jaxdiff.training.optimizers import is_hidden_matrix, make_optimizer, make_schedule
+from jaxdiff.runs.checkpoints import Checkpoints
+from jaxdiff.training.optimizers import OptimizerConfig, is_hidden_matrix, make_optimizer, make_schedule
 
 
 class AdamW:
@@ -84,22 +83,22 @@ def optimised(optimizer, start, gradients):
     [
         # Warm-up: step k (0, 1, ...) goes at k/5 of the rate, and at the whole rate from k = 5.
         (OptimizerConfig("adamw", 0.1, 5), 12, [0.1 * min(k / 5, 1) for k in range(12)]),
-        (OptimizerConfig("adamw", 0.1, 0, clip=0.0, weight_decay=0.3), 8, [0.1] * 8),
-        (OptimizerConfig("adamw", 0.1, 0, clip=0.5, beta1=0.5, beta2=0.7, tolerance=0.1), 8, [0.1] * 8),
+        (OptimizerConfig("adamw", 0.1, 0, max_grad_norm=0.0, weight_decay=0.3), 8, [0.1] * 8),
+        (OptimizerConfig("adamw", 0.1, 0, max_grad_norm=0.5, beta1=0.5, beta2=0.7, eps=0.1), 8, [0.1] * 8),
         # A cosine from the end of the warm-up to 0 after the last step.
         (
-            OptimizerConfig("adamw", 0.1, 4, decay="cosine"),
+            OptimizerConfig("adamw", 0.1, 4, schedule="cosine"),
             12,
             [0.1 * k / 4 if k < 4 else 0.05 * (1 + math.cos(math.pi * (k - 4) / 8)) for k in range(12)],
         ),
         (
-            OptimizerConfig("adamw", 0.1, 0, decay="cosine"),
+            OptimizerConfig("adamw", 0.1, 0, schedule="cosine"),
             6,
             [0.05 * (1 + math.cos(math.pi * k / 6)) for k in range(6)],
         ),
         # A run shorter than its warm-up.
-        (OptimizerConfig("adamw", 0.1, 100, decay="cosine"), 4, [0.0, 0.1 / 3, 0.2 / 3, 0.1]),
-        (OptimizerConfig("adamw", 0.1, 100, decay="cosine"), 1, [0.1]),
+        (OptimizerConfig("adamw", 0.1, 100, schedule="cosine"), 4, [0.0, 0.1 / 3, 0.2 / 3, 0.1]),
+        (OptimizerConfig("adamw", 0.1, 100, schedule="cosine"), 1, [0.1]),
     ],
 )
 def test_the_optimizer_is_adamw_after_warm_up_and_clipping(x64, config, steps, rates):
@@ -120,7 +119,7 @@ def test_the_optimizer_is_adamw_after_warm_up_and_clipping(x64, config, steps, r
 @pytest.mark.parametrize("warmup", [0, 100])
 def test_inverse_square_root_of_edm2(warmup):
     """Constant after the warm-up until step 400, then a half at 4 times, a tenth at 100 times as many."""
-    rate = make_schedule(OptimizerConfig("adamw", 0.01, warmup, decay="inverse_sqrt", decay_after=400), 1)
+    rate = make_schedule(OptimizerConfig("adamw", 0.01, warmup, schedule="inverse_sqrt", decay_after=400), 1)
     found = [float(rate(jnp.asarray(k))) for k in (0, 50, 100, 250, 400, 1600, 40_000)]
     rising = [0.0, 0.5] if warmup else [1.0, 1.0]
     np.testing.assert_allclose(found, [0.01 * r for r in (*rising, 1.0, 1.0, 1.0, 0.5, 0.1)], rtol=1e-6)
@@ -128,7 +127,7 @@ def test_inverse_square_root_of_edm2(warmup):
 
 def test_inverse_square_root_that_sets_in_during_the_warm_up():
     """EDM2 multiplies the two."""
-    rate = make_schedule(OptimizerConfig("adamw", 0.01, 100, decay="inverse_sqrt", decay_after=25), 1)
+    rate = make_schedule(OptimizerConfig("adamw", 0.01, 100, schedule="inverse_sqrt", decay_after=25), 1)
     np.testing.assert_allclose(float(rate(jnp.asarray(50))), 0.01 * 0.5 / math.sqrt(2), rtol=1e-6)
 
 
@@ -165,8 +164,8 @@ def flat(tree):
 @pytest.mark.parametrize(
     "config",
     [
-        OptimizerConfig("muon", 0.02, 3, weight_decay=0.1, clip=1.0),
-        OptimizerConfig("muon", 0.1, 0, clip=0.0, decay="inverse_sqrt", decay_after=2),
+        OptimizerConfig("muon", 0.02, 3, weight_decay=0.1, max_grad_norm=1.0),
+        OptimizerConfig("muon", 0.1, 0, max_grad_norm=0.0, schedule="inverse_sqrt", decay_after=2),
     ],
 )
 def test_muon_for_hidden_matrices_and_adamw_for_the_rest(x64, config):
@@ -254,7 +253,7 @@ SHARDED = """
     import json
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
-    from jaxdiff.training.config import OptimizerConfig
+    from jaxdiff.training.optimizers import OptimizerConfig
     from jaxdiff.training.optimizers import make_optimizer
 
     mesh = Mesh(jax.devices(), ("fsdp",))

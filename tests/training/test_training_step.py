@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,11 @@ import optax
 import pytest
 
 import jaxdiff as jd
-from configs import PRESETS
 from jaxdiff.networks import MLP, Fourier, UNet
 from jaxdiff.objectives import denoising
-from jaxdiff.training.config import Config, DataConfig, SampleConfig, TrainConfig, from_json, to_json
+from jaxdiff.presets import NAMES, open_preset
+from jaxdiff.runs.config import Config, DataConfig, SampleConfig, TrainConfig
+from jaxdiff.runs.config_json import from_json, to_json
 from jaxdiff.training.state import initial_state
 from jaxdiff.training.step import make_step, repeated
 from jaxdiff.trees import BatchKey
@@ -111,7 +113,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(adam, bad):
     objective, optimizer, rules, state, batch = adam
     step = jax.jit(make_step(objective, optimizer, rules))
     state, metrics = step(state, batch)
-    assert (int(metrics["skipped"]), int(state.skipped), int(state.skipped_in_a_row)) == (0, 0, 0)
+    assert (int(metrics["skipped"]), int(state.skipped), int(state.consecutive_skips)) == (0, 0, 0)
     spoilt = {**batch, "x": batch["x"].copy()}
     spoilt["x"][5, 1] = bad
     for count in (1, 2):
@@ -119,11 +121,11 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(adam, bad):
         for name in ("params", "opt_state", "ema"):
             jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(state, name))
         assert int(after.step) == int(state.step) + 1
-        assert (int(metrics["skipped"]), int(metrics["skipped_in_a_row"])) == (1, count)
-        assert (int(after.skipped), int(after.skipped_in_a_row)) == (count, count)
+        assert (int(metrics["skipped"]), int(metrics["consecutive_skips"])) == (1, count)
+        assert (int(after.skipped), int(after.consecutive_skips)) == (count, count)
         state = after
     after, metrics = step(state, batch)
-    assert (int(after.skipped), int(after.skipped_in_a_row), int(metrics["skipped"])) == (2, 0, 0)
+    assert (int(after.skipped), int(after.consecutive_skips), int(metrics["skipped"])) == (2, 0, 0)
     assert not np.array_equal(jax.tree.leaves(after.params)[0], jax.tree.leaves(state.params)[0])
 
 
@@ -156,8 +158,11 @@ def test_an_objective_that_sees_a_part_is_told_which():
     assert key.size == 32
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
 CONFIGS = {
-    **{name: config for name, (_, config) in PRESETS.items()},
+    **{name: open_preset(name).config for name in NAMES},
+    **{path.stem: open_preset(str(path)).config for path in (ROOT / "configs").glob("*.py")},
     "options": Config(
         data=DataConfig("folder", data_dir="pictures", size=8),
         network=UNet(

@@ -1,0 +1,8 @@
+"""Augmentations: random changes to a batch of examples.
+
+- `edm`: EDM's geometric transformations of images, with the nine numbers that tell the network of them
+"""
+
+from jaxdiff.augmentations.edm import AUGMENTATION_FEATURES, augment
+
+__all__ = ["AUGMENTATION_FEATURES", "augment"]

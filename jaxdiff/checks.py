@@ -1,0 +1,90 @@
+"""Checks of arguments, in one grammar of errors: `name = value; allowed are ...`.
+
+A shape or a type is named in the same way: `x.shape = (3,); allowed are [batch, *event]`. JAX does not know the values
+that it traces, so the caller leaves their checks out.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+def message(name: str, value: Any, allowed: str) -> str:
+    """The text of an error about an argument.
+
+    Args:
+      name: the argument, as its user wrote it: `steps`, `x.shape`, `--train.steps`.
+      value: the value that was given. Text is shown in quotes.
+      allowed: the values that are allowed, as the end of the sentence "allowed are ...".
+    """
+    shown = repr(value) if isinstance(value, str) else value
+    return f"{name} = {shown}; allowed are {allowed}"
+
+
+def require(good: Any, name: str, value: Any, allowed: str, kind: type[Exception] = ValueError) -> None:
+    """Raises `kind(message(name, value, allowed))` unless `good` is true."""
+    if not good:
+        raise kind(message(name, value, allowed))
+
+
+def integer(name: str, value: Any, least: int = 1, most: int | None = None) -> None:
+    """Raises a ValueError unless `value` is an integer from `least` to `most`. A bool is not an integer."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    allowed = f"integers of at least {least}" if most is None else f"integers from {least} to {most}"
+    require(good and (most is None or value <= most), name, value, allowed)
+
+
+def positive(name: str, value: Any) -> None:
+    """Raises a ValueError unless `value` is a finite number above 0."""
+    require(_is_number(value) and 0 < value < math.inf, name, value, "finite numbers above 0")
+
+
+def not_negative(name: str, value: Any) -> None:
+    """Raises a ValueError unless `value` is a finite number of at least 0."""
+    require(_is_number(value) and 0 <= value < math.inf, name, value, "finite numbers of at least 0")
+
+
+def fraction(name: str, value: Any) -> None:
+    """Raises a ValueError unless `value` is a number from 0 to 1."""
+    require(_is_number(value) and 0 <= value <= 1, name, value, "numbers from 0 to 1")
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raises a ValueError unless `value` is one of `choices`. The error suggests the nearest choice."""
+    choices = list(choices)
+    if value not in choices:
+        near = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise ValueError(message(name, value, ", ".join(map(repr, choices))) + near)
+
+
+def did_you_mean(word: str, words: Iterable[Any]) -> str:
+    """Returns `; did you mean 'nearest'?`, or nothing where no word is near enough to help.
+
+    A word without its group is near to the one that ends with it: `--steps` to `--train.steps`. Letter case, leading
+    hyphens, and the difference between `_` and `-` do not count.
+    """
+
+    def ratio(other: str) -> float:
+        plain = _plain(other)
+        candidates = (plain, plain.rpartition(".")[2])
+        return max(difflib.SequenceMatcher(None, _plain(word), candidate).ratio() for candidate in candidates)
+
+    nearest = max(sorted(filter(None, map(str, words))), key=ratio, default=None)
+    # Below this ratio of matching characters a suggestion is more likely to mislead than to help.
+    return f"; did you mean {nearest!r}?" if nearest is not None and ratio(nearest) >= 0.6 else ""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """The text of an error on one line of at most about `limit` characters; its type where it has no text."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _is_number(value: Any) -> bool:
+    """Whether comparisons with numbers make sense: not for text, nor for a bool in the place of a number."""
+    return not isinstance(value, str | bool) and value is not None
+
+
+def _plain(spelling: str) -> str:
+    return spelling.lower().replace("_", "-").lstrip("-")

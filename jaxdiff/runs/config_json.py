@@ -1,0 +1,49 @@
+"""Settings as JSON, and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import dacite
+import flax.linen as nn
+
+from jaxdiff.checks import did_you_mean
+from jaxdiff.networks import MLP, UNet
+from jaxdiff.runs.config import Config
+
+
+def to_json(config: Any) -> Any:
+    """Settings as JSON can express them: dataclasses and Linen modules become objects."""
+    if dataclasses.is_dataclass(config):
+        hidden = ("parent", "name") if isinstance(config, nn.Module) else ()
+        return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in hidden}
+    if isinstance(config, list | tuple):
+        return [to_json(item) for item in config]
+    if isinstance(config, dict):
+        return {name: to_json(item) for name, item in config.items()}
+    return config
+
+
+def from_json(values: Mapping[str, Any]) -> Config:
+    """The settings that `to_json` wrote.
+
+    Raises:
+      ValueError: an unknown key (with the nearest that is known), a value of the wrong type or out of range.
+    """
+    strict = dacite.Config(cast=[tuple], strict=True)
+    try:
+        if isinstance(fields := values.get("network"), Mapping):
+            # Of a union, dacite could only say that no member fits.
+            kind = max((UNet, MLP), key=lambda kind: len(fields.keys() & {f.name for f in dataclasses.fields(kind)}))
+            values = {**values, "network": dacite.from_dict(kind, fields, strict)}
+        return dacite.from_dict(Config, values, strict)
+    except dacite.UnexpectedDataError as error:
+        known = {f.name for part in (*_parts(Config()), MLP()) for f in dataclasses.fields(part)}
+        unknown = sorted(error.keys)
+        raise ValueError(f"unknown setting {', '.join(unknown)}{did_you_mean(unknown[0], known)}") from error
+    except dacite.DaciteError as error:
+        raise ValueError(str(error)) from error
+
+
+def _parts(config: Config) -> list[Any]:
+    return [config, *(getattr(config, f.name) for f in dataclasses.fields(config))]

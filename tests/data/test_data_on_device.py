@@ -1,0 +1,128 @@
+"""What a step looks up on the device is, to the bit, what the host would have sent it."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.data import (
+    device_arrays,
+    from_arrays,
+    in_memory,
+    open_tfds,
+    take,
+    to_unit,
+    toy2d,
+    training_batches,
+    training_indices,
+)
+
+
+@pytest.fixture(scope="module")
+def digits(digits_dir):
+    return in_memory(open_tfds("digits", data_dir=digits_dir))
+
+
+def on_device(images):
+    return jax.device_put(device_arrays(images))
+
+
+def first(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def assert_same_bits(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        a, b = np.asarray(ours[name]), np.asarray(theirs[name])
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert a.tobytes() == b.tobytes(), name
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_every_byte_becomes_the_number_that_the_host_makes_of_it(compiled):
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    images = from_arrays(pixels)
+    out = (jax.jit(take) if compiled else take)(on_device(images), {"index": jnp.zeros(3, jnp.int32)})
+    assert_same_bits(out, {"x": to_unit(pixels).repeat(3, 0)})
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_batches_are_those_of_training_batches(digits, flip):
+    arrays, step = on_device(digits), jax.jit(take)
+    drawn = training_indices(digits, 200, seed=5, flip=flip)
+    for batch, expected in zip(first(drawn, 16), training_batches(digits, 200, seed=5, flip=flip), strict=False):
+        assert {name: value.dtype for name, value in batch.items()} == (
+            {"index": np.int32, "mirror": bool} if flip else {"index": np.int32}
+        )
+        assert_same_bits(step(arrays, batch), expected)
+
+
+def test_points_and_unlabelled_sets_too():
+    for images in (toy2d("moons", 100), toy2d("checkerboard", 100)):
+        batch, expected = next(training_indices(images, 30, seed=1)), next(training_batches(images, 30, seed=1))
+        assert_same_bits(take(on_device(images), batch), expected)
+
+
+def test_state_and_rows_are_those_of_training_batches(digits):
+    host = training_batches(digits, 96, seed=2, flip=True)
+    first(host, 13)
+    thirds = [training_indices(digits, 96, seed=2, flip=True, rows=range(32 * i, 32 * i + 32)) for i in range(3)]
+    for part in thirds:
+        part.set_state(host.get_state())
+    for _ in range(3):
+        parts = [next(part) for part in thirds]
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        assert_same_bits(take(on_device(digits), whole), next(host))
+    assert thirds[0].get_state() == host.get_state() == {"next": 16}
+
+
+def test_inside_of_a_scan(digits):
+    arrays = on_device(digits)
+    batches = first(training_indices(digits, 32, seed=3, flip=True), 4)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+    scanned = jax.jit(lambda arrays, steps: jax.lax.scan(lambda carry, b: (carry, take(arrays, b)), 0, steps)[1])
+    expected = first(training_batches(digits, 32, seed=3, flip=True), 4)
+    assert_same_bits(scanned(arrays, stacked), jax.tree.map(lambda *leaves: np.stack(leaves), *expected))
+
+
+def test_on_several_devices(digits):
+    # One device here is a mesh of one, too: with more of them, as other tests force, the same lines run on all.
+    devices = jax.devices()[: 4 if len(jax.devices()) >= 4 else 1]
+    batch, expected = (
+        next(training_indices(digits, 32, seed=4, flip=True)),
+        next(training_batches(digits, 32, seed=4, flip=True)),
+    )
+    mesh = jax.make_mesh((len(devices),), ("data",), (jax.sharding.AxisType.Auto,), devices=devices)
+    rows = jax.NamedSharding(mesh, jax.P("data"))
+    arrays = jax.device_put(device_arrays(digits), jax.NamedSharding(mesh, jax.P()))
+    step = jax.jit(take, out_shardings=rows)
+    out = step(arrays, jax.device_put(batch, rows))
+    assert_same_bits(out, expected)
+    split = jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), (batch, expected))
+    mapped = jax.pmap(take, in_axes=(None, 0), devices=devices)
+    assert_same_bits(mapped(device_arrays(digits), split[0]), split[1])
+
+
+def test_no_bytes_are_copied_to_make_the_arrays(digits):
+    arrays = device_arrays(digits)
+    assert arrays["x"] is digits.source.x
+    assert arrays["cond"] is digits.source.labels
+    assert arrays["x"].dtype == np.uint8
+
+
+def test_wrong_arguments_are_named(digits, digits_dir):
+    with pytest.raises(ValueError, match="source of type TfdsSource"):
+        device_arrays(open_tfds("digits", data_dir=digits_dir))
+    for arguments, message in [
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"batch_size": 10**6}, "batch_size = 1000000 exceeds"),
+        ({"batch_size": 4, "seed": -1}, "seed = -1"),
+        ({"batch_size": 4, "rows": [4]}, r"rows = \[4\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            training_indices(digits, **{"seed": 0, **arguments})
+    with pytest.raises(ValueError, match="flip = True needs images"):
+        training_indices(toy2d("moons", 10), 2, seed=0, flip=True)

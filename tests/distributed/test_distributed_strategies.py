@@ -1,0 +1,166 @@
+"""Strategies: where the leaves of a state lie, which rows a process reads, and that every one makes the same steps."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+from devices import forced
+
+from jaxdiff import distributed
+
+
+@pytest.mark.parametrize(
+    ("shape", "devices", "axis"),
+    [
+        ((3, 3, 256, 128), 8, 2),  # the longest
+        ((3, 3, 128, 128), 8, 3),  # the last of equal ones
+        ((3, 3, 100, 128), 8, 3),
+        ((3, 3, 1000, 100), 16, None),  # 16 divides neither
+        ((3, 3, 1000, 96), 16, 3),
+        ((4096,), 8, 0),
+        ((1024,), 8, None),  # small
+        ((), 8, None),
+        ((3, 3, 256, 128), 1, None),
+        ((2048, 1), 2048, 0),
+    ],
+)
+def test_the_axis_that_is_spread(shape, devices, axis):
+    assert distributed.sharded_axis(shape, devices) == axis
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"(": "0"}, "is no pattern"),
+        ({"kernel": "first"}, "allowed are 'none' and the number of an axis"),
+        ({"kernel": "-1"}, "allowed are 'none' and the number of an axis"),
+    ],
+)
+def test_overrides_are_checked(overrides, words):
+    with pytest.raises(ValueError, match=words):
+        distributed.check_overrides(overrides)
+
+
+def test_one_device_spreads_nothing():
+    mesh = distributed.make_mesh(jax.devices()[:1])
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 1}
+    shardings = distributed.state_shardings(mesh, {"w": jax.ShapeDtypeStruct((4096,), np.float32)})
+    assert shardings["w"].is_fully_replicated
+    with pytest.raises(ValueError, match=r"parallel\.fsdp = 2; allowed are divisors of the 1 devices"):
+        distributed.make_mesh(jax.devices()[:1], fsdp=2)
+
+
+EIGHT = """
+    import dataclasses, json
+    import jax, jax.numpy as jnp, numpy as np
+    import pytest
+    from jaxdiff import data
+    from jaxdiff.networks import UNet
+    from jaxdiff.training import parallel, program, recipe
+    from jaxdiff.runs.config import (
+        Config, DataConfig, DiffusionConfig, OptimizerConfig, ParallelConfig, SampleConfig, TrainConfig)
+    from jaxdiff.training import draw
+    from jaxdiff.runs.load import make_model
+
+    assert jax.device_count() == 8
+    found = {}
+
+    # Rows: over any mesh, each device is given those that the sharding says are its own, whatever order it has them in.
+    rows = np.arange(48.0).reshape(16, 3).astype(np.float32)
+    for mesh in (distributed.make_mesh(), distributed.make_mesh(fsdp=4), distributed.make_mesh(jax.devices()[::-1], 2)):
+        placed = distributed.place_rows(mesh, {"x": rows}, False)["x"]
+        np.testing.assert_array_equal(placed, rows)
+        assert all(np.array_equal(s.data, rows[s.index]) for s in placed.addressable_shards)
+        assert {s.data.shape for s in placed.addressable_shards} == {(2, 3)}
+        stacked = distributed.place_rows(mesh, {"x": np.stack([rows, -rows])}, True)["x"]
+        assert {s.data.shape for s in stacked.addressable_shards} == {(2, 2, 3)}
+        np.testing.assert_array_equal(stacked[1], -rows)
+        with pytest.raises(ValueError, match="train.batch_size = 12; allowed are multiples of 8, for 8 devices"):
+            distributed.process_rows(mesh, 12)
+
+    # Overrides: by name, first match first.
+    mesh = distributed.make_mesh(fsdp=8)
+    shapes = {"a": {"kernel": jax.ShapeDtypeStruct((64, 128), np.float32)}, "b": jax.ShapeDtypeStruct((8, 3), np.float32)}
+    spec = lambda overrides: jax.tree.map(lambda s: tuple(s.spec), distributed.state_shardings(mesh, shapes, overrides))
+    assert spec(None) == {"a": {"kernel": (None, "fsdp")}, "b": ()}
+    assert spec({"a.kernel": "0"}) == {"a": {"kernel": ("fsdp",)}, "b": ()}
+    assert spec({"kernel$": "none", "^b$": "0"}) == {"a": {"kernel": ()}, "b": ("fsdp",)}
+    for overrides, words in (({"c": "0"}, "no leaf is called like c"), ({"b": "1"}, "axis 1 cannot be spread"), ({"b": "2"}, "axis 2")):
+        with pytest.raises(ValueError, match=words):
+            spec(overrides)
+
+    # Every strategy makes the same steps, with a real U-Net on real images.
+    opened = data.in_memory(data.open_tfds("digits", data_dir=DATA))
+    base = Config(
+        data=DataConfig("digits", data_dir=DATA, flip=True),
+        network=UNet(channels=32, multipliers=(1,), num_blocks=1, attention_levels=(), mid_attention=False, dropout=0.1),
+        diffusion=DiffusionConfig(times="stratified", label_dropout=0.2, learned_weighting=True),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=0),
+        train=TrainConfig(steps=4, batch_size=32, ema_widths=(0.1,), log_every=2, checkpoint_every=2, sample_every=0),
+        sample=SampleConfig(steps=2),
+    )
+    spec = recipe.describe_data(base, opened)
+    large = dataclasses.replace(base, network=UNet())  # the 35.7 million parameters of DDPM
+    shapes = jax.eval_shape(recipe.make_training(large, dataclasses.replace(spec, shape=(32, 32, 3)))[1])
+    for fsdp in (1, 2, 4, 8):
+        held = distributed.Sharded(distributed.make_mesh(fsdp=fsdp)).canonical_shapes(shapes)
+        size = lambda shape: int(np.prod(shape))
+        here = sum(size(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(held))
+        found[f"share of {fsdp}"] = here / sum(size(leaf.shape) for leaf in jax.tree.leaves(held))
+
+    WAYS = {
+        "single": ({"strategy": "single"}, "memory"),
+        "jit, in parts, two steps a call": ({"fsdp": 2, "accumulate": 2, "steps_per_call": 2}, "memory"),
+        "pmap, on the device": ({"strategy": "pmap"}, "device"),
+    }
+    for name, (settings, resident) in WAYS.items():
+        config = dataclasses.replace(
+            base, parallel=ParallelConfig(**settings), data=dataclasses.replace(base.data, placement=resident))
+        made = program.make_program(config, spec)
+        batches = program.make_batches(config, opened, made.strategy)
+        canonical = made.initialise()
+        arrays = (made.strategy.place_whole(data.device_arrays(opened)),) if resident == "device" else ()
+        state, losses = made.strategy.from_canonical(canonical), []
+        for _ in range(0, 4, config.parallel.steps_per_call):
+            state, metrics = made.call(state, next(batches), *arrays)
+            losses += np.atleast_1d(np.asarray(metrics["loss"])).tolist()
+        batches.close()
+        canonical = made.strategy.to_canonical(state)
+        wanted = jax.tree.map(lambda leaf: leaf.sharding, made.shapes)
+        jax.tree.map(lambda leaf, sharding: leaf.sharding.is_equivalent_to(sharding, leaf.ndim) or 1 / 0, canonical, wanted)
+        whole = [np.asarray(x) for x in jax.tree.leaves((canonical.params, canonical.ema))]
+        model = make_model(config, spec, canonical.ema["ema"], 4)
+        pictures = draw.draw(model, jax.random.key(0), np.arange(5), config.sample, mesh=made.strategy.mesh)
+        if name == "single":
+            first, first_pictures, first_losses = whole, pictures, losses
+            initial = jax.tree.leaves(jax.tree.map(np.asarray, (made.initialise().params, made.initialise().ema)))
+            found["moved"] = float(max(np.abs(a - b).max() for a, b in zip(first, initial)))
+            continue
+        found[name] = {
+            "losses": float(np.max(np.abs(np.subtract(losses, first_losses)) / np.abs(first_losses))),
+            "parameters": float(max(np.abs(a - b).max() for a, b in zip(whole, first))),
+            "pictures": float(np.abs(pictures - first_pictures).max()),
+        }
+    print(json.dumps(found))
+"""
+
+
+def test_eight_devices_make_the_steps_of_one(tmp_path):
+    code = textwrap.dedent(EIGHT).replace("DATA", repr(str(tmp_path)))
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=forced(8), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout.splitlines()[-1])
+    moved, shares = found.pop("moved"), {n: found.pop(f"share of {n}") for n in (1, 2, 4, 8)}
+    assert len(found) == 2
+    for name, apart in found.items():
+        assert apart["losses"] < 1e-5, (name, apart)
+        assert apart["parameters"] < 1e-4 < moved, (name, apart)
+        assert apart["pictures"] < 1e-3, (name, apart)
+    for devices, share in shares.items():
+        assert 1 <= share * devices < 1.1

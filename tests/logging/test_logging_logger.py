@@ -1,0 +1,339 @@
+"""The log of a run that was interrupted reads as that of one that was not, and no log line stops a run."""
+
+import errno
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
+
+from jaxdiff.logging.logger import Logger, SilentLogger, drop_after, make_logger
+from jaxdiff.logging.weights_and_biases import import_wandb
+
+
+def records(path):
+    return [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+
+
+def events(directory):
+    """Reads event files as TensorBoard's format defines them: length (8 bytes), crc (4), payload, crc (4)."""
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            yield Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+
+
+def test_metrics_are_json_lines_with_null_for_what_is_not_finite(tmp_path):
+    with Logger(tmp_path, 10, stream=io.StringIO()) as logger:
+        logger.log(1, {"loss": jnp.float32(0.5), "lr": np.float64(1e-3), "n": 3})
+        logger.log(2, {"loss": jnp.nan, "lr": math.inf, "n": np.ones((1, 1))})
+    first, second = records(tmp_path / "metrics.jsonl")
+    assert (first["step"], first["loss"], first["lr"], first["n"]) == (1, 0.5, 1e-3, 3.0)
+    assert (second["step"], second["loss"], second["lr"], second["n"]) == (2, None, None, 1.0)
+    assert second["time"] >= first["time"] > 1.6e9
+
+
+def test_resuming_drops_what_lies_beyond_the_step_and_a_torn_line(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    with Logger(tmp_path, 50, stream=io.StringIO()) as logger:
+        for step in (10, 20, 30, 40):
+            logger.log(step, {"loss": step})
+    with open(metrics, "a") as file:
+        file.write('{"step": 4')
+    with Logger(tmp_path, 50, start_step=20, stream=io.StringIO()) as logger:
+        for step in (30, 40, 50):
+            logger.log(step, {"loss": -step})
+    assert [(record["step"], record["loss"]) for record in records(metrics)] == [
+        (10, 10), (20, 20), (30, -30), (40, -40), (50, -50),
+    ]  # fmt: skip
+    purges = [event.step for event in events(tmp_path) if event.HasField("session_log")]
+    assert 21 in purges
+
+
+@pytest.mark.parametrize("torn", ['{"step": 20', '{"step": 20, "loss": 1}', "\0\0\0", '{"loss": 1}\n', "[1]\n", "7\n"])
+def test_no_torn_line_survives(tmp_path, torn):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10}\n' + torn)
+    drop_after(path, 30)
+    assert path.read_text() == '{"step": 10}\n'
+
+
+def test_dropping_leaves_an_intact_file_untouched(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    drop_after(path, 3)
+    assert not path.exists()
+    path.write_text('{"step": 10}\n')
+    before = path.stat().st_ino
+    drop_after(path, 10)
+    assert path.stat().st_ino == before
+
+
+def test_tensorboard_gets_scalars_and_images(tmp_path):
+    picture = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    with Logger(tmp_path, 10, stream=io.StringIO()) as logger:
+        logger.log(4, {"loss": 0.25, "bad": math.nan})
+        logger.image(4, "ema_grid", picture)
+        logger.image(4, "grey", picture[..., :1])
+    written = tmp_path / "samples" / "ema_grid_00000004.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(written)), picture)
+    found = {value.tag: (event.step, value) for event in events(tmp_path) for value in event.summary.value}
+    assert set(found) == {"loss", "ema_grid", "grey"}
+    assert found["loss"][0] == 4
+    assert found["loss"][1].simple_value == 0.25
+    shown = Image.open(io.BytesIO(found["ema_grid"][1].image.encoded_image_string))
+    np.testing.assert_array_equal(np.asarray(shown), picture)
+    grey = found["grey"][1].image
+    assert (grey.height, grey.width, grey.colorspace) == (4, 5, 1)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(grey.encoded_image_string))), picture[..., 0])
+
+
+def test_without_a_terminal_there_are_plain_lines_now_and_then(tmp_path):
+    stream = io.StringIO()
+    with Logger(tmp_path, 40, seconds=3600, stream=stream) as logger:
+        for step in (10, 20, 30, 40):
+            logger.log(step, {"loss": 1 / step, "images_per_second": 1234.0})
+    lines = stream.getvalue().splitlines()
+    # The first, and the last however soon it comes.
+    assert [line.split("  ")[:2] for line in lines] == [["step 10/40", "loss 0.1"], ["step 40/40", "loss 0.025"]]
+    assert all("1234 img/s" in line and "\r" not in line for line in lines)
+
+
+def test_the_time_left_is_told_from_the_steps_of_this_session_but_not_from_its_compilation(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("jaxdiff.logging.logger.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    with Logger(tmp_path, 1000, start_step=800, seconds=0, stream=stream) as logger:
+        for now[0], step in ((140.0, 820), (160.0, 840), (170.0, 860), (170.0, 1000)):
+            logger.log(step, {"images_per_second": 64.0, "mfu": 0.4123, "data_wait": 0.25 if step == 840 else 0.01})
+    # 20 steps in 40 s, of which the compiler took some; then 20 in 20 s; then 40 in 30 s.
+    assert stream.getvalue().splitlines() == [
+        "step 820/1000  64 img/s  41.2% MFU  0:06:00 left",
+        "step 840/1000  64 img/s  41.2% MFU  25% waiting for data  0:02:40 left",
+        "step 860/1000  64 img/s  41.2% MFU  0:01:45 left",
+        "step 1000/1000  64 img/s  41.2% MFU  0:00:00 left",
+    ]
+
+
+def test_on_a_terminal_there_is_a_bar(tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    with Logger(tmp_path, 40, start_step=10, stream=stream) as logger:
+        logger.log(40, {"loss": 0.5, "images_per_second": 77.0})
+    assert "\r" in stream.getvalue()
+    assert "40/40" in stream.getvalue()
+    assert "loss 0.5, 77 img/s" in stream.getvalue()
+
+
+def test_wrong_arguments_are_named(tmp_path):
+    for bad in ({"total_steps": 0}, {"start_step": -1}, {"seconds": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            Logger(tmp_path, **{"total_steps": 5, **bad})
+    with Logger(tmp_path, 5, stream=io.StringIO()) as logger:
+        with pytest.raises(ValueError, match=r"values\['loss'\]: shape \(2,\)"):
+            logger.log(1, {"loss": np.ones(2)})
+        with pytest.raises(ValueError, match="'step' is taken"):
+            logger.log(1, {"step": 1.0})
+        with pytest.raises(ValueError, match=r"name='a/b'"):
+            logger.image(1, "a/b", np.zeros((2, 2, 3), np.uint8))
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+# Writes three lines, the second and third with no room on the disk for TensorBoard's events nor, from some byte on,
+# for metrics.jsonl. RLIMIT_FSIZE stops a write where a full disk would, in the middle of a record.
+FULL_DISK = """
+import resource, sys
+from jaxdiff.logging.logger import Logger
+import numpy as np
+with Logger(sys.argv[1], 9, stream=sys.stdout) as logger:
+    logger.log(1, {"loss": 1.0})
+    size = (logger._run.metrics).stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, resource.RLIM_INFINITY))
+    logger.log(2, {"loss": 2.0})
+    logger.image(2, "samples", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    logger.log(3, {"loss": 3.0})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    logger.log(4, {"loss": 4.0})
+print("went on")
+"""
+
+
+def test_a_full_disk_costs_whole_lines_and_one_warning_but_not_the_run(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("went on\n")
+    warnings = sorted(re.findall(r"warning: (.*) of /", done.stderr))
+    assert warnings == ["TensorBoard's events", "metrics.jsonl", "samples"]
+    assert [record["loss"] for record in records(tmp_path / "metrics.jsonl")] == [1.0, 4.0]
+    assert [event.step for event in events(tmp_path) if event.summary.value] == [1, 4]
+    assert list((tmp_path / "samples").iterdir()) == []
+
+
+def test_a_closed_terminal_does_not_stop_a_run(tmp_path, capsys):
+    class Gone(io.StringIO):
+        def __init__(self, terminal):
+            super().__init__()
+            self.terminal, self.open = terminal, True
+
+        def isatty(self):
+            return self.terminal
+
+        def write(self, text):
+            if not self.open:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().write(text)
+
+    for terminal in (False, True):
+        stream = Gone(terminal)
+        directory = tmp_path / str(terminal)
+        directory.mkdir()
+        with Logger(directory, 3, seconds=0, stream=stream) as logger:
+            logger.log(1, {"loss": 1.0})
+            stream.open = False
+            logger.log(2, {"loss": 2.0})
+            logger.log(3, {"loss": 3.0})
+        assert [record["loss"] for record in records(directory / "metrics.jsonl")] == [1.0, 2.0, 3.0]
+        # tqdm itself falls silent.
+        assert capsys.readouterr().err.count("warning: progress of") == (0 if terminal else 1)
+
+
+def test_only_process_0_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdiff.logging.logger.jax.process_index", lambda: 1)
+    with make_logger(tmp_path, 5, wandb="project") as logger:
+        assert isinstance(logger, SilentLogger)
+        logger.log(1, {"loss": 1.0})
+        logger.image(1, "samples", np.zeros((2, 2, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    with make_logger(tmp_path, 5) as logger:
+        logger.log(1, {"loss": 1.0})
+    assert len(records(tmp_path / "metrics.jsonl")) == 1
+
+
+def reported(directory):
+    """What an offline run holds: the identity and the rows of each of its files, as Weights & Biases reads them."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    runs = []
+    for path in sorted(directory.glob("wandb/offline-run-*/*.wandb")):
+        data, run = path.read_bytes(), {"rows": [], "config": {}}
+        # LevelDB's log format after a header of 7 bytes: blocks of 32 KiB; crc (4 bytes), length (2), kind (1), part.
+        at, whole = 7, b""
+        while at + 7 <= len(data):
+            if 32768 - at % 32768 < 7:
+                at += 32768 - at % 32768
+                continue
+            length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+            if at + 7 + length > len(data):
+                break  # it is being written
+            whole += data[at + 7 : at + 7 + length]
+            at += 7 + length
+            if kind in (1, 4):
+                record, whole = Record.FromString(whole), b""
+                if record.HasField("run"):
+                    run |= {"id": record.run.run_id, "project": record.run.project}
+                for changed in (record.run.config, record.config):
+                    for item in changed.update:
+                        run["config"][item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+                if record.HasField("history"):
+                    row = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item}
+                    run["rows"].append(row)
+        runs.append(run)
+    return runs
+
+
+def test_weights_and_biases_gets_scalars_pictures_and_settings_in_one_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    picture = np.zeros((4, 4, 3), np.uint8)
+    settings = {"train": {"steps": 40}, "data": {"name": "digits"}}
+    with Logger(tmp_path, 40, stream=io.StringIO(), wandb="project", config=settings) as logger:
+        logger.log(10, {"loss": 0.5, "bad": math.nan})
+        logger.image(10, "samples", picture)
+        logger.log(20, {"loss": 0.25})
+    settings["train"]["steps"] = 60
+    with Logger(tmp_path, 60, 20, stream=io.StringIO(), wandb="project", config=settings) as logger:
+        logger.log(30, {"loss": 0.125})
+    # It writes in a process of its own, which may still be at it when `finish` has returned.
+    deadline = time.monotonic() + 60
+    while sum(len(run["rows"]) for run in reported(tmp_path)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    first, second = sorted(reported(tmp_path), key=lambda run: run["rows"][0]["_step"])
+    assert first["id"] == second["id"] == (tmp_path / "wandb_id").read_text()
+    assert first["project"] == "project"
+    assert [(row["_step"], row["loss"]) for row in first["rows"]] == [(10, 0.5), (20, 0.25)]
+    assert first["rows"][0]["samples/_type" if "samples/_type" in first["rows"][0] else "samples"]
+    assert "bad" not in first["rows"][0]
+    assert [(row["_step"], row["loss"]) for row in second["rows"]] == [(30, 0.125)]
+    assert first["config"]["train"] == {"steps": 40}
+    assert second["config"]["train"] == {"steps": 60}
+
+
+class Stand:
+    """Stands in for the package where a server would have to answer."""
+
+    class Error(Exception):
+        pass
+
+    Image = staticmethod(lambda pixels: pixels.shape)
+
+    def __init__(self, starting_step=0, refusal=None, broken=False):
+        self.starting_step, self.refusal, self.broken, self.rows = starting_step, refusal, broken, []
+        self.config = types.SimpleNamespace(update=lambda *_, **__: None)
+
+    def init(self, **arguments):
+        if self.refusal:
+            raise self.Error(self.refusal)
+        return self
+
+    def log(self, values, step):
+        if self.broken:
+            raise self.Error("the service is gone")
+        self.rows.append((step, values))
+
+    def finish(self, exit_code):
+        self.exit_code = exit_code
+
+
+def test_steps_that_weights_and_biases_has_already_are_not_told_it_again(tmp_path, monkeypatch):
+    # A run killed at step 30 goes on from its checkpoint at 10; the server has steps up to 30.
+    stand = Stand(starting_step=31)
+    monkeypatch.setitem(sys.modules, "wandb", stand)
+    with Logger(tmp_path, 50, 10, stream=io.StringIO(), wandb="project") as logger:
+        for step in (20, 30, 40):
+            logger.log(step, {"loss": step})
+        logger.image(40, "samples", np.zeros((2, 3, 1), np.uint8))
+    assert stand.rows == [(40, {"loss": 40.0}), (40, {"samples": (2, 3)})]
+    assert stand.exit_code == 0
+    assert [record["step"] for record in records(tmp_path / "metrics.jsonl")] == [20, 30, 40]
+    with pytest.raises(KeyError), Logger(tmp_path, 50, 40, stream=io.StringIO(), wandb="project"):
+        raise KeyError
+    assert stand.exit_code == 1
+
+
+def test_trouble_with_weights_and_biases_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", Stand(broken=True))
+    with Logger(tmp_path, 50, stream=io.StringIO(), wandb="project") as logger:
+        logger.log(1, {"loss": 1.0})
+        logger.log(2, {"loss": 2.0})
+    assert capsys.readouterr().err == f"warning: Weights & Biases of {tmp_path}: the service is gone\n"
+    monkeypatch.setitem(sys.modules, "wandb", Stand(refusal="no API key"))
+    with pytest.raises(ValueError, match=r"log.wandb = 'project': no API key; run `wandb login`"):
+        Logger(tmp_path, 50, stream=io.StringIO(), wandb="project")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match=r"log.wandb = 'project' .* pip install 'jaxdiff\[wandb\]'"):
+        import_wandb("project")

@@ -1,0 +1,95 @@
+"""Pictures: every pixel where the docstring says."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdiff.media.pictures import GAP, grid, scatter, write_png
+
+
+def test_every_pixel_of_a_grid_is_where_it_should_be():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (5, 3, 4, 3))
+    picture = grid(values / 127.5 - 1, columns=2, scale=3)
+    expected = np.full((GAP + 3 * (9 + GAP), GAP + 2 * (12 + GAP), 3), 255)
+    for index, value in enumerate(values):
+        for y in range(9):
+            for x in range(12):
+                row, column = divmod(index, 2)
+                expected[GAP + row * (9 + GAP) + y, GAP + column * (12 + GAP) + x] = value[y // 3, x // 3]
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, expected)
+
+
+def test_grey_alpha_clipping_and_nan():
+    grey = grid(np.array([-9.0, -1.0, 1.0, 9.0, np.nan]).reshape(1, 1, 5, 1), columns=1, scale=1)
+    assert grey[GAP, GAP : GAP + 5].tolist() == [[0] * 3, [0] * 3, [255] * 3, [255] * 3, [0] * 3]
+    red = np.array([1.0, -1.0, -1.0])
+    clear, half, full = (np.append(red, alpha) for alpha in (-1.0, 0.0, 1.0))
+    colour = grid(np.stack([clear, half, full]).reshape(1, 1, 3, 4), columns=1, scale=1)
+    assert colour[GAP, GAP : GAP + 3].tolist() == [[255, 255, 255], [255, 128, 128], [255, 0, 0]]
+
+
+def test_tiny_images_are_enlarged_and_others_are_not():
+    assert grid(np.zeros((1, 8, 8, 1)), 1).shape == (32 + 2 * GAP, 32 + 2 * GAP, 3)
+    assert grid(np.zeros((1, 64, 48, 1)), 1).shape == (64 + 2 * GAP, 48 + 2 * GAP, 3)
+    assert grid(np.zeros((2, 64, 48, 1)), 10).shape == (64 + 2 * GAP, 2 * 48 + 3 * GAP, 3)
+
+
+def test_captions_do_not_touch_the_images():
+    images = np.full((4, 10, 10, 3), (1.0, -1.0, 1.0))
+    picture = grid(images, 2, labels=["7", "cat", "", "x"], row_labels=["w=0", "w=2.5"], scale=2)
+    is_image = (picture == (255, 0, 255)).all(-1)
+    assert is_image.sum() == 4 * 400
+    rows, columns = np.flatnonzero(is_image.any(1)), np.flatnonzero(is_image.any(0))
+    assert len(rows) == len(columns) == 40
+    assert rows[20] - rows[19] > GAP + 5
+    dark = (picture < 100).all(-1)
+    assert dark[:, : columns[0]].any()
+    assert dark[: rows[0]].any()
+    assert dark[rows[19] + 1 : rows[20]].any()
+
+
+def test_points_lie_where_their_coordinates_say():
+    picture = scatter([[1.0, 1.0], [-1.0, 0.0], [50.0, 0.0], [np.nan, 0.0]], extent=2.0, size=101, labels=[0, 1, 0, 0])
+    marked = (picture != 255).any(-1)
+    ys, xs = np.nonzero(marked)
+    assert {(int(y), int(x)) for y, x in zip(ys, xs, strict=True)} == {
+        (y, x) for cy, cx in ((25, 75), (50, 25)) for y in range(cy - 1, cy + 2) for x in range(cx - 1, cx + 2)
+    }
+    assert picture[25, 75].tolist() != picture[50, 25].tolist()
+    twice = scatter([[1.0, 1.0], [1.0, 1.0]], extent=2.0, size=101)
+    assert twice[25, 75].sum() < picture[25, 75].sum()
+    assert (scatter([[3.0, -1.0]], size=11)[7, 10] != 255).any()
+    assert (scatter(np.zeros((0, 2)), size=11) == 255).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_png_round_trip(tmp_path, channels):
+    image = np.random.default_rng(1).integers(0, 256, (6, 5, channels), dtype=np.uint8)
+    write_png(tmp_path / "a.png", image)
+    found = np.asarray(Image.open(tmp_path / "a.png"))
+    np.testing.assert_array_equal(found.reshape(image.shape), image)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_wrong_arguments_are_named(tmp_path):
+    one = np.zeros((1, 4, 4, 3))
+    with pytest.raises(ValueError, match=r"images: shape \(1, 4, 4, 2\)"):
+        grid(np.zeros((1, 4, 4, 2)), 1)
+    with pytest.raises(ValueError, match="images: shape"):
+        grid(np.zeros((0, 4, 4, 3)), 1)
+    with pytest.raises(ValueError, match="columns=0"):
+        grid(one, 0)
+    with pytest.raises(ValueError, match="scale=0"):
+        grid(one, 1, scale=0)
+    with pytest.raises(ValueError, match="labels: 2 captions for 1 images"):
+        grid(one, 1, labels=["a", "b"])
+    with pytest.raises(ValueError, match="row_labels: 2 captions for 1 rows"):
+        grid(one, 1, row_labels=["a", "b"])
+    with pytest.raises(ValueError, match=r"points: shape \(3,\)"):
+        scatter(np.zeros(3))
+    with pytest.raises(ValueError, match="extent=-1"):
+        scatter(np.zeros((1, 2)), extent=-1.0)
+    with pytest.raises(ValueError, match="image: float64"):
+        write_png(tmp_path / "a.png", one[0])

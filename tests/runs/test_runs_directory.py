@@ -1,0 +1,114 @@
+"""Run directories: errors come before work, files are whole or old, one trainer at a time."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from jaxdiff.runs.directory import RunError, create_run, lock_run, open_run, read_config, write_atomically, write_config
+
+CONFIG = {"data": {"name": "digits"}, "lr": 1e-3, "widths": [1, 2], "nothing": None, "é": True}
+
+
+def test_config_round_trip_and_layout(tmp_path):
+    run = create_run(tmp_path / "deep" / "run")
+    assert run.checkpoints.is_dir()
+    assert run.samples.is_dir()
+    with pytest.raises(RunError, match=r"holds no config\.json"):
+        open_run(run.directory)
+    write_config(run, {"old": 1})
+    write_config(run, CONFIG)
+    assert read_config(open_run(tmp_path / "deep" / "run")) == CONFIG
+    assert create_run(run.directory) == run
+    assert read_config(run) == CONFIG
+    assert sorted(entry.name for entry in run.directory.iterdir()) == ["checkpoints", "config.json", "samples"]
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b'{\n "a": 1,\n oops\n}\n', r"config\.json, line 3, column 2"),
+        (b"", r"config\.json, line 1"),
+        (b"[1]", r"config\.json: holds a JSON list, not an object"),
+        (b'{"a": "\xff"}', r"config\.json: is not UTF-8"),
+    ],
+)
+def test_a_garbled_config_is_named_with_its_line(tmp_path, contents, message):
+    run = create_run(tmp_path)
+    run.config.write_bytes(contents)
+    with pytest.raises(RunError, match=message) as error:
+        read_config(run)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_unusable_places_are_one_line(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    # /proc takes no new directories even from root, whom permission bits do not stop.
+    for place in (tmp_path / "file", tmp_path / "file" / "run", "/proc/run"):
+        with pytest.raises(RunError, match="run directory") as error:
+            create_run(place)
+        assert "\n" not in str(error.value)
+    assert (tmp_path / "file").read_text() == "precious"
+    with pytest.raises(RunError, match="no such directory"):
+        open_run(tmp_path / "none")
+    with pytest.raises(RunError, match=r"config\.json: No such file"):
+        read_config(create_run(tmp_path / "run"))
+
+
+def test_a_config_json_cannot_hold_leaves_the_old_one(tmp_path):
+    run = create_run(tmp_path)
+    write_config(run, CONFIG)
+    with pytest.raises(TypeError, match="config"):
+        write_config(run, {"f": print})
+    with pytest.raises(ValueError, match="config"):
+        write_config(run, {"lr": float("nan")})
+    assert read_config(run) == CONFIG
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def refuse(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+HOLDER = """
+import sys, os, time
+from jaxdiff.runs.directory import create_run, lock_run
+with lock_run(create_run(sys.argv[1])):
+    if os.fork() == 0:
+        print("held", flush=True)
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_keeps_others_off_until_its_holder_is_killed(tmp_path):
+    """The holder has a forked child that outlives it, as a data worker may: the child must not keep the lock."""
+    run = create_run(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(RunError, match=f"process {holder.pid} on .* is training it"), lock_run(run):
+                pass
+            holder.send_signal(signal.SIGKILL)
+            holder.wait()
+            with lock_run(run), pytest.raises(RunError, match=f"process {os.getpid()} on"), lock_run(run):
+                pass
+            with lock_run(run):
+                pass
+        finally:
+            os.killpg(holder.pid, signal.SIGKILL)
