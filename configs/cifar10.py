@@ -1,8 +1,8 @@
-"""CIFAR-10, class-conditional, with the network and the recipe of DDPM.
+"""CIFAR-10, class-conditional, with the network and the recipe of DDPM; for an accelerator.
 
-Ho et al. 2020 (arXiv 2006.11239), appendix B: 35.7 million parameters, Adam at 2e-4, batches of 128, dropout 0.1,
-flips, 800,000 steps. Labels, which the paper does not use, can be left out with `--diffusion.no-conditional`. For an
-accelerator.
+Ho et al. 2020 (arXiv 2006.11239), appendix B: 35.7 million parameters, Adam with a learning rate of 2e-4, batches of
+128, dropout 0.1, flips, 800,000 steps. The paper uses no labels; `--diffusion.no-conditional` leaves them out.
+`--data.data-dir` names a TFDS directory that holds `cifar10`.
 """
 
 from jaxdiff.networks import UNet

@@ -1,8 +1,8 @@
-"""ImageNet at 64 x 64, class-conditional, with the network of ADM.
+"""ImageNet at 64 x 64, class-conditional, with the network of ADM; for a pod.
 
 Dhariwal & Nichol 2021 (arXiv 2105.05233), appendix I: 295.9 million parameters, the cosine schedule, dropout 0.1,
-batches of 2048, learning rate 3e-4. Unlike there the network predicts the noise alone, without its variance, and labels
-are dropped for classifier-free guidance. For a pod; give `--data.data-dir`, a TFDS directory that holds
+batches of 2048, learning rate 3e-4. Two things differ from the paper: the network predicts the noise without a
+variance, and labels are dropped for classifier-free guidance. `--data.data-dir` names a TFDS directory that holds
 `imagenet_resized/64x64`.
 """
 

@@ -1,7 +1,7 @@
-"""ImageNet at 64 x 64 with a U-Net of 676.6 million parameters: the network of `imagenet64.py`, but wider. For a pod.
+"""ImageNet at 64 x 64 with a U-Net of 676.6 million parameters, a wider network than in `imagenet64.py`; for a pod.
 
-The size is that of DiT-XL/2 (Peebles & Xie 2023, arXiv 2212.09748), which has 675 million parameters. Give
-`--data.data-dir`, a TFDS directory that holds `imagenet_resized/64x64`.
+The size is that of DiT-XL/2 (Peebles & Xie 2023, arXiv 2212.09748), which has 675 million parameters.
+`--data.data-dir` names a TFDS directory that holds `imagenet_resized/64x64`.
 """
 
 from jaxdiff.networks import Sinusoidal, UNet

@@ -1,13 +1,13 @@
 """jaxdiff: diffusion models as pure functions and plain pytrees.
 
     process  = jd.processes.vp_linear()
-    denoiser = jd.denoisers.from_network(process, jd.parametrizations.v(), unet.apply, params, labels)
+    denoiser = jd.denoisers.from_network(process, jd.parametrizations.v(), unet.apply, params)
     tableau  = jd.solvers.dpm_solver_pp(process, jd.grids.uniform_log_snr(process, 20), order=2)
     noise    = jd.prior_sample(key, process, (16, 32, 32, 3))
     images   = jax.jit(jd.sample)(key, denoiser, noise, tableau)
 
-Importing this takes JAX and NumPy and nothing heavier; `jaxdiff.networks`, `jaxdiff.training`, `jaxdiff.data` and
-`jaxdiff.evaluation` are imported by name.
+`import jaxdiff` imports JAX and NumPy, and nothing heavier. `jaxdiff.networks`, `jaxdiff.training`,
+`jaxdiff.data` and `jaxdiff.evaluation` must be imported by name.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":  # it brings Flax and Orbax with it, so only when asked for
+    if name == "load":  # imported on first use, because it imports Flax and Orbax
         from jaxdiff.runs.load import load
 
         return load

@@ -1,6 +1,7 @@
-"""Exponential moving averages of the parameters: rules `step -> decay`, and the update.
+"""Exponential moving averages of parameters.
 
-A rule gives the weight that the old average keeps at the step that ends as number `step` (1, 2, ...), a traced integer.
+A rule is a function `step -> decay`: the weight of the old average in the update after training step number `step`. The
+first step has number 1. `step` may be traced.
 """
 
 import math
@@ -11,88 +12,96 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxdiff.checks import positive, require
+
 Rule = Callable[[Any], Any]
 
 
 def constant(decay: float) -> Rule:
-    """`min(decay, (1 + step)/(10 + step))`: classic, with the warm-up that lets go of the initial parameters.
+    """The classic rule `min(decay, (1 + step)/(10 + step))`. Its warm-up soon forgets the initial parameters.
 
     Raises:
-      ValueError: `decay` outside of [0, 1).
+      ValueError: `decay` is outside [0, 1).
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay = {decay}; allowed are numbers from 0 to below 1")
+    require(0 <= decay < 1, "decay", decay, "numbers from 0 to below 1")
     return lambda step: jnp.minimum(decay, (1 + step) / (10 + step))
 
 
-def half_life(images: float, batch_size: int, ramp: float | None = 0.05) -> Rule:
-    """`2^(-batch_size / h)`, with a half-life h in images that does not depend on the batch size.
+def half_life(examples: float, batch_size: int, ramp: float | None = 0.05) -> Rule:
+    """The rule `2^(-batch_size / h)`. The half-life h is counted in examples, so it does not depend on the batch size.
 
-    Karras et al. 2022 (arXiv 2206.00364), appendix F.2: `h = min(images, ramp * images seen)`, 0.5 million images with
-    a ramp of 0.05 for CIFAR-10.
+    `h = min(examples, ramp * examples seen so far)`. Karras et al. 2022 (arXiv 2206.00364), appendix F.2, use 0.5
+    million examples and a ramp of 0.05 for CIFAR-10.
 
     Args:
-      images: the half-life, in images seen.
-      batch_size: images per step.
-      ramp: the half-life as a fraction of the images seen so far at most; None for no ramp.
+      examples: the half-life, in training examples.
+      batch_size: the number of examples per step.
+      ramp: the largest half-life, as a fraction of the examples seen so far. None means no such limit.
 
     Raises:
-      ValueError: a number that is not positive.
+      ValueError: an argument is not a finite positive number.
     """
-    for name, value in (("images", images), ("batch_size", batch_size), ("ramp", 1.0 if ramp is None else ramp)):
-        if not value > 0:
-            raise ValueError(f"{name} = {value}; allowed are positive numbers")
+    for name, value in (("examples", examples), ("batch_size", batch_size), ("ramp", 1.0 if ramp is None else ramp)):
+        positive(name, value)
 
     def decay(step: Any) -> Any:
-        length = images if ramp is None else jnp.minimum(images, ramp * batch_size * step)
+        length = examples if ramp is None else jnp.minimum(examples, ramp * batch_size * step)
         return 0.5 ** (batch_size / length)
 
     return decay
 
 
 def power(relative_width: float) -> Rule:
-    """`(1 - 1/step)^(gamma + 1)`: weights that grow as a power of time, whatever the length of training.
+    """The rule `(1 - 1/step)^(gamma + 1)`. The weights of past parameters grow as a power of training time.
 
-    The average after step n gives the parameters of step k the weight `(k^(gamma+1) - (k-1)^(gamma+1)) / n^(gamma+1)`,
-    so it lets go of the initial parameters at once. Karras et al. 2024 (EDM2, arXiv 2312.02696), section 3.1.
+    After step n the parameters of step k have the weight
+
+        (k^(gamma+1) - (k-1)^(gamma+1)) / n^(gamma+1)
+
+    The initial parameters have no weight after the first step. Karras et al. 2024 (EDM2, arXiv 2312.02696), section
+    3.1.
 
     Args:
-      relative_width: the standard deviation of the weights over time, as a part of the training so far: 0.05 and 0.1 in
-        EDM2.
+      relative_width: the standard deviation of the weights over time, divided by the training time so far. EDM2 uses
+        0.05 and 0.1.
 
     Raises:
-      ValueError: as `gamma_of_width`.
+      ValueError: see `gamma_of_width`.
     """
     exponent = gamma_of_width(relative_width) + 1
-    # As a power of 1 - 1/step, 1 - decay would lose its digits in float32 after some hundred thousand steps.
+    # Computed as a power of 1 - 1/step, 1 - decay would have no digits left in float32 after some 100,000 steps.
     return lambda step: jnp.exp(exponent * jnp.log1p(-1 / step))
 
 
 def power_name(relative_width: float) -> str:
-    """What the average of this width is called in a train state and in a run."""
+    """The name of the average of this width, in a train state and in a run."""
     return f"power_{float(relative_width)}"
 
 
 def gamma_of_width(relative_width: float) -> float:
-    """The gamma of which weights that grow as `time^gamma` have this relative standard deviation, in float64:
+    """The exponent gamma for which weights proportional to `time^gamma` have this relative standard deviation.
+
+    The weights are the distribution Beta(gamma + 1, 1), whose standard deviation is
 
         relative_width = (gamma + 1)^(1/2) (gamma + 2)^(-1) (gamma + 3)^(-1/2)
 
-    the standard deviation of Beta(gamma + 1, 1). It falls from 1/sqrt(12) at gamma = 0, where all steps weigh the same,
-    to 0 as gamma grows. (For gamma from -1 to 0 weights fall with time, and one width has two gammas.) With
-    `s = relative_width^-2` and `v = gamma + 7/3` the equation is `v^3 - (s + 1/3) v + 4 s/3 + 2/27 = 0`, whose largest
-    root Viete's cosine gives; it is the only positive gamma.
+    It falls from 1/sqrt(12) at gamma = 0, where all steps have the same weight, to 0 as gamma grows. The equation is
+    solved in float64: with `s = relative_width^-2` and `v = gamma + 7/3` it is
+
+        v^3 - (s + 1/3) v + 4 s/3 + 2/27 = 0
+
+    Viete's cosine formula gives the largest root, which is the only one with a positive gamma.
 
     Raises:
-      ValueError: a width outside of (0, 1/sqrt(12)).
+      ValueError: `relative_width` is outside (0, 1/sqrt(12)).
     """
-    if not 0 < relative_width < 12**-0.5:
-        raise ValueError(f"relative_width = {relative_width}; allowed are numbers between 0 and 1/sqrt(12) = 0.2886...")
-    h = math.hypot(1 / relative_width, 3**-0.5)  # sqrt(s + 1/3), which s itself might overflow
+    good = 0 < relative_width < 12**-0.5
+    require(good, "relative_width", relative_width, "numbers between 0 and 1/sqrt(12) = 0.2886...")
+    h = math.hypot(1 / relative_width, 3**-0.5)  # sqrt(s + 1/3), computed without s, which might overflow
     angle = math.acos(-math.sqrt(12) / h * (1 - 5 / 18 / h / h))
     return max(2 / math.sqrt(3) * h * math.cos(angle / 3) - 7 / 3, 0.0)
 
 
 def update(average: PyTree, params: PyTree, decay: Any) -> PyTree:
-    """`decay * average + (1 - decay) * params`, leaf by leaf."""
+    """The new average `decay * average + (1 - decay) * params`, leaf by leaf."""
     return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)

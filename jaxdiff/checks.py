@@ -1,11 +1,12 @@
 """Checks of arguments, in one grammar of errors: `name = value; allowed are ...`.
 
-A shape or a type is named in the same way: `x.shape = (3,); allowed are [batch, *event]`. JAX does not know the values
-that it traces, so the caller leaves their checks out.
+A shape or a type is reported in the same way: `x.shape = (3,); allowed are [batch, *event]`. A value that JAX is
+tracing is not known yet and must not be checked: the caller leaves the check out.
 """
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,8 +15,8 @@ def message(name: str, value: Any, allowed: str) -> str:
     """The text of an error about an argument.
 
     Args:
-      name: the argument, as its user wrote it: `steps`, `x.shape`, `--train.steps`.
-      value: the value that was given. Text is shown in quotes.
+      name: the argument as the user knows it: `steps`, `x.shape`, `--train.steps`.
+      value: the value that was given. A string is shown in quotes.
       allowed: the values that are allowed, as the end of the sentence "allowed are ...".
     """
     shown = repr(value) if isinstance(value, str) else value
@@ -29,8 +30,8 @@ def require(good: Any, name: str, value: Any, allowed: str, kind: type[Exception
 
 
 def integer(name: str, value: Any, least: int = 1, most: int | None = None) -> None:
-    """Raises a ValueError unless `value` is an integer from `least` to `most`. A bool is not an integer."""
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    """Raises a ValueError unless `value` is an integer from `least` to `most`. NumPy integers count; bools do not."""
+    good = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= least
     allowed = f"integers of at least {least}" if most is None else f"integers from {least} to {most}"
     require(good and (most is None or value <= most), name, value, allowed)
 
@@ -59,10 +60,10 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
 
 
 def did_you_mean(word: str, words: Iterable[Any]) -> str:
-    """Returns `; did you mean 'nearest'?`, or nothing where no word is near enough to help.
+    """Returns `; did you mean 'nearest'?`, or an empty string if no word is similar enough to help.
 
-    A word without its group is near to the one that ends with it: `--steps` to `--train.steps`. Letter case, leading
-    hyphens, and the difference between `_` and `-` do not count.
+    A word is also compared with the last part of each dotted word, so that `--steps` finds `--train.steps`. Letter
+    case, leading hyphens, and the difference between `_` and `-` do not count.
     """
 
     def ratio(other: str) -> float:
@@ -76,13 +77,13 @@ def did_you_mean(word: str, words: Iterable[Any]) -> str:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """The text of an error on one line of at most about `limit` characters; its type where it has no text."""
+    """The text of an error on one line, cut after `limit` characters; the name of its type if it has no text."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[:limit] + "..."
 
 
 def _is_number(value: Any) -> bool:
-    """Whether comparisons with numbers make sense: not for text, nor for a bool in the place of a number."""
+    """Whether `value` can be compared with numbers. A string, None or a bool in the place of a number cannot."""
     return not isinstance(value, str | bool) and value is not None
 
 

@@ -1,16 +1,19 @@
-"""Denoisers: `(x_t, t) -> Estimate(x0, eps)`, bound to their process.
+"""Denoisers: functions `(x_t, t) -> Estimate(x0, eps)` of a process.
 
-A denoiser is anything callable in this way that has a `process`: it is what solvers, guidance and posterior sampling
-work on. It is also a pytree (parameters, conditions and scales are leaves, functions are static), so that it passes
-through `jit`, `vmap`, `grad` and `shard_map` as an argument, and new parameters compile nothing.
+A denoiser is anything that can be called in this way and has an attribute `process`. Solvers, guidance and likelihoods
+work on denoisers. A denoiser is also a pytree: parameters, conditions and guidance scales are leaves, functions are
+static. It can therefore be an argument of functions under `jit`, `vmap`, `grad` and `shard_map`, and new parameters do
+not cause a new compilation.
 
-Made from a network (`from_network`: any function), or in closed form where the data distribution is known: those are
-the oracles that everything else in this library is held against. For Gaussian data N(m, s^2),
+`from_network` makes a denoiser of any network. For data of a known distribution, the exact denoiser has a closed form.
+The tests compare the rest of the library with these closed forms. For Gaussian data N(m, s^2), with
+`v = alpha^2 s^2 + sigma^2`,
 
-    E[x0 | x_t] = m + alpha s^2 / v (x_t - alpha m)      E[eps | x_t] = sigma / v (x_t - alpha m)      v = alpha^2 s^2 +
-    sigma^2
+    E[x0 | x_t] = m + alpha s^2 / v (x_t - alpha m)
+    E[eps | x_t] = sigma / v (x_t - alpha m)
 
-and for a mixture the average of its components' answers, weighted by how likely each is to have made `x_t`.
+For a mixture, the exact estimate is the average of the estimates of its components. The weight of a component is the
+posterior probability that it made `x_t`.
 """
 
 import dataclasses
@@ -23,32 +26,33 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import parametrizations, trees
+from jaxdiff.checks import message, require
 from jaxdiff.parametrizations import Estimate, Parametrization
 from jaxdiff.processes import Process
 
 
 class Denoiser(Protocol):
-    """What the rest of the library asks of a denoiser."""
+    """The interface of a denoiser."""
 
     @property
     def process(self) -> Process:
-        """The process whose `x_t` it denoises."""
+        """The process of `x_t`."""
 
     def __call__(self, x: PyTree, t: Any) -> Estimate:
-        """The estimate at `x = x_t` (leaves `[batch, *event]`) and `t` (a scalar or `[batch]`)."""
+        """The estimate at `x = x_t` (leaves `[batch, *event]`) and time `t` (a scalar or `[batch]`)."""
 
 
 def check_denoiser(denoiser: Any) -> None:
-    """Refuses what is not callable or has no process."""
-    if not callable(denoiser) or not isinstance(getattr(denoiser, "process", None), Process):
-        raise TypeError(
-            f"denoiser = {denoiser!r}; allowed is a callable with a process, such as denoisers.from_network(...)"
-        )
+    """Raises a TypeError unless `denoiser` is callable and has a process."""
+    good = callable(denoiser) and isinstance(getattr(denoiser, "process", None), Process)
+    allowed = "callables with a process, such as denoisers.from_network(...)"
+    require(good, "denoiser", denoiser, allowed, TypeError)
 
 
 def score(denoiser: Denoiser, x: PyTree, t: Any) -> PyTree:
-    """`grad log p_t(x) = -E[eps | x_t = x] / sigma(t)`, of the shape of `x`. Vincent 2011; Song et al. 2021 (arXiv
-    2011.13456).
+    """The score `grad log p_t(x) = -E[eps | x_t = x] / sigma(t)`, of the shape of `x`.
+
+    Vincent 2011; Song et al. 2021 (arXiv 2011.13456).
     """
     return trees.lincomb((-1 / denoiser.process.sigma(jnp.asarray(t)),), (denoiser(x, t).eps,))
 
@@ -59,7 +63,7 @@ def score(denoiser: Denoiser, x: PyTree, t: Any) -> PyTree:
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class NetworkDenoiser:
-    """See `from_network`."""
+    """The denoiser that a network defines. `from_network` makes it."""
 
     process: Process
     params: PyTree
@@ -74,7 +78,7 @@ class NetworkDenoiser:
         return parametrizations.estimate(self.process, self.parametrization, x, output, t)
 
     def output(self, x: PyTree, t: Any) -> PyTree:
-        """What the network itself says at `x = x_t`."""
+        """The output F of the network at `x = x_t`."""
         t = jnp.asarray(t)
         time = trees.per_example(self.parametrization.time_input(self.process, t), x)
         scale = self.parametrization.scale(self.process, t)
@@ -92,50 +96,50 @@ def from_network(
     """The denoiser that a network defines.
 
     Args:
-      process: the process the network was trained on.
-      parametrization: what the network is fed and what its output means.
-      apply: `apply(params, x, time)`, or `apply(params, x, time, cond)` when `cond` is given: a Linen module's
-        `apply`, a function around `nnx.merge`, any function of arrays. `x` has leaves `[batch, *event]`, float32 or
-        wider, `time` is `[batch]`; the output has the shapes of `x` and any float type. It is static: give the same
-        function object again and nothing is recompiled.
-      params: the parameters, any pytree (`None` for a function without).
-      cond: conditions, any pytree.
+      process: the process that the network was trained on.
+      parametrization: the input of the network and the meaning of its output.
+      apply: the network as a function `apply(params, x, time)`, or `apply(params, x, time, cond)` if `cond` is given:
+        the `apply` of a Linen module, a function around `nnx.merge`, or any other function of arrays. `x` has leaves
+        `[batch, *event]`, float32 or wider; `time` is `[batch]`. The output has the shapes of `x` and any
+        floating-point type. `apply` is static: pass the same function object again to avoid a new compilation.
+      params: the parameters, any pytree. None if the function has no parameters.
+      cond: the conditions, any pytree.
 
     Raises:
-      ValueError: the parametrization is not defined at the noisy end of the process (see `parametrizations.check`);
-        when called, an output unlike `x`.
+      TypeError: `apply` is not callable, or see `parametrizations.check`.
+      ValueError: the parametrization is not defined at the noisy end of the process (see `parametrizations.check`).
+        When the denoiser is called: the output does not have the shape of `x`.
     """
     _check(process, parametrization, apply)
     return NetworkDenoiser(process, params, cond, parametrization, apply)
 
 
 def _check(process: Process, parametrization: Parametrization, apply: Callable[..., PyTree]) -> None:
-    if not callable(apply):
-        raise TypeError(f"apply = {apply!r} is not callable; allowed are functions (params, x, time[, cond]) -> output")
+    require(callable(apply), "apply", apply, "functions (params, x, time[, cond]) -> output", TypeError)
     parametrizations.check(process, parametrization)
 
 
 class VarianceDenoiser(Denoiser, Protocol):
-    """A denoiser that also says how much noise its own ancestral step should have."""
+    """The interface of a denoiser that has also learned the variances of its ancestral steps."""
 
     def with_fraction(self, x: PyTree, t: Any) -> tuple[Estimate, PyTree]:
-        """The estimate, and where between the smallest and the largest log-variance each coordinate's lies (0 to 1)."""
+        """The estimate, and where each coordinate's log-variance lies between the smallest (0) and the largest (1)."""
 
 
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class NetworkVarianceDenoiser(NetworkDenoiser):
-    """See `from_network_with_variance`."""
+    """The denoiser of a network that learned variances too. `from_network_with_variance` makes it."""
 
     def __call__(self, x: PyTree, t: Any) -> Estimate:
         return self.with_fraction(x, t)[0]
 
     def with_fraction(self, x: PyTree, t: Any) -> tuple[Estimate, PyTree]:
-        """The estimate and the fraction, leaves as `x`."""
+        """The estimate and the fraction, both of the shape of `x`."""
         t = jnp.asarray(t)
         doubled = jax.tree.map(_doubled, x)
         output = self.output(x, t)
-        trees.check_alike("the network's output, which should have twice the channels of x,", output, doubled)
+        trees.check_alike("the network's output (twice the channels of x)", output, doubled)
         first = jax.tree.map(lambda o: o[..., : o.shape[-1] // 2], output)
         second = jax.tree.map(lambda o: o[..., o.shape[-1] // 2 :], output)
         fraction = jax.tree.map(lambda v: (v.astype(trees.wide(v)) + 1) / 2, second)
@@ -143,8 +147,7 @@ class NetworkVarianceDenoiser(NetworkDenoiser):
 
 
 def _doubled(leaf: Array) -> jax.ShapeDtypeStruct:
-    if leaf.ndim < 2:
-        raise ValueError(f"x has a leaf of shape {leaf.shape}; allowed is [batch, ..., channels]")
+    require(leaf.ndim >= 2, "x.shape", leaf.shape, "[batch, ..., channels]")
     return jax.ShapeDtypeStruct((*leaf.shape[:-1], 2 * leaf.shape[-1]), leaf.dtype)
 
 
@@ -155,19 +158,23 @@ def from_network_with_variance(
     params: PyTree,
     cond: PyTree = None,
 ) -> NetworkVarianceDenoiser:
-    """The denoiser of a network that also learned the variance of its ancestral steps: iDDPM's.
+    """The denoiser of a network that also learned the variances of its ancestral steps, as in iDDPM.
 
-    The output has twice the channels (the last axis) of `x`. The first half is what `parametrization` says; the second,
-    `v`, roughly in [-1, 1], is where between the two sensible values the log-variance of a step lies: `log variance = f
-    log(large) + (1 - f) log(small)` with `f = (v + 1)/2`. Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 15.
+    The output of the network has twice the channels (the last axis) of `x`. The first half is the output that
+    `parametrization` describes. The second half, `v`, lies roughly in [-1, 1]. It places the log-variance of a step
+    between its smallest and its largest sensible value:
 
-    Called, it is a denoiser like any other; `with_fraction(x, t)` gives the estimate and f. It is what
-    `sampling.learned_variance` and `likelihood.discrete_time(variance="learned")` ask for.
+        log variance = f log(large) + (1 - f) log(small)        f = (v + 1)/2
 
-    Args: as `from_network`.
+    Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 15. The result can be called like any other denoiser. In
+    addition, `with_fraction(x, t)` gives the estimate and f, for `sampling.learned_variance` and for
+    `likelihood.discrete_time(variance="learned")`.
+
+    Args:
+      process, parametrization, apply, params, cond: see `from_network`.
 
     Raises:
-      ValueError: as `from_network`; when called, an output that has not twice the channels of `x`.
+      TypeError, ValueError: see `from_network`; the output must have twice the channels of `x`.
     """
     _check(process, parametrization, apply)
     return NetworkVarianceDenoiser(process, params, cond, parametrization, apply)
@@ -179,7 +186,7 @@ def from_network_with_variance(
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class GaussianDenoiser:
-    """See `gaussian`."""
+    """The exact denoiser of Gaussian data. `gaussian` makes it."""
 
     process: Process
     mean: PyTree
@@ -200,20 +207,27 @@ class GaussianDenoiser:
 
 
 def gaussian(process: Process, mean: PyTree = 0.0, std: PyTree = 1.0) -> GaussianDenoiser:
-    """The exact denoiser of data N(mean, std^2), independent in every coordinate (formulas at the head of this file).
+    """The exact denoiser of data N(mean, std^2) with independent coordinates. The formulas are at the top of this file.
 
     Args:
+      process: the process that corrupts the data.
       mean, std: scalars for all of the data, or pytrees of its structure with leaves that are scalars or `[*event]`.
+
+    Raises:
+      ValueError: a standard deviation is negative.
     """
-    if any(np.any(np.asarray(leaf) < 0) for leaf in jax.tree.leaves(std) if not isinstance(leaf, jax.core.Tracer)):
-        raise ValueError(f"std = {std}; allowed are numbers of at least 0")
+    good = all(trees.traced(leaf) or np.all(np.asarray(leaf) >= 0) for leaf in jax.tree.leaves(std))
+    require(good, "std", std, "numbers of at least 0")
     return GaussianDenoiser(process, jax.tree.map(jnp.asarray, mean), jax.tree.map(jnp.asarray, std))
 
 
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class MixtureDenoiser:
-    """See `gaussian_mixture`. Each covariance is `axes diag(variances) axes^T`; `axes` is None when it is isotropic."""
+    """The exact denoiser of a mixture of Gaussians. `gaussian_mixture` makes it.
+
+    The covariance of a component is `axes diag(variances) axes^T`. `axes` is None if the covariances are isotropic.
+    """
 
     process: Process
     log_weights: Float[Array, " k"]
@@ -223,10 +237,7 @@ class MixtureDenoiser:
 
     def __call__(self, x: Float[Array, "batch *event"], t: Any) -> Estimate:
         t, k = jnp.asarray(t), len(self.log_weights)
-        if x.shape[1:] != self.means.shape[1:]:
-            raise ValueError(
-                f"x has shape {x.shape}; allowed is [batch, *event] with event {self.means.shape[1:]}, as `means`"
-            )
+        _check_event(x, self.means, "means")
         flat, means = x.reshape(x.shape[0], -1)[:, None], self.means.reshape(k, -1)
         alpha, sigma = (v[:, None, None] if v.ndim else v for v in (self.process.alpha(t), self.process.sigma(t)))
         total = alpha**2 * self.variances + sigma**2
@@ -234,7 +245,7 @@ class MixtureDenoiser:
         if self.axes is not None:
             centred = _sum(centred[..., :, None] * self.axes, axis=-2)
         scaled = centred / total
-        size = flat.shape[-1] // self.variances.shape[-1]  # how many coordinates each variance stands for
+        size = flat.shape[-1] // self.variances.shape[-1]  # the number of coordinates that share a variance
         log_likelihood = -(size * _sum(jnp.log(total)) + _sum(centred * scaled)) / 2
         posterior = jax.nn.softmax(self.log_weights + log_likelihood, axis=-1)[..., None]
 
@@ -247,11 +258,16 @@ class MixtureDenoiser:
         return Estimate(x0=x0.reshape(x.shape), eps=average(sigma * scaled).reshape(x.shape))
 
 
-def _sum(values: Array, axis: int = -1) -> Array:
-    """The sum over an axis by halves, in an order that is written down.
+def _check_event(x: Array, data: Array, name: str) -> None:
+    event = data.shape[1:]
+    require(x.shape[1:] == event, "x.shape", x.shape, f"[batch, *event] with event {event}, as {name}")
 
-    XLA orders a reduction, and the sums of a matrix product, by the shape of the whole array: an example's result would
-    depend on its batch.
+
+def _sum(values: Array, axis: int = -1) -> Array:
+    """The sum over an axis by repeated halving, which fixes the order of the additions.
+
+    XLA chooses the order of a reduction, and of the sums in a matrix product, by the shape of the whole array. The
+    result of an example would then depend on the size of its batch.
     """
     values = jnp.moveaxis(values, axis, 0)
     while len(values) > 1:
@@ -262,39 +278,36 @@ def _sum(values: Array, axis: int = -1) -> Array:
 
 
 def gaussian_mixture(process: Process, weights: Any, means: Any, stds: Any) -> MixtureDenoiser:
-    """The exact denoiser of data drawn from a mixture of k Gaussians (formulas at the head of this file).
+    """The exact denoiser of a mixture of k Gaussians. The formulas are at the top of this file.
+
+    The arrays must be concrete: JAX must not be tracing them.
 
     Args:
-      weights: `[k]`, positive; they are normalised. Like the others a concrete array, not a traced one.
-      means: `[k, *event]`.
-      stds: `[k]`, the standard deviations of isotropic components (0 allowed), or `[k, d, d]`, full covariance matrices
-        over the flattened event.
+      process: the process that corrupts the data.
+      weights: the weights of the components, `[k]`, positive. They are normalised.
+      means: the means, `[k, *event]`.
+      stds: the standard deviations of isotropic components, `[k]`, at least 0; or full covariance matrices of the
+        flattened event, `[k, d, d]`.
 
     Raises:
-      ValueError: shapes that do not fit, weights that are not positive, covariances that are not symmetric and
-        positive.
+      ValueError: the shapes do not fit together, a weight is not positive, or a covariance is not symmetric and
+        positive semidefinite.
     """
     weights, means, stds = (np.asarray(array, np.float64) for array in (weights, means, stds))
     k = len(weights) if weights.ndim == 1 else 0
-    if not k or not np.all(weights > 0):
-        raise ValueError(f"weights = {weights}; allowed are [k] positive numbers")
-    if means.ndim < 2 or len(means) != k:
-        raise ValueError(f"means has shape {means.shape}; allowed is [k, *event] with k = {k}, as weights")
+    require(k and np.all(weights > 0), "weights", weights, "positive numbers [k]")
+    require(means.ndim >= 2 and len(means) == k, "means.shape", means.shape, f"[{k}, *event], as weights")
     size = means[0].size
     if stds.shape == (k,) and np.all(stds >= 0):
         variances, axes = stds[:, None] ** 2, None
     elif stds.shape == (k, size, size) and np.allclose(stds, np.swapaxes(stds, 1, 2)):
         variances, axes = np.linalg.eigh(stds)
-        if np.any(variances < -1e-9 * np.max(np.abs(variances))):
-            raise ValueError(
-                f"stds holds covariances with eigenvalues down to {variances.min():g}; allowed are at least 0"
-            )
+        good = np.all(variances >= -1e-9 * np.max(np.abs(variances)))  # up to the rounding of `eigh`
+        require(good, "smallest eigenvalue of stds", variances.min(), "numbers of at least 0")
         variances = np.maximum(variances, 0.0)
     else:
-        raise ValueError(
-            f"stds has shape {stds.shape}; allowed are [{k}] numbers of at least 0, or symmetric covariances "
-            f"[{k}, {size}, {size}]"
-        )
+        allowed = f"numbers of at least 0 [{k}], and symmetric covariances [{k}, {size}, {size}]"
+        raise ValueError(message("stds", stds, allowed))
     return MixtureDenoiser(
         process,
         log_weights=jnp.asarray(np.log(weights / weights.sum())),
@@ -307,20 +320,17 @@ def gaussian_mixture(process: Process, weights: Any, means: Any, stds: Any) -> M
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class EmpiricalDenoiser:
-    """See `empirical`."""
+    """The exact denoiser of a finite data set. `empirical` makes it."""
 
     process: Process
     data: Float[Array, "n *event"]
 
     def __call__(self, x: Float[Array, "batch *event"], t: Any) -> Estimate:
         t = jnp.asarray(t)
-        if x.shape[1:] != self.data.shape[1:]:
-            raise ValueError(
-                f"x has shape {x.shape}; allowed is [batch, *event] with event {self.data.shape[1:]}, as `data`"
-            )
+        _check_event(x, self.data, "data")
         flat, data = x.reshape(x.shape[0], -1), self.data.reshape(len(self.data), -1)
         alpha, sigma = (jnp.reshape(f(t), (-1, 1)) for f in (self.process.alpha, self.process.sigma))
-        # Differences before squares: |x|^2 - 2 x y + |y|^2 would lose every digit at small sigma.
+        # The difference is taken before the square: |x|^2 - 2 x y + |y|^2 would lose every digit at small sigma.
         distances = jnp.sum((flat[:, None] - alpha[..., None] * data) ** 2, axis=-1)
         x0 = jax.nn.softmax(-distances / (2 * sigma**2), axis=-1)
         x0 = jnp.matmul(x0, data, precision="highest")
@@ -328,16 +338,23 @@ class EmpiricalDenoiser:
 
 
 def empirical(process: Process, data: Any) -> EmpiricalDenoiser:
-    """The exact denoiser of a finite data set, each example equally likely: what a network that memorised it would
-    compute.
+    """The exact denoiser of a finite data set whose examples y_i are equally likely.
 
-    `E[x0 | x_t] = sum_i softmax_i(-|x_t - alpha y_i|^2 / (2 sigma^2)) y_i`. Karras et al. 2022 (arXiv 2206.00364),
-    appendix B.3. Time and memory grow as batch times n.
+    A network that had memorised the data set would compute this estimate:
+
+        E[x0 | x_t] = sum_i softmax_i(-|x_t - alpha y_i|^2 / (2 sigma^2)) y_i
+
+    Karras et al. 2022 (arXiv 2206.00364), appendix B.3. Time and memory grow as the batch size times n.
 
     Args:
-      data: `[n, *event]`.
+      process: the process that corrupts the data.
+      data: the examples, `[n, *event]`, floating-point.
+
+    Raises:
+      TypeError: `data` is not floating-point.
+      ValueError: `data` is empty or has no event axis.
     """
     data = jnp.asarray(data)
-    if data.ndim < 2 or not len(data) or not jnp.issubdtype(data.dtype, jnp.floating):
-        raise ValueError(f"data is {data.dtype} of shape {data.shape}; allowed are floats [n >= 1, *event]")
+    require(jnp.issubdtype(data.dtype, jnp.floating), "data.dtype", data.dtype, "floating-point types", TypeError)
+    require(data.ndim >= 2 and len(data), "data.shape", data.shape, "[n, *event] with n of at least 1")
     return EmpiricalDenoiser(process, data)

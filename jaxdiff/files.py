@@ -1,4 +1,4 @@
-"""Files that are whole, or not there."""
+"""Files that are written completely or not at all."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file so that a reader, a kill or a power failure sees the old contents or the new, never a part."""
+    """Writes a file. A reader sees the old or the new contents, never a part, even after a kill or a power failure."""
     path = Path(path)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -15,7 +15,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            # mkstemp makes a private file; results are meant to be read like any other.
+            # `mkstemp` makes a file that only its owner may read; others may read results too.
             os.fchmod(file.fileno(), 0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -26,7 +26,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def sync_directory(directory: str | os.PathLike[str]) -> None:
-    """Forces a directory's entries (new names, renames) onto the disk."""
+    """Forces the entries of a directory (new and renamed files) onto the disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

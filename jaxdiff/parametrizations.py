@@ -1,16 +1,16 @@
-"""Parametrizations: what a network is fed and what its output means.
+"""Parametrizations: the input of a network and the meaning of its output.
 
-A network is trained to output `F = p x0 + q eps` for a *target row* `(p, q)` that may depend on time. Its input is
-`x_t` times an input scale, and a time label. Together with `x = alpha x0 + sigma eps` an output is two equations for
-two unknowns,
+A network is given a scaled input `c x_t` and a time input. It is trained to output `F = p x0 + q eps`, where the
+*target* `(p, q)` may depend on time. Together with `x = alpha x0 + sigma eps`, an output gives two equations for the
+two unknowns x0 and eps:
 
     [alpha sigma] [x0 ]   [x]         det = alpha q - sigma p
     [  p     q  ] [eps] = [F]         x0 = (q x - sigma F)/det    eps = (alpha F - p x)/det
 
-and this one solve is every conversion there is: the training target, the denoiser, noise to data to velocity, for every
-process.
+This one solution is used everywhere: for training targets, for denoisers, and for conversions between noise, data and
+velocity. It holds for every process. `sd` is the standard deviation of the data, and c the input scale of `edm`.
 
-                row (p, q)                    det                     source
+                target (p, q)                 det                     source
     eps         (0, 1)                        alpha                   Ho et al. 2020 (arXiv 2006.11239), section 3.2
     x0          (1, 0)                        -sigma                  the same
     v           (-sigma, alpha)               alpha^2 + sigma^2       Salimans & Ho 2022 (arXiv 2202.00512), section 4
@@ -29,15 +29,21 @@ from jaxtyping import PyTree
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import derivative, namespace
+from jaxdiff.checks import message, positive
 from jaxdiff.processes import Process, on_host
 
-# `(process, t) -> number(s)` in the arithmetic of `t`.
+# Functions of a process and a time, in the arithmetic of the time.
 Target = Callable[[Process, Any], tuple[Any, Any]]
 Scale = Callable[[Process, Any], Any]
 
 
 class Estimate(NamedTuple):
-    """A consistent guess at what `x_t` was made of: `x = alpha x0 + sigma eps`. Leaves `[batch, *event]`, as `x`."""
+    """An estimate of the data and the noise in `x_t`, consistent with it: `x = alpha x0 + sigma eps`.
+
+    Attributes:
+      x0: the data, leaves `[batch, *event]` as x.
+      eps: the noise, of the same shape.
+    """
 
     x0: PyTree
     eps: PyTree
@@ -45,14 +51,13 @@ class Estimate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Parametrization:
-    """What a network is fed (`scale`, `time_input`) and what its output means (`target`); a static, hashable triple of
-    functions.
+    """The input of a network and the meaning of its output, as three functions. It is static and hashable.
 
     Attributes:
-      name: as errors call it.
-      target: `(process, t) -> (p, q)`, the output is `F = p x0 + q eps`.
-      scale: `(process, t) -> c`, the network sees `c x_t`.
-      time_input: `(process, t) -> time`, the network is told `time`.
+      name: the name in error messages.
+      target: `(process, t) -> (p, q)`. The output of the network is `F = p x0 + q eps`.
+      scale: `(process, t) -> c`. The input of the network is `c x_t`.
+      time_input: `(process, t) -> time`. The time input of the network is `time`.
     """
 
     name: str
@@ -64,91 +69,90 @@ class Parametrization:
 jax.tree_util.register_static(Parametrization)
 
 
-# --------------------------------------------------------------------------------------- the solve
+# ---------------------------------------------------------------------------- outputs and estimates
 
 
 def determinant(process: Process, parametrization: Parametrization, t: Any) -> Any:
-    """`det = alpha q - sigma p`: how much an output at `t` tells beyond `x_t`; at 0 nothing."""
+    """The determinant `alpha q - sigma p`. Where it is 0, an output does not add any information to `x_t`."""
     p, q = parametrization.target(process, t)
     return process.alpha(t) * q - process.sigma(t) * p
 
 
 def estimate(process: Process, parametrization: Parametrization, x: PyTree, output: PyTree, t: Any) -> Estimate:
-    """The pair `(x0, eps)` that an output `F` at `x_t` means: the 2x2 solve above, in float32 or wider.
+    """The estimate `(x0, eps)` that an output F at `x_t` stands for, in float32 or wider.
 
     Args:
-      x, output: `x_t` and `F`, leaves `[batch, *event]`.
+      process: the process of `x_t`.
+      parametrization: the meaning of the output.
+      x: `x_t`, leaves `[batch, *event]`.
+      output: F, of the shape of `x`.
       t: a scalar or `[batch]`.
     """
     (p, q), alpha, sigma = parametrization.target(process, t), process.alpha(t), process.sigma(t)
-    inverse = 1 / (alpha * q - sigma * p)  # one division: small networks notice four
+    inverse = 1 / (alpha * q - sigma * p)  # one division instead of four, which small networks would notice
     p, q, alpha, sigma = (inverse * side for side in (p, q, alpha, sigma))
     return Estimate(x0=trees.lincomb((q, -sigma), (x, output)), eps=trees.lincomb((-p, alpha), (x, output)))
 
 
 def output_of(process: Process, parametrization: Parametrization, estimate: Estimate, t: Any) -> PyTree:
-    """The output `F = p x0 + q eps` that a pair means: the training target when the pair is the true one."""
+    """The output `F = p x0 + q eps` of an estimate. The output of the true data and noise is the training target."""
     return trees.lincomb(parametrization.target(process, t), estimate)
 
 
 def check(process: Process, parametrization: Parametrization) -> None:
-    """Refuses a parametrization that says nothing at the noisy end of the process.
+    """Raises an error unless the parametrization is defined at `t_max`, the noisy end of the process.
 
-    Where no signal is left (`alpha(t_max) = 0`) the noise is `x_t` itself: a network that predicts noise or score
-    cannot tell what the data was. Lin et al. 2024 (arXiv 2305.08891), section 3.2. A process whose numbers are being
-    traced is not checked.
+    Where no signal is left (`alpha(t_max) = 0`), `x_t` is the noise itself. A network that predicts noise or score then
+    says nothing about the data. Lin et al. 2024 (arXiv 2305.08891), section 3.2. A process that JAX is tracing is not
+    checked.
 
     Raises:
-      TypeError: not a process, or not a parametrization.
-      ValueError: the determinant vanishes, or the label is not finite, at `t_max`.
+      TypeError: `process` is not a process, or `parametrization` is not a parametrization.
+      ValueError: at `t_max` the determinant vanishes or the time input is not finite.
     """
     if not isinstance(parametrization, Parametrization):
-        raise TypeError(
-            f"parametrization = {parametrization!r}; allowed is what jaxdiff.parametrizations.v() and the like return"
-        )
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
+        allowed = "parametrizations, such as jaxdiff.parametrizations.v()"
+        raise TypeError(message("parametrization", parametrization, allowed))
+    if trees.traced(process):
         return
     process = on_host(process)
     t = np.float64(process.t_max)
-    name = f"parametrization {parametrization.name!r} cannot be used with {type(process).__name__}"
+    kind = type(process).__name__
     with np.errstate(divide="ignore"):
         det, time = determinant(process, parametrization, t), parametrization.time_input(process, t)
     if abs(det) < 1e-6:
-        raise ValueError(
-            f"{name}: alpha(t_max = {t:g}) = {process.alpha(t):.1g} leaves no signal there; allowed are 'v', "
-            "'velocity', 'x0' and 'edm', or a smaller t_max"
-        )
+        allowed = f"'v', 'velocity', 'x0' and 'edm', as {kind} has no signal at t_max = {t:g}; or a smaller t_max"
+        raise ValueError(message("parametrization", parametrization.name, allowed))
     if not np.isfinite(time):
-        raise ValueError(
-            f"{name}: its time input at t_max = {t:g} is {time}; allowed are finite ones, such as that of `raw_time_input`"
-        )
+        allowed = f"finite numbers at t_max = {t:g} of {kind}, such as those of raw_time_input"
+        raise ValueError(message(f"time input of parametrization {parametrization.name!r}", time, allowed))
 
 
-# ---------------------------------------------------------------------------------- labels, scales
+# ------------------------------------------------------------------------- time inputs and input scales
 
 
 def default_time_input(process: Process, t: Any) -> Any:
-    """The label that networks of this process are customarily told: the index, `1000 t`, or `log(sigma)/4`."""
+    """The time input that is customary for this process: the index, `1000 t`, or `log(sigma)/4`."""
     return process.time_input(t)
 
 
 def raw_time_input(process: Process, t: Any) -> Any:
-    """The time itself, in the process's own units."""
+    """The time itself, in the units of the process."""
     return t
 
 
 def log_ratio_time_input(process: Process, t: Any) -> Any:
-    """`log(sigma/alpha)/4`: EDM's c_noise, a quarter of minus half the log-SNR. Infinite where alpha or sigma is 0."""
+    """EDM's `c_noise = log(sigma/alpha)/4`, which is `-log_snr/8`. It is infinite where alpha or sigma is 0."""
     xp = namespace(t)
     return xp.log(process.sigma(t) / process.alpha(t)) / 4
 
 
 def unscaled(process: Process, t: Any) -> Any:
-    """The network sees `x_t` as it is."""
+    """The input scale 1: the network is given `x_t` itself."""
     return namespace(t).ones_like(t)
 
 
-# ---------------------------------------------------------------------------------------- the rows
+# -------------------------------------------------------------------------------------- the targets
 
 
 def _eps(process: Process, t: Any) -> tuple[Any, Any]:
@@ -176,7 +180,7 @@ def _score(process: Process, t: Any) -> tuple[Any, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _EDMScale:
-    """`c = 1/sqrt(alpha^2 sd^2 + sigma^2)`: input of unit variance."""
+    """The input scale `c = 1/sqrt(alpha^2 sd^2 + sigma^2)`, which gives the input unit variance."""
 
     sigma_data: float
 
@@ -186,7 +190,7 @@ class _EDMScale:
 
 @dataclasses.dataclass(frozen=True)
 class _EDMTarget:
-    """`(c sigma/sd, -c alpha sd)`: output of unit variance, orthogonal to the input."""
+    """The target `(c sigma/sd, -c alpha sd)`. It gives an output of unit variance that is orthogonal to the input."""
 
     sigma_data: float
 
@@ -196,7 +200,7 @@ class _EDMTarget:
 
 
 def eps(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts the noise. Needs `alpha(t_max) > 0`."""
+    """The network predicts the noise. The process must have `alpha(t_max) > 0`."""
     return Parametrization("eps", _eps, unscaled, time_input)
 
 
@@ -206,32 +210,43 @@ def x0(time_input: Scale = default_time_input) -> Parametrization:
 
 
 def v(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts `v = alpha eps - sigma x0`: well conditioned at every noise level."""
+    """The network predicts `v = alpha eps - sigma x0`, which is well conditioned at every noise level."""
     return Parametrization("v", _v, unscaled, time_input)
 
 
 def velocity(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts `d x_t / dt = alpha' x0 + sigma' eps` (flow matching); on `processes.flow()`, `eps - x0`."""
+    """The network predicts the velocity `d x_t / dt = alpha' x0 + sigma' eps`. For `processes.flow()`, `eps - x0`."""
     return Parametrization("velocity", _velocity, unscaled, time_input)
 
 
 def score(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts the score `grad log p_t(x) = -eps/sigma`. Needs `alpha(t_max) > 0`."""
+    """The network predicts the score `grad log p_t(x) = -eps/sigma`. The process must have `alpha(t_max) > 0`."""
     return Parametrization("score", _score, unscaled, time_input)
 
 
 def edm(sigma_data: float = 0.5, time_input: Scale = log_ratio_time_input) -> Parametrization:
-    """EDM's preconditioning: input and target of unit variance at every noise level, for data of standard deviation
-    `sigma_data`.
+    """EDM's preconditioning: at every noise level, input and target of the network have unit variance.
 
-    The input scale is `c_in = 1/sqrt(alpha^2 sd^2 + sigma^2)` and `F = c_in (sigma x0/sd - alpha sd eps)`. With `alpha
-    = 1` this is `x0 = c_skip x + c_out F` with `c_skip = sd^2/(sigma^2 + sd^2)` and `c_out = sigma sd/sqrt(sigma^2 +
-    sd^2)`. Karras et al. 2022 (arXiv 2206.00364), table 1 and appendix B.6.
+    With the standard deviation `sd` of the data, the input scale and the output are
+
+        c_in = 1/sqrt(alpha^2 sd^2 + sigma^2)
+        F = c_in (sigma x0/sd - alpha sd eps)
+
+    For `alpha = 1` this is the form of the paper:
+
+        x0 = c_skip x + c_out F
+        c_skip = sd^2/(sigma^2 + sd^2)
+        c_out = sigma sd/sqrt(sigma^2 + sd^2)
+
+    Karras et al. 2022 (arXiv 2206.00364), table 1 and appendix B.6.
 
     Args:
       sigma_data: the standard deviation of the data.
-      time_input: infinite where no signal is left, so give another one to a process with `alpha(t_max) = 0`.
+      time_input: the default is infinite where no signal is left. A process with `alpha(t_max) = 0` needs another one,
+        such as `raw_time_input`.
+
+    Raises:
+      ValueError: `sigma_data` is not a finite number above 0.
     """
-    if not 0 < sigma_data < np.inf:
-        raise ValueError(f"sigma_data = {sigma_data}; allowed are positive finite numbers")
+    positive("sigma_data", sigma_data)
     return Parametrization("edm", _EDMTarget(float(sigma_data)), _EDMScale(float(sigma_data)), time_input)

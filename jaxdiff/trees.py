@@ -1,4 +1,7 @@
-"""Broadcasting, linear combinations and noise over pytrees: the only way the core touches data. And leaves by name."""
+"""Pytrees: broadcasting, linear combinations, random keys and noise, and the names of leaves.
+
+The core of the library touches data only through these functions.
+"""
 
 import dataclasses
 import math
@@ -10,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxdiff.checks import message, require
+
 T = TypeVar("T")
 
 
 def register(cls: type[T]) -> type[T]:
-    """Makes a dataclass a pytree: its fields are children, those with the metadata `static=True` part of the structure.
+    """Makes a dataclass a pytree: fields are children, or part of the structure if their metadata say `static=True`.
 
-    It is what `jax.tree_util.register_dataclass` is for, whose structures compare equal whatever their class (JAX 0.10
-    to 0.12): two processes with as many numbers may then share a program compiled for one of them.
+    `jax.tree_util.register_dataclass` (JAX 0.10 to 0.12) is not used: the structures that it makes compare equal even
+    for different classes. Two processes with equally many numbers could then share one compiled program.
     """
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     children = tuple(field.name for field in fields if not field.metadata.get("static"))
@@ -33,7 +38,7 @@ def register(cls: type[T]) -> type[T]:
         )
 
     def unflatten(values: tuple[Any, ...], leaves: Iterable[Any]) -> T:
-        node = object.__new__(cls)  # `__init__` may check and convert, which placeholders do not bear
+        node = object.__new__(cls)  # without `__init__`, whose checks JAX's placeholders would fail
         for name, value in (*zip(children, leaves, strict=True), *zip(static, values, strict=True)):
             object.__setattr__(node, name, value)
         return node
@@ -55,9 +60,8 @@ def as_key(key: Any) -> Key[Array, "*batch"]:
     if dtype == np.uint32 and key.ndim >= 1:
         key = jax.random.wrap_key_data(key)
     elif dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise TypeError(f"key = {key!r} is not a random key; make one with jax.random.key(seed)")
-    if key.ndim > 1:
-        raise ValueError(f"key has shape {key.shape}; allowed are () and [batch]")
+        raise TypeError(message("key", key, "random keys, such as jax.random.key(seed)"))
+    require(key.ndim <= 1, "key.shape", key.shape, "() and [batch]")
     return key
 
 
@@ -75,30 +79,37 @@ def example_keys(key: Any, batch: int) -> Key[Array, " batch"]:
     """One key per example.
 
     Args:
-      key: one key, of which example i gets `fold_in(key, i)`; or one key per example `[batch]`, returned as is.
-      batch: number of examples.
+      key: one key, or one key per example (`[batch]`).
+      batch: the number of examples.
+
+    Returns:
+      `fold_in(key, i)` for example i if `key` is one key; otherwise `key` itself.
 
     Raises:
       TypeError: `key` is not a JAX random key.
-      ValueError: `key` is neither one key nor as long as the batch.
+      ValueError: the shape of `key` is neither `()` nor `[batch]`.
     """
     key = as_key(key)
     if key.ndim == 0:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
-    if key.shape != (batch,):
-        raise ValueError(f"key has shape {key.shape}; allowed are () and ({batch},), one key per example")
+    _check_keys(key, batch)
     return key
+
+
+def _check_keys(key: Key[Array, "*batch"], batch: int) -> None:
+    require(key.shape in ((), (batch,)), "key.shape", key.shape, f"() and ({batch},), one key per example")
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class BatchKey:
-    """The randomness of a batch, or of a part of one that is spread over devices: what an example draws depends on
-    `key` and on its place in the whole batch, and on nothing else.
+    """The randomness of a batch, or of the part of a batch that one device holds.
+
+    The random numbers of an example depend only on `key` and on the example's place in the whole batch.
 
     Attributes:
       key: one key for the whole batch.
-      index: the places in the whole batch of the examples at hand.
+      index: the places of the examples of this part in the whole batch.
       size: the number of examples in the whole batch.
     """
 
@@ -107,69 +118,71 @@ class BatchKey:
     size: int = dataclasses.field(metadata={"static": True})
 
     def each(self, number: int) -> Key[Array, " batch"]:
-        """One key per example at hand; another `number`, other keys."""
+        """One key per example of this part. Different values of `number` give independent keys."""
         return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(self.key, number), self.index)
 
 
 def batch_key(key: "Key[Array, ''] | BatchKey", size: int) -> BatchKey:
-    """`key` as the randomness of `size` examples: one key is that of a whole batch.
+    """The randomness of `size` examples.
+
+    Args:
+      key: one key, which stands for a whole batch of `size` examples; or a BatchKey, which is returned as it is.
+      size: the number of examples.
 
     Raises:
-      TypeError: `key` is neither.
-      ValueError: `key` has an axis, or is that of another number of examples.
+      TypeError: `key` is neither a JAX random key nor a BatchKey.
+      ValueError: `key` has an axis, or is a BatchKey of another number of examples.
     """
     if not isinstance(key, BatchKey):
         key = as_key(key)
-        if key.ndim:
-            raise ValueError(f"key has shape {key.shape}; allowed is one key for the batch, or a BatchKey")
+        require(not key.ndim, "key.shape", key.shape, "() and a BatchKey")
         return BatchKey(key, jnp.arange(size), size)
-    if key.index.shape != (size,):
-        raise ValueError(f"key is that of examples {key.index.shape}; the batch has {size}")
+    require(key.index.shape == (size,), "key.index.shape", key.index.shape, f"({size},), as the batch")
     return key
 
 
 def batch_size(tree: PyTree) -> int:
-    """The length of the leading axis that all leaves of `tree` share.
+    """The number of examples: the length of the leading axis that all leaves of `tree` share.
 
     Raises:
       ValueError: `tree` has no array leaves, a scalar leaf, or leaves of different lengths.
     """
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
     if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
-        raise ValueError(f"x has leaves of shapes {shapes}; allowed are leaves that share one leading batch axis")
+        raise ValueError(message("shapes of x", shapes, "leaves that share one leading batch axis"))
     return shapes[0][0]
 
 
 def expand(coefficient: Any, leaf: Array) -> Array:
-    """A scalar or `[batch]` coefficient, shaped to multiply the `[batch, *event]` leaf.
+    """Reshapes a scalar or `[batch]` coefficient so that it multiplies a `[batch, *event]` leaf.
 
     Raises:
-      ValueError: another shape; of a time, say, from which the coefficient was made.
+      ValueError: the coefficient, or the time that it was computed from, has another shape.
     """
     coefficient = jnp.asarray(coefficient)
     if coefficient.ndim == 0:
         return coefficient
-    if coefficient.shape != leaf.shape[:1]:
-        raise ValueError(f"a time or coefficient has shape {coefficient.shape}; allowed are () and {leaf.shape[:1]}")
+    good = coefficient.shape == leaf.shape[:1]
+    require(good, "shape of a time or coefficient", coefficient.shape, f"() and {leaf.shape[:1]}")
     return coefficient.reshape(coefficient.shape + (1,) * (leaf.ndim - 1))
 
 
 def per_example(value: Any, tree: PyTree) -> Float[Array, " batch"]:
-    """A scalar or `[batch]` time input as `[batch]`, in the type that `tree` is computed in."""
+    """Broadcasts a scalar or `[batch]` value to `[batch]`, in float32 or the wider type of `tree`."""
     return jnp.broadcast_to(value, (batch_size(tree),)).astype(wide(*jax.tree.leaves(tree)))
 
 
 def wide(*leaves: Any) -> Any:
-    """The type that sums of `leaves` are kept in: their common one, and never narrower than float32."""
+    """The type that sums of `leaves` are computed in: their common type, but at least float32."""
     return jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
 
 
 def lincomb(coefficients: Sequence[Any], trees: Sequence[PyTree]) -> PyTree:
-    """`sum_i coefficients[i] * trees[i]`, in float32 or wider.
+    """The linear combination `sum_i coefficients[i] * trees[i]`, in float32 or wider.
 
     Args:
       coefficients: scalars, or arrays `[batch]` with one number per example.
-      trees: pytrees of one structure with leaves `[batch, *event]`.
+      trees: pytrees of the same structure, leaves `[batch, *event]`.
     """
 
     def combine(*leaves: Array) -> Array:
@@ -185,19 +198,19 @@ def lincomb(coefficients: Sequence[Any], trees: Sequence[PyTree]) -> PyTree:
 def normal_like(key: Key[Array, "*batch"], tree: PyTree) -> PyTree:
     """Independent standard normal noise of the shape of `tree`, in float32 or wider.
 
-    With one key per example (`key.shape == [batch]`) the noise of example i is a function of `key[i]` alone: it does
-    not depend on the batch that i is drawn in, nor on the devices the batch is spread over.
+    With one key per example, the noise of example i depends only on `key[i]`. It depends neither on the other examples
+    of the batch nor on the devices that hold them.
 
     Args:
-      key: one key, or one key per example.
-      tree: arrays, or anything with `shape` and `dtype`, `[batch, *event]`.
+      key: one key, or one key per example (`[batch]`).
+      tree: leaves `[batch, *event]`: arrays, or anything else with `shape` and `dtype`.
 
     Raises:
-      ValueError: `key` is neither one key nor as long as the batch.
+      ValueError: the shape of `key` is neither `()` nor `[batch]`.
     """
     leaves, structure = jax.tree.flatten(tree)
-    if key.ndim and key.shape != (batch_size(tree),):
-        raise ValueError(f"key has shape {key.shape}; allowed are () and ({batch_size(tree)},), one key per example")
+    if key.ndim:
+        _check_keys(key, batch_size(tree))
 
     def draw(key: Key[Array, "*batch"], leaf: Any) -> Float[Array, "batch *event"]:
         dtype = wide(leaf.dtype)
@@ -208,16 +221,34 @@ def normal_like(key: Key[Array, "*batch"], tree: PyTree) -> PyTree:
     return jax.tree.unflatten(structure, [draw(k, x) for k, x in zip(split(key, len(leaves)), leaves, strict=True)])
 
 
+def rademacher_like(key: Key[Array, "*batch"], tree: PyTree) -> PyTree:
+    """Independent random signs, -1 or 1, of the shape of `tree`: the signs of `normal_like(key, tree)`."""
+    return jax.tree.map(lambda v: jnp.where(v < 0, -1.0, 1.0).astype(v.dtype), normal_like(key, tree))
+
+
 def event_size(tree: PyTree) -> int:
-    """How many numbers an example has."""
+    """The number of elements of one example."""
     return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(tree))
 
 
+def inner(a: PyTree, b: PyTree) -> Float[Array, " batch"]:
+    """The inner product of `a` and `b` over all event axes and all leaves: one number per example."""
+    products = [
+        jnp.sum(x * y, axis=tuple(range(1, x.ndim)))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    ]
+    return sum(products[1:], products[0])
+
+
 def mean_square(tree: PyTree) -> Float[Array, " batch"]:
-    """The mean over all event axes, and over all leaves, of the squares: one number per example."""
-    leaves = jax.tree.leaves(tree)
-    sums = [jnp.sum(jnp.square(leaf.astype(wide(leaf))), axis=tuple(range(1, leaf.ndim))) for leaf in leaves]
-    return sum(sums[1:], sums[0]) / event_size(tree)
+    """The mean of the squares over all event axes and all leaves: one number per example."""
+    tree = jax.tree.map(lambda leaf: leaf.astype(wide(leaf)), tree)
+    return inner(tree, tree) / event_size(tree)
+
+
+def traced(tree: PyTree) -> bool:
+    """Whether JAX is tracing any leaf of `tree`, which may also be a single value."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def same_structure(a: PyTree, b: PyTree) -> bool:
@@ -226,17 +257,28 @@ def same_structure(a: PyTree, b: PyTree) -> bool:
 
 
 def check_alike(name: str, tree: PyTree, like: PyTree) -> None:
-    """Raises a ValueError that calls `tree` by `name` unless it has the structure and shapes of `like`."""
+    """Raises a ValueError, which calls `tree` by `name`, unless `tree` has the structure and the shapes of `like`."""
     shapes, wanted = (jax.tree.map(np.shape, t) for t in (tree, like))
-    if shapes != wanted:
-        raise ValueError(f"{name} has shapes {shapes}; allowed are those of x, {wanted}")
+    require(shapes == wanted, f"shape of {name}", shapes, wanted)
+
+
+def check_floating(name: str, tree: PyTree) -> None:
+    """Raises a TypeError that calls `tree` by `name` unless all of its leaves are floating-point arrays."""
+    for dtype in map(jnp.result_type, jax.tree.leaves(tree)):
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"{name}.dtype = {dtype}; allowed are floating-point types")
+
+
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
+    """The leaves of `tree` in the types of the leaves of `like`."""
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), tree, like)
 
 
 def words_of(path: Sequence[Any]) -> tuple[str, ...]:
-    """A leaf's path, as JAX gives it, in words: `("params", "dense", "kernel")`."""
+    """The path of a leaf, as JAX gives it, as a tuple of words: `("params", "dense", "kernel")`."""
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
 def name_of(path: Sequence[Any]) -> str:
-    """A leaf's path as its name: `params.dense.kernel`."""
+    """The name of a leaf, made of its path: `params.dense.kernel`."""
     return ".".join(words_of(path))

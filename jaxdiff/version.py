@@ -1,3 +1,3 @@
-"""The version of this library: the one place that says it."""
+"""The version of this library, stated here only."""
 
 __version__ = "0.1.0"

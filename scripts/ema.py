@@ -1,4 +1,4 @@
-"""Makes an average of any width after training: `python scripts/ema.py runs/digits --width 0.075`."""
+"""Makes an average of the parameters after training: `python scripts/ema.py runs/digits --width 0.075`."""
 
 from jaxdiff.cli.ema import main
 

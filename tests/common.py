@@ -1,4 +1,4 @@
-"""What several test files share: the processes, a mixture with everything about it known, and a user's compiler."""
+"""Shared by several test files: all processes, a Gaussian mixture, and a compiler with the settings of users."""
 
 import functools
 
@@ -29,13 +29,13 @@ NO_SIGNAL_AT_END = ("vp_cosine", "vp_cosine_shifted", "vp_nichol", "flow", "trig
 
 
 def inner_times(process, n=9, margin=0.02):
-    """Times strictly inside of a process, in float64."""
+    """`n` times strictly between the ends of a process, in float64."""
     span = process.t_max - process.t_min
     return np.linspace(process.t_min + margin * span, process.t_max - margin * span, n)
 
 
 def least_probable_projection(samples):
-    """The least p-value of Kolmogorov-Smirnov tests of projections of samples of the mixture, whose are mixtures too."""
+    """The smallest p-value of Kolmogorov-Smirnov tests of samples of the mixture, projected onto three directions."""
     values = []
     for angle in (0.0, 1.0, 2.2):
         direction = np.array([np.cos(angle), np.sin(angle)])
@@ -48,11 +48,12 @@ def least_probable_projection(samples):
 
 
 def mixture(process):
+    """The exact denoiser of the mixture."""
     return jd.denoisers.gaussian_mixture(process, WEIGHTS, MEANS, STDS)
 
 
-# With LLVM's optimisations, which other tests do without: where two programs are to be equal to the bit, it is those
-# that users have.
+# `jax.jit` with LLVM's optimisations, which `conftest.py` turns off. Tests that compare two programs bit by bit need them,
+# because users compile with them.
 optimised_jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 )

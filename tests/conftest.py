@@ -1,4 +1,4 @@
-"""Fixtures: every process, and float64. And how tests compile."""
+"""The fixtures `process` (every process) and `x64` (float64), and the compiler settings of the tests."""
 
 import os
 
@@ -6,9 +6,9 @@ import jax
 import pytest
 from common import PROCESSES
 
-# Two thirds of the suite's time are compilation, and a quarter of that LLVM's optimisations, which are left out here and
-# in the processes that tests start. XLA's own (fusion, algebra) stay on. `common.optimised_jit` and the studies compile
-# as users do.
+# Compilation takes two thirds of the suite's time, and LLVM's optimisations take a quarter of that. They are turned off here
+# and in the processes that tests start. XLA's own optimisations (fusion, algebra) stay on. `common.optimised_jit` and the
+# studies compile as users do.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 

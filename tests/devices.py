@@ -1,4 +1,4 @@
-"""What tests need that start processes of their own: forced devices, a port."""
+"""Helpers for tests that start processes: forced devices, a free port."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def forced(devices):
-    """The environment of a process with so many CPU devices."""
+    """The environment of a process with the given number of CPU devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     return os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
 

@@ -1,8 +1,9 @@
-"""A tableau run in plain NumPy float64, with noise that is given: an independent reading of what a tableau means.
+"""Tableaux run in plain NumPy with given noise: a second implementation of the definition of a tableau.
 
-Also what the tests of parity share: the stored references, and the probability-flow ODE solved by scipy.
+Also shared by the parity tests: the stored references, and the probability-flow ODE solved by SciPy.
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import integrate
 
 
 def estimate(process, x, t):
-    """E[x0 | x_t] and E[eps | x_t] of the shared mixture, x is `[n, 2]`."""
+    """`E[x0 | x_t]` and `E[eps | x_t]` of the shared mixture, for x `[n, 2]`."""
     alpha, sigma = process.alpha(t), process.sigma(t)
     v = alpha**2 * STDS**2 + sigma**2
     centred = x[:, None] - alpha * MEANS
@@ -23,7 +24,7 @@ def estimate(process, x, t):
 
 
 def run(tableau, x, draws=(), denoiser=estimate):
-    """The sample of a tableau from x, each row that adds noise taking the next of `draws`."""
+    """The sample of a tableau from x. Each row that adds noise takes the next of `draws`."""
     draws = iter(draws)
     points, history = [x] * tableau.points, [x] * tableau.history_length
     for i in range(len(tableau) + 1):
@@ -40,6 +41,29 @@ def run(tableau, x, draws=(), denoiser=estimate):
     return points[-1]
 
 
+def run_together(tableaux, x, denoiser=estimate):
+    """The samples of deterministic tableaux with the same times, `[tableaux, n, 2]`: one denoiser call for all."""
+    points, history = max(t.points for t in tableaux), max(t.history_length for t in tableaux)
+    state = np.stack([padded(t, points, history).state for t in tableaux])
+    parts = np.broadcast_to(x, (len(tableaux), points + history, *x.shape))
+    for i in range(len(tableaux[0]) + 1):
+        moved = np.einsum("srk,sknd->srnd", state[:, i], parts)
+        if i == len(tableaux[0]):
+            return moved[:, -1]
+        assert len({t.times[i] for t in tableaux}) == 1
+        x0, eps = denoiser(tableaux[0].process, moved[:, -1].reshape(-1, 2), tableaux[0].times[i])
+        p, q = np.stack([t.history_target[i] for t in tableaux], axis=1)[..., None, None]
+        newest = p * x0.reshape(p.shape[0], *x.shape) + q * eps.reshape(p.shape[0], *x.shape)
+        parts = np.concatenate([moved, newest[:, None], parts[:, points:-1]], axis=1)
+
+
+def padded(tableau, points, history):
+    """The same tableau with unused points in front of its own, and an unused end of the history."""
+    ahead, after = points - tableau.points, history - tableau.history_length
+    state = np.pad(tableau.state, ((0, 0), (ahead, 0), (ahead, after)))
+    return dataclasses.replace(tableau, state=state, noise=np.pad(tableau.noise, ((0, 0), (ahead, 0), (0, 0))))
+
+
 def references(name):
     """A file of tests/references as `{case: {array: value}}`."""
     cases = {}
@@ -51,9 +75,10 @@ def references(name):
 
 
 def ode_end(y, high, low):
-    """Where the probability-flow ODE takes `y = x/alpha` from the ratio sigma/alpha = `high` to `low`, by scipy's DOP853.
+    """The end of the probability-flow ODE from `y = x/alpha` at the ratio sigma/alpha = `high`, at the ratio `low`.
 
-    To 0 it is taken to 1e-6 and then to the posterior mean, which is as near as makes no difference.
+    SciPy's DOP853 solves it. For `low = 0` it stops at 1e-6 and takes the posterior mean there, which differs by less
+    than 1e-6.
     """
     process = Ratio()
 
@@ -67,7 +92,7 @@ def ode_end(y, high, low):
 
 
 class Ratio:
-    """`x0 + ratio eps`."""
+    """The process `x = x0 + ratio eps`, whose time is the ratio."""
 
     def alpha(self, t):
         return 1.0

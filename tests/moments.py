@@ -1,14 +1,14 @@
-"""The exact mean and variance of what a tableau makes of Gaussian data: no samples, no sampling error.
+"""The exact mean and variance of a tableau's samples of Gaussian data, without sampling.
 
-With data from N(m, s^2) the denoiser is affine in x, so that a sampler's state is a Gaussian vector whose mean and
-covariance go from row to row by linear algebra.
+For data from N(m, s^2) the denoiser is affine in x. The state of a sampler is then a Gaussian vector, and linear
+algebra gives its mean and covariance after each row.
 """
 
 import numpy as np
 
 
 def of_gaussian(tableau, mean, std):
-    """Mean and variance of the samples, from x_T with the exact marginal at `tableau.times[0]`."""
+    """Mean and variance of the samples from initial noise with the exact marginal at `tableau.times[0]`."""
     process, r, k = tableau.process, tableau.points, tableau.history_length
     begin = process.alpha(tableau.times[0])
     variance = begin**2 * std**2 + process.sigma(tableau.times[0]) ** 2

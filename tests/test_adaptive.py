@@ -1,8 +1,6 @@
-"""Sampling in adaptive steps: accuracy, the true count of evaluations, both singular ends, transformations."""
+"""Sampling in adaptive steps: accuracy, the number of evaluations, both singular ends, transformations."""
 
 import dataclasses
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +21,7 @@ CALLS = []
 @jd.trees.register
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """Another denoiser, which tells the host of every evaluation that runs."""
+    """Another denoiser that tells the host of every evaluation."""
 
     inner: jd.denoisers.Denoiser
 
@@ -59,7 +57,7 @@ def _exact_flow(x, start, stop):
 
 @pytest.mark.parametrize("name", ["vp_linear", "vp_discrete", "ve"])
 def test_accuracy_follows_the_tolerance(name, x64):
-    """Against scipy. In these variables every process is the same problem: the same number of evaluations will do."""
+    """Against scipy. In these variables all processes are one problem, with one bound on the number of evaluations."""
     process = PROCESSES[name]
     start, stop = _ratio(process, process.t_max), _ratio(process, process.t_min)
     alpha_end = process.alpha(np.float64(process.t_min))
@@ -80,7 +78,7 @@ def test_accuracy_follows_the_tolerance(name, x64):
 
 @pytest.mark.parametrize("name", ["flow", "vp_cosine_shifted", "trigonometric"])
 def test_both_singular_ends(name):
-    """From no signal to no noise, against the affine map of a Gaussian taken all the way: float32, and no warning."""
+    """From no signal to no noise, in float32 and without a warning, against the affine map of a Gaussian."""
     process, mean, std = PROCESSES[name], 0.7, 0.3
     scale = process.sigma(np.float64(process.t_max))
     x = scale * np.random.default_rng(1).normal(size=(32, 2))
@@ -91,20 +89,20 @@ def test_both_singular_ends(name):
     exact = mean + std * x / scale
     error = np.max(np.abs(got - exact))
     print(f"{name}: error {error:.1e} with {evaluations} evaluations")
-    # 1e-6 |x| / (2 s^2) = 6e-6 at one standard deviation, for what is not gone into at the end.
+    # The end that is left out costs 1e-6 |x| / (2 s^2), which is 6e-6 at one standard deviation.
     assert error < 3e-5
     assert got.dtype == jnp.float32
 
 
-def test_evaluations_are_counted_truly():
-    """Against the host's count, in both directions: away from data so narrow that the first attempt is rejected too."""
+def test_number_of_evaluations_is_the_hosts_count():
+    """In both directions, with data so narrow that the first attempt away from them is rejected too."""
     process = P.edm(1e-5, 80.0)
     denoiser = Counted(jd.denoisers.gaussian_mixture(process, [0.5, 0.5], [[-0.5], [0.5]], [1e-3, 1e-3]))
     noise = jd.prior_sample(jax.random.key(0), process, (8, 1))
     there = jax.jit(
         lambda x, tolerance: probability_flow.transport(denoiser, x, to_noise=True, rtol=tolerance, atol=tolerance)
     )
-    data, _ = sample(denoiser, noise)
+    data, _ = sample(denoiser, noise, rtol=1e-5, atol=1e-5)
     for tolerance in (1e-2, 1e-6):
         for run in (
             lambda tolerance: sample(denoiser, noise, rtol=tolerance, atol=tolerance)[1],
@@ -116,26 +114,26 @@ def test_evaluations_are_counted_truly():
             assert evaluations == len(CALLS)
             assert max(CALLS) <= process.t_max * (1 + 1e-6)
             assert min(CALLS) >= process.t_min * (1 - 1e-6)
-        # Every attempt from the end of the data asks there first, until one is accepted.
+        # Every attempt from the end of the data evaluates there first, until an attempt is accepted.
     assert CALLS.count(CALLS[0]) > 1
 
 
 def test_the_batch_does_not_hide_an_example():
-    """A few hard examples, near the ridge between two modes, are as accurate among thousands of easy ones as alone.
+    """Hard examples, near the ridge between two modes, are as accurate among thousands of easy examples as alone.
 
-    With the mean over the batch for a norm their error is 8e-4 here, 80 times the tolerance.
+    If the norm were the mean over the batch, their error would be 8e-4 here, 80 times the tolerance.
     """
     denoiser = jd.denoisers.gaussian_mixture(P.flow(), [0.5, 0.5], [[-1.0], [1.0]], [0.05, 0.05])
     hard, easy = jnp.asarray([[0.01], [0.02], [-0.015], [0.03]]), jnp.ones((4096, 1))
-    exact, _ = sample(denoiser, hard, rtol=1e-6, atol=1e-6)
+    exact, _ = sample(denoiser, jnp.tile(hard, (1025, 1)), rtol=1e-6, atol=1e-6)  # of one shape: compiled once
     together, evaluations = sample(denoiser, jnp.concatenate([hard, easy]), rtol=1e-5, atol=1e-5)
-    error = np.max(np.abs(together[:4] - exact))
+    error = np.max(np.abs(together[:4] - exact[:4]))
     print(f"among 4,100: {error:.1e} with {evaluations} evaluations")
     assert error < 1e-4
 
 
 def test_stops_at_end():
-    """Half of the way and then the rest is all of the way."""
+    """Against scipy's solution at the same end."""
     process = P.vp_linear()
     x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 2)), jnp.float32)
     end = 0.3
@@ -147,23 +145,23 @@ def test_stops_at_end():
 
 
 def test_not_arriving_is_an_error():
-    denoiser = mixture(P.flow())
-    x = jnp.ones((4, 2))
-    with pytest.raises(Exception, match="did not arrive within max_steps = 3"):
-        jax.block_until_ready(sample(denoiser, x, max_steps=3))
-    broken = jd.denoisers.from_network(P.flow(), jd.parametrizations.velocity(), _broken, None)
-    with pytest.raises(Exception, match="look whether the denoiser returns NaN"):
-        jax.block_until_ready(sample(broken, x, max_steps=64))
+    """Within too few steps, and with a denoiser that returns NaN."""
+    for factor in (1.0, jnp.nan):
+        denoiser = jd.denoisers.from_network(P.flow(), jd.parametrizations.velocity(), _scaled, jnp.asarray(factor))
+        with pytest.raises(
+            Exception, match=r"did not arrive within max_steps = 3.*look whether the denoiser returns NaN"
+        ):
+            jax.block_until_ready(sample(denoiser, jnp.ones((4, 2)), max_steps=3))
 
 
-def _broken(params, x, t):
-    return x * jnp.nan
+def _scaled(params, x, t):
+    return params * x
 
 
 @jd.trees.register
 @dataclasses.dataclass(frozen=True)
 class Guided:
-    """Guidance between Gaussians about 0 and `mean`, of one standard deviation: a Gaussian about `scale * mean`."""
+    """Guidance between Gaussians of equal standard deviation about 0 and `mean`: a Gaussian about `scale * mean`."""
 
     inner: jd.denoisers.GaussianDenoiser
     scale: jax.Array
@@ -177,7 +175,7 @@ class Guided:
 
 
 def test_transformations():
-    """Under vmap over a guidance scale and grad with respect to it, against the affine map: x = scale m + s z."""
+    """vmap over a guidance scale, and grad with respect to it, against the affine map x = scale m + s z."""
     process = P.flow()
     inner = jd.denoisers.gaussian(process, 0.7, 0.3)
     z = jnp.asarray(np.random.default_rng(3).normal(size=(4, 2)), jnp.float32)
@@ -203,7 +201,7 @@ def test_pytrees_and_one_compilation():
     denoiser = jd.denoisers.from_network(process, jd.parametrizations.velocity(), network, jnp.asarray(0.5))
     x = {"image": jnp.ones((3, 2, 2)), "label": (jnp.full((3,), 2.0),)}
     got, _ = sample(denoiser, x, rtol=1e-5, atol=1e-5)
-    # dx/dt = x/2 from t = 1 to 0. The last thousandth of the way is gone as if no noise were left in x.
+    # dx/dt = x/2 from t = 1 to 0. Over the last thousandth of the way x/alpha is kept.
     np.testing.assert_allclose(got["image"], np.exp(-0.5 * 0.999) / 0.999, rtol=1e-4)
     np.testing.assert_allclose(got["label"][0], 2 * np.exp(-0.5 * 0.999) / 0.999, rtol=1e-4)
     before = len(traces)
@@ -224,10 +222,5 @@ def test_wrong_arguments_are_named():
             adaptive(denoiser, x, **options)
     with pytest.raises(TypeError, match="denoiser = 'x'"):
         adaptive("x", x)
-    with pytest.raises(TypeError, match="x has a leaf of type int32"):
+    with pytest.raises(TypeError, match=r"x\.dtype = int32"):
         adaptive(denoiser, jnp.ones((2, 2), jnp.int32))
-
-
-def test_diffrax_is_imported_only_when_asked_for():
-    code = "import sys, jaxdiff, jaxdiff.likelihood, jaxdiff.sampling.adaptive; assert 'diffrax' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=str(jd.__path__[0]) + "/..")

@@ -1,4 +1,4 @@
-"""Grids: what they promise, on every process they are defined for."""
+"""Grids, on every process that they are defined for."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def _ratio(process, times):
 
 
 def _made(process, steps):
-    """Every grid that the process allows, without options or with the least it asks for."""
+    """Every grid that the process allows, without options where the process allows this."""
     yield "uniform_time", grids.uniform_time(process, steps)
     yield "polynomial", grids.polynomial(process, steps)
     yield "polynomial 3", grids.polynomial(process, steps, rho=3.0)
@@ -89,13 +89,13 @@ def test_karras_is_uniform_in_the_root(name):
 
 
 def test_karras_published_values():
-    """Equation 5 of the paper, 18 steps, sigma 0.002 to 80: the formula written out."""
+    """Equation 5 of the paper written out, for 18 steps from sigma 80 to 0.002."""
     i = np.arange(18)
     want = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     np.testing.assert_allclose(grids.karras(jd.processes.edm(), 18)[:-1], want, rtol=1e-11)
 
 
-def test_where_an_end_is_singular_the_grid_asks_for_one():
+def test_a_grid_asks_for_the_level_of_a_singular_end():
     process = jd.processes.flow()
     with pytest.raises(ValueError, match="log_snr_min and log_snr_max"):
         grids.uniform_log_snr(process, 5)
@@ -165,8 +165,9 @@ def test_beta_times_have_a_uniform_distribution_function(process, alpha, beta):
 
 
 def test_beta_is_spread_over_time_and_not_over_the_noise_level():
-    """With the quantiles spread over sigma instead, 9 of 10 steps of Stable Diffusion's chain are above sigma = 0.2 and
-    the first half of them above index 870; over the index, both halves mirror each other.
+    """Over the index of Stable Diffusion's chain, both halves of the grid mirror each other.
+
+    If the quantiles were spread over sigma, 9 of 10 steps would be above sigma = 0.2, and half of them above index 870.
     """
     process = jd.processes.vp_discrete("scaled_linear")
     times = grids.beta(process, 10)
@@ -182,7 +183,7 @@ def test_beta_is_spread_over_time_and_not_over_the_noise_level():
 
 @pytest.mark.parametrize("shift", [0.4, 1.0, 3.0, 8.0])
 def test_shifted_is_the_equation_of_sd3_once(shift):
-    """Every level of uniform time is raised by the shift, not by its square."""
+    """Every level of uniform time is multiplied by the shift, not by its square."""
     process, steps = jd.processes.flow(), 28
     t = 1 - np.arange(steps + 1) / steps
     times = grids.shifted(process, steps, shift=shift)
@@ -204,7 +205,7 @@ def test_shifted_is_uniform_once_undone_and_keeps_the_ends(name):
 
 
 def test_twice_the_steps_hold_every_time_of_half_as_many(process):
-    """Equal steps of anything are nested: 2n of them hold n; and so without the last, clean, step."""
+    """Equal steps are nested: every second of 2n steps is one of n steps. The last, clean step is left out."""
     for make in (
         grids.uniform_time,
         grids.polynomial,
@@ -235,7 +236,7 @@ AYS_INDICES = {
 
 @pytest.mark.parametrize("model", AYS_INDICES)
 def test_align_your_steps_are_the_published_indices(model):
-    """The authors publish noise levels and, apart from them, indices of Stable Diffusion's chain: next to our times."""
+    """The authors also publish indices of Stable Diffusion's chain. They are next to our times."""
     times = grids.align_your_steps(jd.processes.vp_discrete("scaled_linear"), 10, model=model)
     np.testing.assert_array_less(np.abs(times[:-1] - AYS_INDICES[model]), 1.0)
     assert times[0] <= 999
@@ -256,7 +257,7 @@ def test_align_your_steps_is_log_linear_between_the_levels():
 
 @pytest.mark.parametrize("steps", [1, 3, 7, 10, 300, 999, 1000])
 def test_discrete_spacings(steps):
-    """Also where steps does not divide the chain, which shifts other libraries' steps."""
+    """Also where `steps` does not divide the chain, which shifts the steps of other libraries."""
     process = jd.processes.vp_discrete()
     trailing = grids.discrete(process, steps)
     assert trailing[0] == 999
@@ -272,7 +273,7 @@ def test_discrete_spacings(steps):
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
 @pytest.mark.parametrize("count", [2, 7, 10, 64, 1000])
 def test_discrete_indices_are_distinct_whatever_the_number_of_steps(count, spacing):
-    """No index twice, none skipped by more than rounding, whether or not steps divides the chain."""
+    """No index occurs twice, and gaps differ by rounding alone, whether or not `steps` divides the chain."""
     process = jd.processes.vp_from_betas(np.full(count, 0.01))
     for steps in range(1, count + 1):
         times = grids.discrete(process, steps, spacing=spacing)
@@ -313,7 +314,11 @@ def test_discrete_indices_are_distinct_whatever_the_number_of_steps(count, spaci
         (lambda: grids.shifted(jd.processes.edm(), 5), ValueError, "EDM.*0.002 to 80"),
         (lambda: grids.shifted(jd.processes.trigonometric(), 5), ValueError, "Trigonometric"),
         (lambda: grids.shifted(jd.processes.vp_discrete(), 5), ValueError, "VPDiscrete"),
-        (lambda: grids.align_your_steps(jd.processes.edm(), 5, model="svd"), ValueError, "'svd'.*EDM ends at 80"),
+        (
+            lambda: grids.align_your_steps(jd.processes.edm(), 5, model="svd"),
+            ValueError,
+            "EDM with.*80 at t_max.*700.*'svd'",
+        ),
         (lambda: grids.align_your_steps(jd.processes.edm(), 5, model="sd"), ValueError, "'sd'.*'sd15', 'sdxl', 'svd'"),
         (lambda: grids.align_your_steps("edm", 5), TypeError, "'edm'"),
         (lambda: grids.discrete(jd.processes.edm(), 5), TypeError, "EDM"),

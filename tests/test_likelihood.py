@@ -1,4 +1,4 @@
-"""Likelihoods against exact densities: Gaussians, mixtures, levels; encoding against the quantile map."""
+"""Likelihoods against exact densities of Gaussians, mixtures and levels; encoding against the quantile map."""
 
 import functools
 
@@ -40,8 +40,8 @@ def _log_normal(x, mean, std):
 
 
 def _grid(process, steps, low=1e-3):
-    """Even steps in log-SNR between the process's ends, from pure noise and to sigma/alpha = `low` where they are
-    infinite.
+    """Equal steps in log-SNR between the ends of the process. Where log-SNR is infinite, the steps go from pure noise,
+    or to sigma/alpha = `low`.
     """
     alpha, sigma = (
         process.alpha(np.array([process.t_min, process.t_max])),
@@ -66,8 +66,10 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_mixture(name):
-    """In float32, within 1e-3 nats a dimension of the exact density at t_min; and where the prior is not p_T, within
-    1e-4 of the exact density of what the ODE makes of the prior, `log p_min(x) + log N(x_T; 0, sigma_T^2) - log p_T(x_T)`.
+    """In float32, the error is at most 1e-3 nats per dimension of the exact density at t_min, where the prior fits.
+
+    Where the prior is not p_T, the error is at most 1e-4 of the exact density of the distribution that the ODE makes of
+    the prior, `log p_min(x) + log N(x_T; 0, sigma_T^2) - log p_T(x_T)`.
     """
     usual, wide, d, steps = CASES[name]
     means, stds = _mixture(d)
@@ -99,8 +101,9 @@ class Scaled(P.Process):
 
 @pytest.mark.parametrize("process", [P.edm(1e-3, 5e3), Scaled(t_min=1e-3, t_max=5e3)], ids=["unscaled", "scaled"])
 def test_the_prior_of_a_scaled_process_is_scaled(process):
-    """Data N(0, I_4) has density -4.69 at |x|^2 = 2.0285. With sigma^2 for scale sigma as the prior's standard deviation
-    it would come out as -12.9 elsewhere, and further off here.
+    """Data N(0, I_4) have log-density -4.69 at |x|^2 = 2.0285.
+
+    If the standard deviation of the prior were sigma instead of scale sigma, the result would be far off.
     """
     direction = np.array([[1.0, -2.0, 3.0, 0.5], [0.0, 0.0, 0.0, 1.0]])
     square = 2 * (4.69 - 2 * np.log(2 * np.pi))
@@ -111,7 +114,7 @@ def test_the_prior_of_a_scaled_process_is_scaled(process):
 
 @functools.cache
 def _gaussian_case():
-    """A pytree of data whose model density is known without any prior mismatch: the ODE of a Gaussian is affine."""
+    """A pytree of data with a known model density: the ODE of a Gaussian is affine."""
     process = P.vp_linear()
     mean, std = {"a": 0.7, "b": np.array([-0.2, 0.1])}, {"a": 0.6, "b": np.array([0.3, 1.2])}
     rng = np.random.default_rng(1)
@@ -146,7 +149,7 @@ def test_pytrees_against_the_affine_map_of_a_gaussian():
 
 
 def test_derivative_of_the_log_density():
-    """Maximum likelihood: `d log p / d mean` through the adaptive solver, against that of the affine map."""
+    """`d log p / d mean` through the adaptive solver, against the derivative of the affine map."""
     process = P.vp_linear()
     x = jnp.asarray(np.random.default_rng(2).normal(size=(3, 2)), jnp.float32)
 
@@ -167,7 +170,7 @@ N = 4000
 
 @pytest.mark.parametrize(("probes", "count"), [("rademacher", 1), ("gaussian", 2)])
 def test_hutchinson_is_unbiased(probes, count):
-    """The mean over N draws is what the exact divergence gives, within four standard errors."""
+    """The mean over N draws is the result with the exact divergence, within four standard errors."""
     process, d = P.vp_cosine(), 4
     means, stds = _mixture(d)
     denoiser = jd.denoisers.gaussian_mixture(process, WEIGHTS, means, stds)
@@ -179,9 +182,9 @@ def test_hutchinson_is_unbiased(probes, count):
     drawn = np.asarray(score(denoiser, x, key=keys, **options).log_density)
     assert drawn.std() > 0.05  # there is something to average
     assert abs(drawn.mean() - exact) < 4 * drawn.std() / np.sqrt(N)
-    if probes == "rademacher":  # a draw is a function of its key alone
-        alone = score(denoiser, x[:2], key=keys[7:9], **options).log_density
-        np.testing.assert_allclose(alone, drawn[7:9], atol=2e-5)
+    if probes == "rademacher":  # a draw depends on its own key alone
+        moved = score(denoiser, x, key=keys[::-1], **options).log_density
+        np.testing.assert_allclose(moved[::-1], drawn, atol=2e-5)
 
 
 def test_signs_are_exact_for_a_diagonal_jacobian():
@@ -189,9 +192,8 @@ def test_signs_are_exact_for_a_diagonal_jacobian():
     denoiser = jd.denoisers.gaussian(process, mean, std)
     times = jnp.asarray(_grid(process, 12))
     exact = score(denoiser, x, times=times).log_density
-    hutchinson = functools.partial(score, denoiser, x, times=times, divergence="hutchinson")
-    np.testing.assert_allclose(hutchinson(key=jax.random.key(0)).log_density, exact, atol=2e-5)
-    assert np.max(np.abs(hutchinson(key=jax.random.key(0), probes="gaussian").log_density - exact)) > 0.1
+    got = score(denoiser, x, times=times, divergence="hutchinson", key=jax.random.key(0)).log_density
+    np.testing.assert_allclose(got, exact, atol=2e-5)
 
 
 # ------------------------------------------------------------------------------ encoding, decoding
@@ -204,28 +206,21 @@ def _both_ways(denoiser, x, latent, **options):
     return float(jnp.max(jnp.abs(back - x))), float(jnp.max(jnp.abs(forth - latent)) / std)
 
 
-def _points(process, x, dtype=jnp.float32):
-    latent = process.sigma(process.t_max) * np.random.default_rng(4).normal(size=x.shape)
-    return jnp.asarray(x, dtype), jnp.asarray(latent, dtype)
-
-
 def test_round_trip():
     process = P.flow()
     means, stds = _mixture(3)
     x = means[np.arange(60) % 3] + 0.6 * np.random.default_rng(5).normal(size=(60, 3))
     denoiser = jd.denoisers.gaussian_mixture(process, WEIGHTS, means, stds)
-    errors = _both_ways(denoiser, *_points(process, x))
-    fixed = _both_ways(denoiser, *_points(process, x), times=jnp.asarray(_grid(process, 120)))
-    with jax.enable_x64(True):
-        wide = _both_ways(
-            jd.denoisers.gaussian_mixture(process, WEIGHTS, means, stds), *_points(process, x, jnp.float64)
-        )
-    print(f"float32 {errors}, fixed steps {fixed}, float64 {wide}")
-    assert max(*errors, *fixed, *wide) <= 1e-4
+    latent = process.sigma(process.t_max) * np.random.default_rng(4).normal(size=x.shape)
+    points = jnp.asarray(x, jnp.float32), jnp.asarray(latent, jnp.float32)
+    errors = _both_ways(denoiser, *points)
+    fixed = _both_ways(denoiser, *points, times=jnp.asarray(_grid(process, 120)))
+    print(f"adaptive steps {errors}, fixed steps {fixed}")
+    assert max(*errors, *fixed) <= 1e-4
 
 
 def test_encoding_in_one_dimension_is_the_quantile_map(x64):
-    """Monotone maps between two distributions on the line are one: `x_T = F_T^-1(F_min(x))`."""
+    """Between two distributions on the line there is one monotone map: `x_T = F_T^-1(F_min(x))`."""
     process = P.flow(t_min=0.01)
     means, stds = _mixture(1)
     denoiser = jd.denoisers.gaussian_mixture(process, WEIGHTS, means, stds)
@@ -267,12 +262,11 @@ def test_dequantized_cells_lie_side_by_side_about_the_levels():
     assert within.max() <= 0.5 + 1e-4
     assert stats.kstest(within.ravel() + 0.5, "uniform").pvalue > 1e-3
     keys = jax.random.split(jax.random.key(1), 400)
-    many = np.asarray(dequantize(keys, levels))
-    np.testing.assert_array_equal(many[3:5], dequantize(keys[3:5], levels[3:5]))
+    np.testing.assert_array_equal(dequantize(keys[::-1], levels)[::-1], dequantize(keys, levels))
 
 
 def test_bits_of_gaussian_levels_against_quadrature():
-    """Five levels of N(m, s^2): the mean over draws is the bound by quadrature, which is above the exact code length."""
+    """Five levels of N(m, s^2): the mean over draws is the bound by quadrature, above the exact code length."""
     process, levels, mean, std = P.flow(), 5, 0.1, 0.5
     denoiser = jd.denoisers.gaussian(process, mean, std)
     images = jnp.asarray(np.arange(levels, dtype=np.uint8).repeat(2000)[:, None].repeat(3, 1))
@@ -306,22 +300,17 @@ def test_wrong_arguments_are_named():
         (TypeError, "key = 3", lambda: log_density(denoiser, x, divergence="hutchinson", key=3)),
         (
             ValueError,
-            "key has shape",
+            r"key\.shape = \(5,\)",
             lambda: log_density(denoiser, x, divergence="hutchinson", key=jax.random.split(jax.random.key(0), 5)),
         ),
-        (ValueError, "rtol = 0", lambda: log_density(denoiser, x, rtol=0)),
-        (ValueError, "atol = -1", lambda: encode(denoiser, x, atol=-1)),
-        (ValueError, "max_steps = 0", lambda: decode(denoiser, x, max_steps=0)),
-        (ValueError, "do not decrease", lambda: encode(denoiser, x, times=np.array([0.0, 1.0]))),
-        (ValueError, "times run from", lambda: encode(denoiser, x, times=np.array([2.0, 0.5]))),
-        (ValueError, "times has shape", lambda: jax.jit(encode)(denoiser, x, times=jnp.ones(1))),
-        (TypeError, "denoiser = 3", lambda: encode(3, x)),
-        (TypeError, "x has a leaf of type int32", lambda: encode(denoiser, jnp.ones((2, 3), jnp.int32))),
-        (ValueError, "x has leaves of shapes", lambda: log_density(denoiser, 1.0)),
+        (ValueError, "times = ", lambda: encode(denoiser, x, times=np.array([0.0, 1.0]))),
+        (ValueError, "times", lambda: encode(denoiser, x, times=np.array([2.0, 0.5]))),
+        (ValueError, r"times\.shape = \(1,\)", lambda: jax.jit(encode)(denoiser, x, times=jnp.ones(1))),
+        (ValueError, "shapes of x = ", lambda: log_density(denoiser, 1.0)),
         (TypeError, "images has a leaf of type float32", lambda: bits_per_dimension(jax.random.key(0), denoiser, x)),
         (
             ValueError,
-            "images holds levels from 9 to 9",
+            r"levels of images = \(9, 9\); allowed are 0 to 8",
             lambda: dequantize(jax.random.key(0), np.full((1, 2), 9), levels=9),
         ),
         (ValueError, "levels = 1", lambda: dequantize(jax.random.key(0), np.zeros((1, 2), int), levels=1)),

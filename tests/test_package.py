@@ -29,7 +29,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Within `runs` the store lies below the work that uses it.
 STORE = {
     "config", "config_json", "config_checks", "data_spec", "directory", "compatibility", "checkpoints", "snapshots",
-    "provenance", "load",
+    "provenance", "load", "settings",
 }  # fmt: skip
 HEAVY = {
     "diffrax", "equinox", "flax", "grain", "optax", "orbax", "PIL", "sklearn", "tensorflow", "tensorflow_datasets",

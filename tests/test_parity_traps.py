@@ -1,6 +1,6 @@
-"""Where diffusers is wrong: its stored answer beside ours and the right one.
+"""Cases where diffusers is wrong: its stored answer, ours and the right one.
 
-`tests/references/README.md` says how its answers were made.
+`tests/references/README.md` says how the stored answers were made.
 """
 
 import jax
@@ -16,22 +16,22 @@ from jaxdiff import grids, processes, solvers
 
 STORED = references("traps")
 INDEXED = PROCESSES["vp_discrete"]
-LEVELS = processes.vp_linear(beta_max=21.0)  # variance-preserving, and reaching diffusers' highest noise level
+LEVELS = processes.vp_linear(beta_max=21.0)  # variance-preserving, and reaches diffusers' highest noise level
 
 
 def _orders(errors):
     return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
 
 
-def test_third_order_sde_solver_has_its_quadratic_term_with_the_right_sign():
-    """The mean of the SDE's step, with x0 a function of the log-SNR alone, is an integral that scipy knows.
+def test_the_quadratic_term_of_the_third_order_sde_solver_has_the_right_sign():
+    """If x0 is a function of the log-SNR alone, the mean of the SDE is an integral that SciPy solves.
 
-    diffusers' sde-dpmsolver++ of order 3 has a minus where a plus belongs, and converges with order one.
+    In diffusers' sde-dpmsolver++ of order 3 this term has the wrong sign, and the method converges with order one.
     """
 
     def given(process, x, t):
         l = np.log(process.alpha(t) / process.sigma(t))
-        return np.sin(l) * np.ones_like(x), x  # nothing remembers eps
+        return np.sin(l) * np.ones_like(x), x  # eps is never used
 
     theirs, published, exact = [], [], []
     for steps in (20, 40, 80):
@@ -53,7 +53,7 @@ def test_third_order_sde_solver_has_its_quadratic_term_with_the_right_sign():
 
 
 def test_uni_pc_ends_without_noise():
-    """diffusers' "bh1", of which the step's length is a factor, has no number at the infinite step to no noise."""
+    """diffusers' "bh1" multiplies by the length of the step, and gives NaN for the infinite step to no noise."""
     case = STORED["unipc bh1"]
     assert case["levels"][-1] == 0
     assert np.isnan(case["result"]).all()
@@ -70,8 +70,8 @@ def test_uni_pc_ends_without_noise():
 
 
 @pytest.mark.parametrize("spacing", ["trailing", "linspace"])
-def test_ddim_steps_to_where_it_asks_next(spacing):
-    """With all data in one point every state on the way is known: alpha(t) point + sigma(t) eps, with the first eps.
+def test_ddim_steps_to_the_next_time_of_its_grid(spacing):
+    """For data in one point every state is known: `alpha(t) point + sigma(t) eps`, with the first eps.
 
     diffusers' DDIM steps by 1000 // 30 = 33 indices on a grid whose steps are 33 and 34 (34 and 35).
     """
@@ -104,7 +104,7 @@ def test_grids_do_not_end_twice(name):
 
 
 def test_deis_in_float32_does_not_get_worse_with_more_steps():
-    """diffusers computes DEIS' coefficients in float32, by differences that cancel; ours are made in float64."""
+    """diffusers computes the coefficients of DEIS in float32, where differences cancel. Ours are computed in float64."""
     theirs, ours = [], []
     denoiser = mixture(LEVELS)
     for steps in (20, 100, 500):
@@ -122,8 +122,9 @@ def test_deis_in_float32_does_not_get_worse_with_more_steps():
 
 
 def test_beta_quantiles_are_spread_over_time():
-    """Lee et al. 2024 spread the quantiles of a Beta distribution over time; diffusers does over sigma/alpha, so that of 20
-    steps all but a few are in the noisiest quarter.
+    """Lee et al. 2024 spread the quantiles of a Beta distribution over time.
+
+    diffusers spreads them over sigma/alpha, so that most of 20 steps are in the noisiest quarter of time.
     """
     distribution = stats.beta(0.6, 0.6)
     theirs = STORED["beta"]["timesteps"] / 999
@@ -138,7 +139,7 @@ def test_beta_quantiles_are_spread_over_time():
 
 
 def test_karras_steps_on_the_cosine_schedule_are_all_different():
-    """diffusers rounds their times to indices, the first of which are then one and the same."""
+    """diffusers rounds the times to indices, and the first ones are then equal."""
     assert len(np.unique(STORED["cosine karras"]["timesteps"])) < 30
     process = PROCESSES["vp_discrete_cosine"]
     times = grids.karras(process, 30)
@@ -148,7 +149,7 @@ def test_karras_steps_on_the_cosine_schedule_are_all_different():
 
 
 def test_time_is_shifted_once():
-    """Esser et al. 2024, equation 23; diffusers' grid starts from ends that are shifted already."""
+    """Esser et al. 2024, equation 23. diffusers shifts the ends of its grid twice."""
     flow = processes.flow(t_min=0.001)
 
     def shift(t):
@@ -164,8 +165,9 @@ def test_time_is_shifted_once():
 
 
 def test_sa_solver_integrates_what_the_paper_says():
-    """Without noise and with two estimates, where the authors' code (and diffusers after it) weighs their difference
-    otherwise, ours is nearer to the ODE.
+    """Without noise and with two estimates, the exact integral is closer to the ODE than the authors' approximation.
+
+    diffusers follows the authors' code.
     """
     case = references("diffusers")["sa 2 2 0.0"]
     levels, x = case["levels"], case["x"]

@@ -1,4 +1,4 @@
-"""The shared quadrature: against 40 digits, textbook coefficients, and scipy's integrals of Lagrange's polynomials."""
+"""Quadrature against 40 digits, textbook coefficients, and SciPy's integrals of Lagrange polynomials."""
 
 import mpmath
 import numpy as np
@@ -41,7 +41,7 @@ ADAMS_MOULTON = {1: [1], 2: [1 / 2, 1 / 2], 3: [5 / 12, 8 / 12, -1 / 12], 4: [9 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_textbook_coefficients_on_even_grids(order):
-    """Rectified flow on equal steps, dx/dt = velocity: the classical methods."""
+    """On rectified flow with equal steps the methods are the classical ones for `dx/dt = velocity`."""
     process = PROCESSES["flow"]
     integral = integrals.velocity(process, np.linspace(1.0, 0.0, 9))
     np.testing.assert_allclose(adams.weights(integral, order)[-1] * -8, ADAMS_BASHFORTH[order], rtol=1e-12)
@@ -87,7 +87,7 @@ def _kernel(case, process, s):
 @pytest.mark.parametrize("ahead", [0, 1])
 @pytest.mark.parametrize("case", CASES)
 def test_weights_are_the_integrals_of_lagranges_polynomials(case, ahead, name):
-    """Uneven grids; scipy's adaptive quadrature in time of the kernel against each polynomial."""
+    """On an uneven grid, against SciPy's adaptive quadrature in time of the kernel times each polynomial."""
     make, variable = CASES[case]
     process, times = check_arguments(PROCESSES[name], [0.9, 0.7, 0.55, 0.3, 0.2])
     position = {
@@ -109,7 +109,7 @@ def test_weights_are_the_integrals_of_lagranges_polynomials(case, ahead, name):
 
 
 def test_weights_sum_to_the_whole_kernel(process):
-    """A constant estimate: whatever the order, and at singular ends, the weights add up to the first moment."""
+    """The weights sum to the first moment in every order, at singular ends too: constants are integrated exactly."""
     times = np.append(grids.uniform_time(process, 12)[:-1], process.t_clean)
     process, times = check_arguments(process, times)
     made = [

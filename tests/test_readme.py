@@ -1,4 +1,4 @@
-"""What the README shows, run."""
+"""The README's programs run, and do what the README says."""
 
 import pathlib
 import re
@@ -11,28 +11,29 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
-def test_there_are_three():
-    assert len(BLOCKS) == 3
-
-
 def _run(index):
     names = {}
     exec(compile(BLOCKS[index], f"README block {index}", "exec"), names)
     return names
 
 
-def test_a_function():
+def test_all_blocks_are_tested():
+    assert len(BLOCKS) == 3
+
+
+def test_the_sampler_of_an_exact_denoiser_gives_its_distribution():
     samples = np.asarray(_run(0)["samples"])
     assert samples.shape == (1000, 2)
+    # The standard deviation of 2,000 independent normal numbers has a standard error of 1 / sqrt(4000) = 0.016.
     np.testing.assert_allclose(samples.std(), 1.0, atol=0.06)
 
 
 @pytest.mark.parametrize(("index", "name", "shape"), [(1, "digits", (4, 8, 8, 1)), (2, "points", (256, 2))])
-def test_a_module(index, name, shape):
+def test_the_sampler_of_a_module_depends_on_the_noise(index, name, shape):
     names = _run(index)
     assert names[name].shape == shape
     assert np.isfinite(names[name]).all()
-    # An untrained network is no denoiser, but another key is another sample.
+    # The network is untrained, so only this much is known: other noise gives another sample.
     again = jax.jit(names["jd"].sample)(
         names["key"],
         names["denoiser"],

@@ -1,6 +1,6 @@
-"""Implicit and sliced score matching: least at the true score, and there minus half the Fisher information.
+"""Implicit and sliced score matching: the minimum is at the true score, and is minus half the Fisher information.
 
-Where a figure is a mean over random draws it is held to 4 standard errors; the seeds are fixed.
+A mean over random draws must lie within 4 standard errors. The seeds are fixed.
 """
 
 import jax
@@ -28,7 +28,7 @@ def _assert_mean(values, want):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_score_matching_of_a_gaussian(name, x64):
-    """-E|grad log p|^2/2 = -d/(2 s^2) at the true score, for events of any shape."""
+    """At the true score the loss is -E|grad log p|^2/2 = -d/(2 s^2), for events of any shape."""
     x = MEAN + STD * jax.random.normal(jax.random.key(1), (20_000, 2, 3))
     losses = LOSSES[name](lambda x: (MEAN - x) / STD**2, KEY, x)
     assert losses.shape == (20_000,)
@@ -37,7 +37,7 @@ def test_score_matching_of_a_gaussian(name, x64):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_score_matching_of_a_mixture(name, x64):
-    """Scores c times the true one lose (c^2/2 - c) E|grad log p|^2: least at c = 1. The expectation is by quadrature."""
+    """c times the true score has the loss (c^2/2 - c) E|grad log p|^2, with the expectation by quadrature."""
     process, t, n = PROCESSES["edm"], 0.3, 20_000
     grid = np.stack(np.meshgrid(*[np.linspace(-5, 5, 401)] * 2, indexing="ij"), -1)
     variances = STDS**2 + t**2
@@ -60,7 +60,7 @@ def test_score_matching_of_a_mixture(name, x64):
 
 
 def test_hutchinson_with_signs_is_exact_for_a_diagonal_jacobian(x64):
-    """v v = 1 in every coordinate, whatever the signs: no variance at all."""
+    """v v = 1 in every coordinate, for all signs, so that there is no variance."""
     a = jnp.array([0.5, 2.0, -1.0])
     x = jax.random.normal(jax.random.key(1), (7, 3))
     for seed in range(3):
@@ -69,7 +69,7 @@ def test_hutchinson_with_signs_is_exact_for_a_diagonal_jacobian(x64):
 
 
 def test_variance_of_the_probes(x64):
-    """Of v.Av with A symmetric: 2 sum_{i != j} A_ij^2 with signs, 2 sum A_ij^2 with normal directions."""
+    """For symmetric A, v.Av has variance 2 sum_{i != j} A_ij^2 with signs, and 2 sum A_ij^2 with normal directions."""
     a = np.array([[1.0, 0.5, -0.3], [0.5, -2.0, 0.8], [-0.3, 0.8, 0.4]])
     n = 40_000
     for probe, want in (("rademacher", 2 * np.sum((a - np.diag(np.diag(a))) ** 2)), ("gaussian", 2 * np.sum(a**2))):
@@ -80,7 +80,7 @@ def test_variance_of_the_probes(x64):
 
 
 def test_a_linear_score_learns_mean_and_variance(x64):
-    """With an exact trace the least empirical loss over -a (x - b) is at the sample's own mean and variance."""
+    """With an exact trace, the empirical loss of -a (x - b) is least at the mean and variance of the sample."""
     x = MEAN + STD * jax.random.normal(jax.random.key(1), (500, 1))
 
     @jax.jit
@@ -113,7 +113,7 @@ def test_score_matching_of_pytrees_half_precision_and_per_example_keys():
     [
         (lambda x: implicit(lambda x: x, KEY, x, probe="uniform"), ValueError, "probe = 'uniform'"),
         (lambda x: sliced(lambda x: x[:, :1], KEY, x), ValueError, r"score.*\(2, 1\).*\(2, 3\)"),
-        (lambda x: implicit(lambda x: x, jax.random.split(KEY, 3), x), ValueError, r"key has shape \(3,\)"),
+        (lambda x: implicit(lambda x: x, jax.random.split(KEY, 3), x), ValueError, r"key\.shape = \(3,\)"),
         (lambda x: sliced(lambda x: x, 3, x), TypeError, "key = 3"),
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from common import NO_SIGNAL_AT_END, PROCESSES, least_probable_projection, mixture
 from executor import estimate, run
-from orders import RANGE, errors
+from orders import errors, order
 
 import jaxdiff as jd
 from jaxdiff import grids
@@ -56,7 +56,7 @@ EVERY = {**{name: make for name, (make, _) in DETERMINISTIC.items()}, **STOCHAST
 def _stages(solver):
     method = solver.split(",")[0]
     if method in ORDERS:
-        return ORDERS[method]  # up to order 4 as many
+        return ORDERS[method]  # the same number up to order 4
     return int(solver[-1]) if solver.startswith(("dpm_solver", "++")) else 2
 
 
@@ -64,19 +64,22 @@ def _starts_without_signal(solver):
     return "flow" in solver or "++" in solver or "dpmpp" in solver
 
 
-@pytest.mark.parametrize("name", ["vp_cosine", "flow", "edm"])
+@functools.cache
+def _errors(name):
+    return errors(name, {solver: make for solver, (make, _) in DETERMINISTIC.items()}, (160, 320))
+
+
+@pytest.mark.parametrize("name", ["vp_cosine", "flow"])
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_order_of_convergence(solver, name):
-    make, order = DETERMINISTIC[solver]
-    error = errors(name, make, (160, 320), (-8.7, 7.0) if name == "edm" else RANGE)
-    measured = np.log2(error[0] / error[1])
-    print(f"| {solver} | {name} | {error[0]:.2e} | {error[1]:.2e} | {measured:.2f} |")
-    assert order - 0.15 <= measured <= order + 0.5
+    error, nominal = _errors(name)[solver], DETERMINISTIC[solver][1]
+    print(f"| {solver} | {name} | {error[0]:.2e} | {error[1]:.2e} | {order(error):.2f} |")
+    assert nominal - 0.15 <= order(error) <= nominal + 0.5
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_tables_meet_the_order_conditions(name):
-    """Of Butcher's trees: the sums that a method of each order must have."""
+    """The sums that Butcher's theory demands of a method of each order."""
     a, b, c = (np.array(side, np.float64) for side in METHODS[name])
     conditions = {
         2: [(b @ c, 1 / 2)],
@@ -90,7 +93,7 @@ def test_the_tables_meet_the_order_conditions(name):
 
 @pytest.mark.parametrize("coordinate", ["sigma", "flow"])
 def test_runge_kutta_as_the_textbook_has_it(coordinate):
-    """Kutta's 3/8 rule on `dz/dr = F`, function by function."""
+    """Kutta's 3/8 rule on `dz/dr = F`, step by step."""
     process = PROCESSES["vp_linear"]
     times = grids.uniform_time(process, 5)
     x = np.random.default_rng(0).normal(size=(4, 2))
@@ -120,9 +123,7 @@ def test_runge_kutta_as_the_textbook_has_it(coordinate):
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("data", [False, True])
 def test_singlestep_methods_as_published(data, order):
-    """DPM-Solver-2 and -3 (arXiv 2206.00927, algorithms 1 and 2, with their factors of h) and DPM-Solver++ (arXiv
-    2211.01095), step by step.
-    """
+    """DPM-Solver-2 and -3 (arXiv 2206.00927, algorithms 1 and 2) and DPM-Solver++ (arXiv 2211.01095), step by step."""
     process = PROCESSES["vp_linear"]
     times = grids.uniform_log_snr(process, 4)
     alpha, sigma = process.alpha, process.sigma
@@ -161,7 +162,7 @@ def test_singlestep_methods_as_published(data, order):
 @pytest.mark.parametrize("name", ["edm", "vp_linear"])
 @pytest.mark.parametrize("data", [False, True])
 def test_second_order_ancestral_samplers_as_published(data, name, eta):
-    """In noise levels and x/alpha, with the same noise: k-diffusion's samplers in words."""
+    """k-diffusion's samplers written out in noise levels and x/alpha, with the same noise."""
     process = PROCESSES[name]
     times = grids.karras(process, 6)
     rng = np.random.default_rng(2)
@@ -207,7 +208,7 @@ def test_dpm_2_is_its_ancestral_form_without_noise():
 
 
 @pytest.mark.parametrize("name", ["vp_linear", "ve", "flow"])
-def test_of_first_order_all_are_ddim(name):
+def test_all_first_order_methods_are_ddim(name):
     process = PROCESSES[name]
     times = np.append(grids.uniform_time(process, 6)[1:-1], process.t_clean)
     x = np.random.default_rng(3).normal(size=(4, 2)) * process.sigma(times[0])
@@ -218,32 +219,32 @@ def test_of_first_order_all_are_ddim(name):
         np.testing.assert_allclose(run(tableau, x), want, rtol=1e-10, atol=1e-12, err_msg=solver)
 
 
-def test_how_many_evaluations():
-    """As many a step as the method has stages, and one where a stage would be asked without noise or signal."""
+def test_the_number_of_evaluations():
+    """A step has one evaluation per stage, and one in all if a stage would be evaluated without noise or signal."""
     process = PROCESSES["flow"]
     inner = grids.uniform_time(process, 6)[1:-1]
     clean, full = np.append(inner, 0.0), np.append(1.0, np.append(inner, 0.0))
     for solver, make in EVERY.items():
         stages = _stages(solver)
-        asks_at_the_end = not solver.startswith(("midpoint", "ralston"))
+        stage_at_the_end = not solver.startswith(("midpoint", "ralston"))
         assert len(make(process, inner)) == 4 * stages, solver
-        assert len(make(process, clean)) == (4 * stages + 1 if asks_at_the_end else 5 * stages), solver
+        assert len(make(process, clean)) == (4 * stages + 1 if stage_at_the_end else 5 * stages), solver
         if not _starts_without_signal(solver):
             continue
         at_start = 1 if "++" in solver or "dpmpp" in solver else stages
-        assert len(make(process, full)) == at_start + 4 * stages + (1 if asks_at_the_end else stages), solver
+        assert len(make(process, full)) == at_start + 4 * stages + (1 if stage_at_the_end else stages), solver
 
 
-@pytest.mark.parametrize("steps", [1, 2, 50, 1000])
+@pytest.mark.parametrize("steps", [1, 2, 1000])
 def test_coefficients_are_finite_on_every_process(process, steps):
-    """From the first time, where alpha may be 0, to the last, where sigma is, without a warning on the way."""
+    """Even where alpha is 0 at the first time or sigma at the last, and without a warning from NumPy."""
     name = next(name for name, other in PROCESSES.items() if other is process)
     times = grids.uniform_time(process, steps)
     for end in (process.t_min, process.t_clean):
         times[-1] = end
         for solver, make in EVERY.items():
             if name in NO_SIGNAL_AT_END and not _starts_without_signal(solver):
-                with pytest.raises(ValueError, match="alpha = 0"):
+                with pytest.raises(ValueError, match="alpha > 0"):
                     make(process, times)
                 continue
             with np.errstate(all="raise", under="ignore"):
@@ -256,16 +257,22 @@ def _single(tableau):
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tableau)
 
 
-def _gaussian(process, x, t):
-    """Data from N(0.5, 0.3^2) in float32."""
-    alpha, sigma = process.alpha(t), process.sigma(t)
-    centred = (x - alpha * np.float32(0.5)) / (alpha**2 * np.float32(0.09) + sigma**2)
-    return np.float32(0.5) + alpha * np.float32(0.09) * centred, sigma * centred
+def _gaussian_on(tableau):
+    """The denoiser of data from N(0.5, 0.3^2) in float32, at the times of a tableau."""
+    levels = zip(tableau.process.alpha(tableau.times), tableau.process.sigma(tableau.times), strict=True)
+    level = dict(zip(tableau.times.tolist(), levels, strict=True))
+
+    def denoiser(process, x, t):
+        alpha, sigma = level[float(t)]
+        centred = (x - alpha * np.float32(0.5)) / (alpha**2 * np.float32(0.09) + sigma**2)
+        return np.float32(0.5) + alpha * np.float32(0.09) * centred, sigma * centred
+
+    return denoiser
 
 
 @pytest.mark.parametrize("name", ["vp_linear", "vp_discrete_cosine", "ve", "edm", "flow"])
 def test_float32_samples_get_better_with_more_steps(name):
-    """Of Gaussian data, whose ODE has a solution: x goes to `0.5 + (x - alpha 0.5) 0.3/std_T`."""
+    """For Gaussian data the ODE takes x to `0.5 + (x - alpha 0.5) 0.3/std_T`."""
     process = PROCESSES[name]
     alpha, sigma = process.alpha(np.float64(process.t_max)), process.sigma(np.float64(process.t_max))
     x = sigma * np.random.default_rng(4).normal(size=(50, 1))
@@ -280,7 +287,7 @@ def test_float32_samples_get_better_with_more_steps(name):
             tableau = _single(EVERY[solver](process, times))
             count = np.count_nonzero(np.any(tableau.noise, axis=(1, 2)))
             draws = np.random.default_rng(5).normal(size=(count, *x.shape)).astype(np.float32)
-            got = run(tableau, x.astype(np.float32), draws, _gaussian)
+            got = run(tableau, x.astype(np.float32), draws, _gaussian_on(tableau))
             assert np.isfinite(got).all(), (solver, steps)
             found.append(np.sqrt(np.mean((got - want) ** 2)))
         if solver != "dpmpp_2s_ancestral":
@@ -289,9 +296,9 @@ def test_float32_samples_get_better_with_more_steps(name):
     assert tried >= 5
 
 
-@pytest.mark.parametrize("solver", STOCHASTIC)
+@pytest.mark.parametrize("solver", ["dpm_2_ancestral", "dpmpp_2s_ancestral"])
 def test_stochastic_solvers_have_the_exact_marginal(solver):
-    """Kolmogorov-Smirnov on projections of 10,000 samples of a mixture, whose projections are mixtures again."""
+    """Kolmogorov-Smirnov tests of projections of 10,000 samples of a mixture."""
     process = jd.processes.edm(0.01, 40.0)
     tableau = STOCHASTIC[solver](process, grids.karras(process, 100))
     noise = jd.prior_sample(jax.random.key(1), process, (10_000, 2))
@@ -308,7 +315,7 @@ def test_stochastic_solvers_have_the_exact_marginal(solver):
     ],
 )
 def test_derivatives_by_the_grid(name, solver, x64):
-    """Inside, against central differences; to no noise, and where it can be from no signal, finite."""
+    """Inside the process, against central differences. At singular ends they are finite."""
     process, make = PROCESSES[name], EVERY[solver]
 
     def functional(times):
@@ -329,7 +336,7 @@ def test_derivatives_by_the_grid(name, solver, x64):
 
 @pytest.mark.parametrize("solver", ["kutta 3, flow", "++ 1", "++ 3", "dpmpp_2s_ancestral"])
 def test_traced_times_to_the_ends_sample_the_same(solver, x64):
-    """Stages that are left out on the host are asked in vain where times are traced: more rows, the same samples."""
+    """With traced times no stage can be left out. There are more rows, and the same samples."""
     process = PROCESSES["flow"]
     times = grids.uniform_time(process, 4)
     here, traced = EVERY[solver](process, times), jax.jit(lambda times: EVERY[solver](process, times))(times)
@@ -350,18 +357,26 @@ def test_traced_times_to_the_ends_sample_the_same(solver, x64):
     ("make", "error", "message"),
     [
         (lambda p, t: runge_kutta(p, t, butcher="rk4"), TypeError, "butcher = 'rk4'.*RK4"),
-        (lambda p, t: runge_kutta(p, t, butcher=RK4._replace(b=(1, 0, 0))), ValueError, r"shapes \(4, 4\), \(3,\)"),
+        (
+            lambda p, t: runge_kutta(p, t, butcher=RK4._replace(b=(1, 0, 0))),
+            ValueError,
+            r"shapes of butcher = \[\(4, 4\), \(3,\)",
+        ),
         (lambda p, t: runge_kutta(p, t, butcher=HEUN._replace(a=((0,), (1, 0)))), ValueError, "arrays of numbers"),
-        (lambda p, t: runge_kutta(p, t, butcher=RK4._replace(b=(1, 1, 0, 0))), ValueError, "sums to 2"),
+        (
+            lambda p, t: runge_kutta(p, t, butcher=RK4._replace(b=(1, 1, 0, 0))),
+            ValueError,
+            r"butcher.b = \[1.*sum to 1",
+        ),
         (lambda p, t: runge_kutta(p, t, butcher=HEUN._replace(c=(0, 0.5))), ValueError, r"row sums of butcher.a, \[0"),
-        (lambda p, t: runge_kutta(p, t, butcher=Butcher(((1,),), (1,), (1,))), ValueError, "implicit"),
+        (lambda p, t: runge_kutta(p, t, butcher=Butcher(((1,),), (1,), (1,))), ValueError, "explicit"),
         (lambda p, t: runge_kutta(p, t, butcher=Butcher(((0, 0), (2, 0)), (1, 0), (0, 2))), ValueError, "at most 1"),
         (lambda p, t: runge_kutta(p, t, coordinate="sigm"), ValueError, "'sigm'.*'sigma'"),
-        (lambda p, t: heun(p, t * 10), ValueError, "allows 80"),
+        (lambda p, t: heun(p, t * 10), ValueError, "from 80.0 down"),
         (lambda p, t: heun(p, t, coordinate="flo"), ValueError, "'flo'"),
         (lambda p, t: dpm_solver(p, t, order=4), ValueError, "order = 4"),
         (lambda p, t: dpm_solver_pp_singlestep(p, t, order=0), ValueError, "order = 0"),
-        (lambda p, t: dpm_2(p, t[::-1]), ValueError, "do not decrease"),
+        (lambda p, t: dpm_2(p, t[::-1]), ValueError, "strictly decreasing"),
         (lambda p, t: dpm_2_ancestral(p, t, eta=1.5), ValueError, "eta = 1.5"),
         (lambda p, t: dpmpp_2s_ancestral(p, t, eta=float("nan")), ValueError, "eta = nan"),
         (lambda p, t: dpm_2("edm", t), TypeError, "'edm'"),

@@ -1,7 +1,7 @@
-"""`grad`, `vmap` and `jit` of a whole sampler, against finite differences and loops, in float64.
+"""`grad`, `vmap` and `jit` of a whole sampler, compared with finite differences and loops, in float64.
 
-The functional is a smooth function of the samples of a small network. Finite differences are central ones of fourth
-order, along every number of what is differentiated.
+The differentiated function is a smooth function of the samples of a small network. The finite differences are central,
+of fourth order, and along every number of the arguments.
 """
 
 import functools
@@ -36,24 +36,25 @@ def _denoiser(params, cond=0.0):
 
 
 def _functional(params, tableau):
-    """A number that every sample has a part in."""
+    """A number that depends on every sample."""
     x = np.random.default_rng(2).normal(size=(3, 2))
     samples = jd.sample(KEY, _denoiser(params), jnp.asarray(x), tableau)
     return jnp.sum(jnp.sin(samples) * jnp.array([1.0, -2.0]) + samples**2)
 
 
-def _times(end=None):
+def _times():
     times = grids.uniform_time(PROCESS, STEPS) * 0.98
-    times[-1] = 0.05 if end is None else end
+    times[-1] = 0.05
     return times
 
 
-def _check_gradient(function, at, step=1e-4, rtol=1e-7):
-    """Holds `jit(grad(function))` at a pytree against finite differences along every one of its numbers."""
+def _check_gradient(function, *at, step=1e-4, rtol=1e-7):
+    """Compares `jit(grad(function))` with finite differences along every number of each argument; returns it."""
     flat, rebuild = ravel_pytree(jax.tree.map(jnp.asarray, at))
     assert flat.dtype == jnp.float64
+    parts = np.cumsum([ravel_pytree(part)[0].size for part in at])[:-1]
 
-    both = jax.jit(lambda flat: jax.value_and_grad(lambda flat: function(rebuild(flat)))(flat))
+    both = jax.jit(lambda flat: jax.value_and_grad(lambda flat: function(*rebuild(flat)))(flat))
 
     def difference(i):
         near, far = (both(flat.at[i].add(h))[0] - both(flat.at[i].add(-h))[0] for h in (step, 2 * step))
@@ -61,9 +62,10 @@ def _check_gradient(function, at, step=1e-4, rtol=1e-7):
 
     differences = np.array([difference(i) for i in range(len(flat))])
     gradient = both(flat)[1]
-    scale = np.abs(differences).max()
-    assert scale > 1e-2
-    np.testing.assert_allclose(gradient, differences, rtol=rtol, atol=rtol * scale)
+    for got, want in zip(np.split(gradient, parts), np.split(differences, parts), strict=True):
+        scale = np.abs(want).max()
+        assert scale > 1e-2
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * scale)
     return rebuild(gradient)
 
 
@@ -77,64 +79,54 @@ SOLVERS = {
 
 
 @pytest.mark.parametrize("solver", ["heun", "sde dpm_solver_pp 2"])
-def test_gradient_of_the_tableau(solver, x64):
-    """With respect to all of its numbers: points, memory, noise, what is remembered, and where the denoiser is asked."""
-    tableau = SOLVERS[solver](PROCESS, _times())
-    gradient = _check_gradient(functools.partial(_functional, _params()), tableau)
+def test_gradient_of_the_parameters_and_of_the_tableau(solver, x64):
+    """With respect to every number of the network and of the tableau. Forward mode agrees with reverse mode."""
+    at = jax.tree.map(jnp.asarray, (_params(), SOLVERS[solver](PROCESS, _times())))
+    by_params, gradient = _check_gradient(_functional, *at)
+    tableau = at[1]
+    assert all(np.abs(leaf).max() > 1e-3 for leaf in by_params.values())
     for name in ("times", "state", "history_target"):
         assert np.abs(getattr(gradient, name)).max() > 1e-3, name
     assert np.any(gradient.noise) == bool(tableau.noise.size)
-    # The numbers of the process are the denoiser's to use, not the tableau's.
+    # Sampling uses the process of the denoiser. The process of the tableau is only compared with it.
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient.process))
+    # Along one direction in everything at once.
+    flat, rebuild = ravel_pytree(at)
+    direction = np.random.default_rng(3).normal(size=flat.shape)
+    forward = jax.jit(lambda at: jax.jvp(_functional, at, rebuild(jnp.asarray(direction)))[1])(at)
+    reverse = ravel_pytree((by_params, gradient))[0] @ direction
+    np.testing.assert_allclose(forward, reverse, rtol=1e-12)
 
 
 @pytest.mark.parametrize("solver", ["ddpm", "heun", "dpm_solver_pp 3"])
 def test_gradient_of_the_times_through_the_solver(solver, x64):
-    """Learning a grid: traced times through the solver, which makes its coefficients inside of `jit`."""
+    """Traced times go through the solver, which then computes its coefficients inside `jit`."""
     make, params = SOLVERS[solver], _params()
     _check_gradient(lambda times: _functional(params, make(PROCESS, times)), _times())
 
 
 @pytest.mark.parametrize("solver", ["ddim", "sde dpm_solver_pp 2"])
 def test_gradient_of_the_times_between_singular_ends(solver, x64):
-    """From no signal to no noise, where log-SNR is infinite: the ends are held, the times between have derivatives."""
-    make, params = SOLVERS[solver], _params()
+    """From no signal to no noise, where the log-SNR is infinite. The ends are fixed; the times between are differentiated,
+    and so are the parameters.
+    """
+    make = SOLVERS[solver]
 
-    def of_inner(inner):
+    def function(params, inner):
         ends = jnp.array([PROCESS.t_noise]), jnp.array([PROCESS.t_clean])
         return _functional(params, make(PROCESS, jnp.concatenate([ends[0], inner, ends[1]])))
 
-    _check_gradient(of_inner, _times()[1:-1])
-
-
-@pytest.mark.parametrize("solver", ["ddpm", "heun"])
-def test_gradient_of_the_parameters(solver, x64):
-    tableau = SOLVERS[solver](PROCESS, _times(PROCESS.t_clean))
-    gradient = _check_gradient(lambda params: _functional(params, tableau), _params())
-    assert all(np.abs(leaf).max() > 1e-3 for leaf in gradient.values())
-
-
-def test_forward_and_reverse_mode_agree(x64):
-    """Along one direction in everything at once."""
-    at = jax.tree.map(jnp.asarray, (_params(), solvers.dpm_solver_pp(PROCESS, _times(), order=2)))
-    flat, rebuild = ravel_pytree(at)
-    direction = rebuild(jnp.asarray(np.random.default_rng(3).normal(size=flat.shape)))
-
-    def line(s):
-        return _functional(*jax.tree.map(lambda a, d: a + s * d, at, direction))
-
-    forward = jax.jit(lambda s: jax.jvp(line, (s,), (1.0,))[1])(0.0)
-    np.testing.assert_allclose(forward, jax.jit(jax.grad(line))(0.0), rtol=1e-12)
+    _check_gradient(function, _params(), _times()[1:-1])
 
 
 def test_vmap_over_guidance_scales_is_a_loop(x64):
-    """In one compiled call; over keys as well, for independent samples at every scale."""
-    cond, uncond = _denoiser(_params(), np.full(6, 0.5)), _denoiser(_params(), np.zeros(6))
+    """One compiled call draws independent samples at every scale, with a key for each."""
+    with_cond, without = _denoiser(_params(), np.full(6, 0.5)), _denoiser(_params(), np.zeros(6))
     tableau = solvers.ddpm(PROCESS, _times())
     x = jnp.asarray(np.random.default_rng(4).normal(size=(3, 2)))
 
     def at(scale, key):
-        return jd.sample(key, jd.guidance.classifier_free(cond, uncond, scale), x, tableau)
+        return jd.sample(key, jd.guidance.classifier_free(with_cond, without, scale), x, tableau)
 
     scales, keys = jnp.array([0.0, 1.0, 2.5, 7.0]), jax.random.split(KEY, 4)
     one = jax.jit(at)
@@ -144,11 +136,16 @@ def test_vmap_over_guidance_scales_is_a_loop(x64):
 
 
 def test_vmap_over_tableaux_is_a_loop(x64):
-    """Solvers of one shape, stacked: a search over them is one call."""
+    """Tableaux of the same shape can be stacked, so that one call tries all of them."""
     x, params = jnp.asarray(np.random.default_rng(5).normal(size=(3, 2))), _params()
     made = [solvers.dpm_solver_pp(PROCESS, _times(), order=2, variant=v) for v in ("exact", "midpoint")]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
-    together = jax.jit(jax.vmap(lambda tableau: jd.sample(KEY, _denoiser(params), x, tableau)))(stacked)
+
+    @jax.jit
+    def one(tableau):
+        return jd.sample(KEY, _denoiser(params), x, tableau)
+
+    together = jax.jit(jax.vmap(one))(stacked)
     for got, tableau in zip(together, made, strict=True):
-        np.testing.assert_allclose(got, jd.sample(KEY, _denoiser(params), x, tableau), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(got, one(tableau), rtol=1e-12, atol=1e-12)
     assert np.abs(together[0] - together[1]).max() > 1e-4

@@ -1,6 +1,6 @@
 """Augmentations: random changes to a batch of examples.
 
-- `edm`: EDM's geometric transformations of images, with the nine numbers that tell the network of them
+- `edm`: EDM's geometric transformations of images, with the nine augmentation features that tell the network about them
 """
 
 from jaxdiff.augmentations.edm import AUGMENTATION_FEATURES, augment

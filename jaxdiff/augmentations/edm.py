@@ -1,20 +1,22 @@
-"""EDM's augmentation: random geometric transformations that the network is told of, so that samples show none.
+"""EDM's augmentation: random geometric transformations of images.
 
-Karras et al. 2022 (EDM, arXiv 2206.00364), appendix F.2 and table 6. Parameters are drawn as there: a0 always, the
-others with probability p each (a4 and a5 together, a6 and a7 together), and are 0 otherwise, as they are when sampling.
-The image is, in this order and about its centre,
+Nine augmentation features tell the network the transformation, so samples drawn with features 0 are not transformed.
 
-| treated so | with | of which the network is told |
+Karras et al. 2022 (EDM, arXiv 2206.00364), appendix F.2 and table 6. The parameter a0 is always drawn. Each other
+parameter is drawn with probability p (a4 and a5 together, a6 and a7 together) and is 0 otherwise. The image is
+transformed about its centre in this order:
+
+| transformation | parameters | augmentation features |
 |---|---|---|
 | mirrored left to right if a0 | a0 in {0, 1} | a0 |
 | mirrored upside down if a1 | a1 in {0, 1} | a1 |
 | scaled by 2^(0.2 a2) | a2 ~ N(0, 1) | a2 |
-| turned by a3, anti-clockwise as seen | a3 ~ U(-pi, pi) | cos a3 - 1, sin a3 |
-| stretched by 2^(0.2 a5) along a4, shrunk so across | a4 ~ U(-pi, pi), a5 ~ N(0, 1) | a5 cos a4, a5 sin a4 |
+| turned by a3, anti-clockwise | a3 ~ U(-pi, pi) | cos a3 - 1, sin a3 |
+| stretched by 2^(0.2 a5) along a4, shrunk by as much across | a4 ~ U(-pi, pi), a5 ~ N(0, 1) | a5 cos a4, a5 sin a4 |
 | moved by a6/8 of the width to the right, a7/8 of the height down | a6, a7 ~ N(0, 1) | a6, a7 |
 
-The labels are all 0 only for what has not been treated. They tell all but one thing: a stretch along a direction and a
-shrinking by as much along it, a5 and -a5, have the labels of each other's opposite direction.
+All features are 0 only for an image that is not transformed. The features determine the transformation, with one
+exception: (a4, a5) and (a4 + pi, -a5) have the same features, but one stretches where the other shrinks.
 """
 
 import jax
@@ -22,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxdiff import trees
+from jaxdiff.checks import fraction, require
 
 AUGMENTATION_FEATURES = 9
 
@@ -32,40 +35,40 @@ SHIFT = 0.125  # standard deviation of the translation, in widths and heights
 def augment(
     key: Key[Array, "*batch"], images: Float[Array, "batch height width channels"], probability: float
 ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch 9"]]:
-    """EDM's augmentation of a batch, and what the network is to be told of it.
+    """Applies EDM's augmentation to a batch, and returns its augmentation features.
 
-    An image depends on its own key alone. All but mirrors are done at once by `resample`; an image that nothing else
-    befalls keeps its pixels' values. As interpolation overshoots at edges, values may leave [-1, 1] a little.
+    The transformation of an image depends on its own key alone. `resample` does all transformations but the mirrors in
+    one interpolation. An image that is at most mirrored keeps its exact values. Interpolation overshoots at edges, so
+    values may lie a little outside [-1, 1].
 
-    It mirrors images already: those of a set must not be mirrored before, unlabelled (`flip` of `training_batches`).
+    The images must not be mirrored beforehand (`flip` of `training_batches`): no feature would tell the network.
 
     Args:
       key: one key, or one key per example.
       images: floating-point; not necessarily square.
-      probability: of each transformation but the mirror left to right, which has 1/2; 0 does nothing at all. EDM takes
-        0.12 for CIFAR-10 and 0.15 for FFHQ and AFHQv2.
+      probability: the probability of each transformation except the mirror left to right, whose probability is 1/2. 0
+        also turns off this mirror. EDM uses 0.12 for CIFAR-10 and 0.15 for FFHQ and AFHQv2.
 
-    Returns: the images and their labels, in the order of the table.
+    Returns:
+      The images, and their features in the order of the table above.
 
     Raises:
       TypeError: `images` are not floating-point.
-      ValueError: `images` are not `[batch, height, width, channels]`, or a side has fewer than 4 pixels; `key` is that
-        of another number of examples; a `probability` outside of [0, 1].
+      ValueError: `images` are not `[batch, height, width, channels]`, or a side is below 4 pixels; the number of keys
+        is not the batch size; `probability` is outside [0, 1].
     """
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"images has dtype {images.dtype}; allowed are floating-point types")
-    if images.ndim != 4 or min(images.shape[1:3]) < 4:
-        raise ValueError(
-            f"images has shape {images.shape}; allowed is [batch, height, width, channels] with sides from 4 pixels"
-        )
-    if not isinstance(probability, jax.core.Tracer) and not 0 <= probability <= 1:
-        raise ValueError(f"probability = {probability}; allowed are numbers from 0 to 1")
+    floating = jnp.issubdtype(images.dtype, jnp.floating)
+    require(floating, "images.dtype", images.dtype, "floating-point types", TypeError)
+    good = images.ndim == 4 and min(images.shape[1:3]) >= 4
+    require(good, "images.shape", images.shape, "[batch, height, width, channels] with sides of at least 4 pixels")
+    if not trees.traced(probability):
+        fraction("probability", probability)
     parameters = jax.vmap(draw_parameters, (0, None))(trees.example_keys(key, images.shape[0]), probability)
-    return jax.vmap(transform)(images, parameters), jax.vmap(labels_of)(parameters)
+    return jax.vmap(transform)(images, parameters), jax.vmap(features_of)(parameters)
 
 
 def draw_parameters(key: Key[Array, ""], probability: float) -> Float[Array, " 8"]:
-    """The parameters a0 .. a7 of one image, 0 where nothing is done."""
+    """Draws the parameters a0 to a7 of one image. The parameters of transformations that do not happen are 0."""
     happens_key, coin_key, angle_key, normal_key = trees.split(key, 4)
     happens = jax.random.uniform(happens_key, (5,)) < probability
     mirror, upside_down = jax.random.bernoulli(coin_key, 0.5, (2,))
@@ -77,8 +80,8 @@ def draw_parameters(key: Key[Array, ""], probability: float) -> Float[Array, " 8
     )
 
 
-def labels_of(parameters: Float[Array, " 8"]) -> Float[Array, " 9"]:
-    """What the network is told of the parameters of one image; angles as points, so that -pi is next to pi."""
+def features_of(parameters: Float[Array, " 8"]) -> Float[Array, " 9"]:
+    """The augmentation features of the parameters of one image. Angles become points on circles."""
     mirror, upside_down, scale, turn, direction, stretch, right, down = parameters
     turned = jnp.cos(turn) - 1, jnp.sin(turn)
     stretched = stretch * jnp.cos(direction), stretch * jnp.sin(direction)
@@ -88,12 +91,12 @@ def labels_of(parameters: Float[Array, " 8"]) -> Float[Array, " 9"]:
 def transform(
     image: Float[Array, "height width channels"], parameters: Float[Array, " 8"]
 ) -> Float[Array, "height width channels"]:
-    """One image, transformed by given parameters a0 .. a7."""
+    """Transforms one image by the parameters a0 to a7."""
     height, width, _ = image.shape
     mirror, upside_down, scale, turn, direction, stretch, right, down = parameters
     image = jnp.where(mirror > 0.5, image[:, ::-1], image)
     image = jnp.where(upside_down > 0.5, image[::-1], image)
-    # In (x, y) with y downwards, a positive angle of the matrix turns clockwise.
+    # In coordinates (x, y) with y downwards, a rotation matrix with a positive angle turns clockwise.
     along, across = 2.0 ** (SCALE * stretch), 2.0 ** (-SCALE * stretch)
     stretching = _product(_rotation(direction) * jnp.stack([along, across]), _rotation(-direction))
     matrix = 2.0 ** (SCALE * scale) * _product(stretching, _rotation(-turn))
@@ -104,21 +107,22 @@ def transform(
 def resample(
     image: Float[Array, "height width channels"], matrix: Float[Array, "2 2"], shift: Float[Array, " 2"]
 ) -> Float[Array, "height width channels"]:
-    """The image seen through an affine map: what was at `c + v` comes to lie at `c + matrix v + shift`.
+    """Applies an affine map to an image: the value at `c + v` moves to `c + matrix v + shift`; c is the centre.
 
-    Beyond its border the image goes on as its reflection, the outermost pixels not repeated. Pixels in between are
-    found by Keys' six-point cubic convolution (1981, IEEE Trans. ASSP 29, 1153: of fourth order, exact for cubic
-    polynomials), along rows and along columns. Where the map shrinks, the kernel is widened in the source as much,
-    against aliasing, for rows and for columns. EDM does the like with a wavelet filter (sym6) on a grid twice as fine
-    and linear interpolation there; the finest detail comes out a little different.
+    The image continues beyond its border as its reflection, without repeating the outermost pixels. Values between
+    pixels are interpolated by Keys' six-point cubic convolution (1981, IEEE Trans. ASSP 29, 1153) along rows and along
+    columns. This interpolation is of fourth order and exact for cubic polynomials. Where the map shrinks, the kernel is
+    widened by as much, against aliasing, separately along rows and columns. EDM instead interpolates linearly on a grid
+    twice as fine, made with a wavelet filter (sym6); the finest detail differs a little.
 
-    Written as products with matrices of all weights, most of which are 0: accelerators are fast at that and slow at
-    gathering. It takes about 2 (height width)^2 channels operations and height width (2 width + channels width) numbers
-    of memory: 7 MB for a 64x64 image, about the largest that it is fit for.
+    The weights of all pixels, most of which are 0, are multiplied as matrices: accelerators multiply fast and gather
+    slowly. This takes about `2 (height width)^2 channels` operations, and memory for
+    `height width (2 width + channels width)` numbers: 7 MB for a 64x64 image. Much larger images are too expensive.
 
     Args:
       image: any values.
-      matrix, shift: in pixels, in the order (x, y), y downwards; c is the centre of the image. Not singular.
+      matrix: an invertible matrix, in the order (x, y) with y downwards.
+      shift: in pixels, in the same order.
     """
     height, width, _ = image.shape
     (a, b), (c, d) = matrix
@@ -128,11 +132,11 @@ def resample(
     y = (jnp.arange(height) - centre_y - shift[1])[:, None]
     source_x = inverse[0, 0] * x + inverse[0, 1] * y + centre_x
     source_y = inverse[1, 0] * x + inverse[1, 1] * y + centre_y
-    # How far neighbours in the result lie apart in the source, along either of its axes.
+    # The distance, in the source, between neighbouring pixels of the result, along either axis of the source.
     spread_x, spread_y = jnp.maximum(1.0, jnp.sqrt(jnp.sum(inverse**2, axis=1)))
     rows = _weights(source_y, height, spread_y)
     columns = _weights(source_x, width, spread_x)
-    # The highest precision: accelerators would round the pixels to fewer bits.
+    # By default accelerators would round the pixels to fewer bits.
     gathered = jnp.einsum("yxh,hwc->yxwc", rows, image, precision="highest")
     return jnp.einsum("yxw,yxwc->yxc", columns, gathered, precision="highest").astype(image.dtype)
 
@@ -140,7 +144,7 @@ def resample(
 def _weights(
     position: Float[Array, "height width"], size: int, spread: Float[Array, ""]
 ) -> Float[Array, "height width size"]:
-    """How much each of the `size` pixels along an axis counts at `position`, reflections included; the sum is 1."""
+    """The weight of each of the `size` pixels along an axis at `position`, with reflections; they sum to 1."""
     period = 2 * (size - 1)
     folded = (size - 1) - jnp.abs(jnp.mod(position, period) - (size - 1))
     pixel = jnp.arange(size)
@@ -152,7 +156,7 @@ def _weights(
 
 
 def _kernel(distance: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Keys' fourth-order kernel, factored so that it is exactly 1 at 0 and 0 at all other whole numbers."""
+    """Keys' fourth-order kernel, factored so that it is exactly 1 at 0 and exactly 0 at all other integers."""
     s = jnp.abs(distance)
     near = (1 - s) * (1 + s - 4 / 3 * s**2)
     middle = (s - 1) * (s - 2) * (15 - 7 * s) / 12
@@ -161,7 +165,7 @@ def _kernel(distance: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def _product(left: Float[Array, "2 2"], right: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
-    # Accelerators, unasked, multiply with so few bits that pixels would be off by a tenth of their distance.
+    # With the default precision of accelerators, positions would be off by a tenth of a pixel.
     return jnp.matmul(left, right, precision="highest")
 
 

@@ -1,6 +1,6 @@
-"""Commands: each file is one command, with a function `main` that reads the command line.
+"""Commands.
 
-- `train`, `sample`, `evaluate`, `ema`, `compile_pod`: the commands
-- `command_line`: arguments into typed values, and one line on standard error for a mistake
-- `compilation_cache`: compiled programs kept on disk
+- `train`, `sample`, `evaluate`, `ema`, `compile_pod`: one command each; `main` reads the command line and runs it
+- `command_line`: turns arguments into typed values, and a mistake into one line on standard error
+- `compilation_cache`: keeps compiled programs on disk
 """

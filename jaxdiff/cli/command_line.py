@@ -1,22 +1,20 @@
-"""Command lines for the scripts: typed arguments in, one line on standard error when something is wrong.
+"""Command lines: arguments become typed values, and a mistake becomes one line on standard error.
 
-The arguments are read by tyro from a function's or a dataclass's annotations. tyro explains a mistake in a box of
-several lines; in a job's log one line is worth more, so what it printed is read back and said in one: the flag, the
-value, what is allowed, and the nearest valid spelling. A script is then
+tyro reads the arguments by the annotations of a function or of a dataclass. tyro explains a mistake in a box of several
+lines. In the log of a job one line is worth more, so this module parses the box and prints one line: the flag, the
+value, the allowed values, and the nearest valid spelling. A command is
 
     def main(run: tyro.conf.Positional[pathlib.Path], steps: int = 20) -> None: ...
 
     if __name__ == "__main__":
         command_line.run(main)
 
-or, over named configurations,
+or, with presets,
 
     with reporting_errors():
         config, name = command_line.parse_preset(Config)
 
-Exit status: 0 for success and `--help`, 2 for anything the caller can mend, 130 when interrupted from the keyboard, 143
-when terminated by SIGTERM.
-The environment variable JAXDIFF_TRACEBACK=1 prints the traceback behind the line.
+Exit status: 0 for success and `--help`; otherwise the statuses of `jaxdiff.distributed.reporting`.
 """
 
 import contextlib
@@ -45,18 +43,17 @@ def parse(target: Callable[..., T], argv: Sequence[str] | None = None, *, prog: 
     """Reads a command line into a dataclass, or calls a function with it.
 
     Args:
-        target: a dataclass, or a function whose parameters are annotated. Nested dataclasses give dotted flags
-            (`--train.steps`); a union of dataclasses takes the type of its default and is no subcommand.
-        argv: the arguments, without the program's name; `sys.argv[1:]` if None.
-        prog: the program's name in the help text; `sys.argv[0]` if None.
+      target: a dataclass, or a function with annotated parameters. A nested dataclass gives dotted flags
+        (`--train.steps`). A union of dataclasses takes the type of its default, and is no subcommand.
+      argv: the arguments without the program's name; None for `sys.argv[1:]`.
+      prog: the program's name in the help text; None for `sys.argv[0]`.
 
     Returns:
-        The instance, or what the function returned. What the function raises is not caught here:
-        see `reporting_errors`.
+      The instance of the dataclass, or the value that the function returned. Errors of the function are not caught.
 
     Raises:
-        SystemExit: status 2 after one line on standard error for arguments that do not fit, including those that a
-            dataclass's `__post_init__` refuses with ValueError or TypeError; status 0 after `--help`.
+      SystemExit: with status 2, after one line on standard error, if the arguments do not fit, or if the
+        `__post_init__` of a dataclass raises ValueError or TypeError; with status 0 after `--help`.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     is_class = inspect.isclass(target)
@@ -66,36 +63,32 @@ def parse(target: Callable[..., T], argv: Sequence[str] | None = None, *, prog: 
 
 
 def parse_preset(target: type[C], argv: Sequence[str] | None = None, *, prog: str | None = None) -> tuple[C, str]:
-    """Reads `PRESET [--flag value ...]`: a preset, with the values of the flags in the place of its own.
+    """Reads `PRESET [--flag value ...]`: a preset, whose values the flags replace.
 
     Args:
-        target: a dataclass that extends `Config`. The preset gives the defaults of the fields of `Config`.
-        argv: the arguments, without the program's name; `sys.argv[1:]` if None.
-        prog: the program's name in the help text; `sys.argv[0]` if None.
+      target: a dataclass that extends `Config`. The preset gives the defaults of the fields of `Config`.
+      argv: the arguments without the program's name; None for `sys.argv[1:]`.
+      prog: the program's name in the help text; None for `sys.argv[0]`.
 
     Returns:
-        An instance of `target`, and the preset's name.
+      An instance of `target`, and the preset's name.
 
     Raises:
-        ValueError: the file of a preset cannot be used.
-        SystemExit: status 2 after one line on standard error for a name or arguments that do not fit; 0 after `--help`.
+      ValueError: no preset has this name, or the preset file cannot be used.
+      SystemExit: with status 2, after one line on standard error, if the arguments do not fit; with status 0 after
+        `--help`.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     prog = prog or sys.argv[0]
-    choices = f"(presets: {', '.join(presets.NAMES)}, or the path of a file)"
     given = arguments[0] if arguments else ""
     if given in ("-h", "--help"):
-        described = [presets.open_preset(name) for name in presets.NAMES]
-        lines = [f"    {preset.name:<10} {preset.description}" for preset in described]
-        print(f"usage: {prog} PRESET [--flag value ...]", "", "presets, or the path of a file of one's own:", sep="\n")
+        lines = [f"    {name:<10} {presets.open_preset(name).description}" for name in presets.NAMES]
+        print(f"usage: {prog} PRESET [--flag value ...]", "", "PRESET is the path of a preset file, or", sep="\n")
         print(*lines, "", f"`{prog} PRESET --help` lists every flag.", sep="\n")
         raise SystemExit(0)
-    if not given:
-        fail(f"no preset given {choices}")
-    if given.startswith("-"):
-        fail(f"the preset comes before the flags, got {given!r} first {choices}")
-    if not presets.is_path(given) and given not in presets.NAMES:
-        fail(f"unknown preset {given!r}{did_you_mean(given, presets.NAMES)} {choices}")
+    if not given or given.startswith("-"):
+        before = f" before {given!r}" if given else ""
+        fail(f"missing PRESET{before}; allowed are {presets.ALLOWED}")
     preset = presets.open_preset(given)
     default = target(**{f.name: getattr(preset.config, f.name) for f in dataclasses.fields(preset.config)})
     parsed = _parse(target, arguments[1:], f"{prog} {given}", default=default, description=preset.description)
@@ -103,16 +96,16 @@ def parse_preset(target: type[C], argv: Sequence[str] | None = None, *, prog: st
 
 
 def run(main: Callable[..., T], argv: Sequence[str] | None = None, *, prog: str | None = None) -> T:
-    """Calls `main` with the command line's arguments, under `reporting_errors`: a script's last line.
+    """Calls `main` with the arguments of the command line, and reports its errors in one line.
 
-    Args, returned value and exit statuses: see `parse` and `reporting_errors`.
+    The arguments and the returned value are those of `parse`. Errors end the program as in `reporting_errors`.
     """
     with reporting_errors():
         return parse(main, argv, prog=prog)
 
 
 def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
-    """`function` with its arguments bound and not yet called, so that reading them and running it fail apart."""
+    """`function` as one that only binds its arguments, so that errors of parsing and of the call are told apart."""
 
     @functools.wraps(function)
     def bind(*args: Any, **kwargs: Any) -> Callable[[], T]:
@@ -122,10 +115,10 @@ def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
 
 
 def _parse(target: Callable[..., T], arguments: list[str], prog: str, **options: Any) -> T:
-    """tyro's parse, with its errors in one line. `options` go to `tyro.cli`."""
+    """Parses with tyro, and prints an error in one line. `options` go to `tyro.cli`."""
 
     def cli(args: list[str]) -> tuple[T, list[str]]:
-        # Unknown arguments are asked for, not refused, because tyro then says exactly which they are.
+        # tyro returns unknown arguments here: its error message would not name them exactly.
         markers = (tyro.conf.AvoidSubcommands,)
         return tyro.cli(target, args=args, prog=prog, return_unknown_args=True, config=markers, **options)
 
@@ -141,7 +134,7 @@ def _parse(target: Callable[..., T], arguments: list[str], prog: str, **options:
         fail(describe(error))
     if unknown:
         fail(_explanation(cli, arguments, unknown, prog, target))
-    # Warnings about the annotations, say: withheld until now so that an error stays one line.
+    # tyro's warnings were held back so that an error stays one line.
     sys.stderr.write(printed.getvalue())
     return parsed
 
@@ -149,7 +142,7 @@ def _parse(target: Callable[..., T], arguments: list[str], prog: str, **options:
 def _explanation(
     cli: Callable[[list[str]], object], arguments: list[str], unknown: list[str], prog: str, target: Callable[..., Any]
 ) -> str:
-    """Why these arguments were refused: an unknown flag first, since it is the likely cause of what else tyro says."""
+    """Why tyro refused these arguments. An unknown flag comes first, since it often causes the other errors."""
     flags = _flags(cli)
     for token in _before_end_of_options(arguments):
         if _is_flag(token) and _flag_name(token) not in flags:
@@ -161,7 +154,7 @@ def _explanation(
 
 
 def _switch_note(arguments: list[str], value: str, flags: set[str]) -> str:
-    """A note for `--train.resume no`: on/off flags take no value."""
+    """A note for a value after a flag that takes none, such as `--data.flip yes`."""
     for before, token in zip(["", *arguments], arguments, strict=False):
         flag = before if token == value else token.removesuffix(f"={value}")
         path, _, last = _flag_name(flag).rpartition(".")
@@ -172,8 +165,8 @@ def _switch_note(arguments: list[str], value: str, flags: set[str]) -> str:
 
 
 def _condensed(box: str, arguments: list[str], target: Callable[..., Any]) -> str:
-    """tyro's box in one line: its own words where they are of no known form."""
-    # tyro draws a frame with the title in its top border where the terminal can show one, else a rule below the title.
+    """tyro's box as one line. A message of an unknown form keeps tyro's words."""
+    # tyro draws a frame with the title in its top border if the terminal can show it, otherwise a rule below the title.
     framed = box.lstrip().startswith("\u256d")
     lines = [line.rstrip() for line in re.sub("[\u2501-\u257f]", " ", box.replace("\u2500", "-")).strip().splitlines()]
     rules = [i for i, line in enumerate(lines) if line and not line.strip("- ")]
@@ -194,11 +187,11 @@ def _condensed(box: str, arguments: list[str], target: Callable[..., Any]) -> st
         if usage:
             return _wrong_value(found[1], usage[1], arguments)
     if found := re.match(r"Error parsing ([\w.]+): (.*)", text):
-        # The configuration's own check. The path of a nested part helps; the outermost class's name does not.
+        # An error of a dataclass. The path of a nested dataclass helps a reader; the name of the outermost does not.
         return found[2] if found[1] == getattr(target, "__name__", "") else f"{found[1]}: {found[2]}"
     if body and body[0].strip().startswith("Missing from "):
         indent = len(body[0]) - len(body[0].lstrip())
-        # Each argument is indented by four below the heading, its help text by eight.
+        # Arguments are indented by four columns below the heading, and help texts by eight.
         missing = [line.strip() for line in body[1:] if line.startswith(" " * (indent + 4) + line.strip()[:1])]
         return f"missing {', '.join(line for line in missing if line)}"
     return text or "the arguments were refused"
@@ -212,7 +205,7 @@ def _wrong_value(flag: str, allowed: str, arguments: list[str]) -> str:
 
 
 def _values_after(flag: str, arguments: list[str]) -> list[str]:
-    """What the caller gave to the last use of `flag`."""
+    """The values given to the last use of `flag`."""
     values: list[str] = []
     reading = False
     for token in arguments:
@@ -227,12 +220,12 @@ def _values_after(flag: str, arguments: list[str]) -> list[str]:
 
 
 def _flags(cli: Callable[[list[str]], object]) -> set[str]:
-    """Every flag that the help text names."""
+    """All flags in the help text."""
     return {flag.rstrip(".") for flag in re.findall(r"(?<![\w-])--?[A-Za-z][\w.-]*", _transcript(cli, ["--help"]))}
 
 
 def _transcript(cli: Callable[[list[str]], object], arguments: list[str]) -> str:
-    """What tyro prints for these arguments, in a terminal so wide that it need not break a line."""
+    """The text that tyro prints for these arguments on a terminal wide enough for every line."""
     printed = io.StringIO()
     width = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "10000"
@@ -252,10 +245,10 @@ def _before_end_of_options(arguments: list[str]) -> list[str]:
 
 
 def _is_flag(token: str) -> bool:
-    """Whether a token has the form of a flag; `-1`, `-.5` and `-inf` are numbers."""
+    """Whether a token has the form of a flag. `-1`, `-.5` and `-inf` are numbers."""
     return re.match(r"--?[A-Za-z_]", token) is not None and token.lower() not in ("-inf", "-infinity", "-nan")
 
 
 def _flag_name(token: str) -> str:
-    """A flag as the help text spells it: without its value, with hyphens."""
+    """A flag as in the help text: without its value, and with hyphens."""
     return token.partition("=")[0].replace("_", "-")

@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that a second start need not wait for the compiler."""
+"""Keeps compiled programs on disk, so that a second start does not wait for the compiler."""
 
 import os
 import sys
@@ -8,15 +8,15 @@ import jax
 
 
 def enable() -> None:
-    """Turns JAX's persistent compilation cache on, in `jaxdiff/xla` of the user's cache directory.
+    """Turns on JAX's persistent compilation cache, in `jaxdiff/xla` of the user's cache directory.
 
-    A cache directory that the user has set is left as it is, and so is a cache that they have turned off
-    (`JAX_ENABLE_COMPILATION_CACHE=0`, or an empty `JAX_COMPILATION_CACHE_DIR`). Where the directory cannot be written
-    to, everything is compiled anew. To be called before anything is compiled.
+    Call this function before anything is compiled. The user's own settings stand: a cache directory, or a cache turned
+    off by `JAX_ENABLE_COMPILATION_CACHE=0` or by an empty `JAX_COMPILATION_CACHE_DIR`. If the directory cannot be
+    written, there is no cache.
 
-    What a program was compiled for, the CPU's instructions too, is part of the name that JAX gives it, so machines of
-    different kinds may share the directory. It holds programs that took longer than a second to compile. It grows, and
-    may be deleted at any time.
+    The cache holds programs that took longer than a second to compile. JAX names a program by its target too, down to
+    the CPU's instructions, so different machines may share the directory. The directory grows, and may be deleted at
+    any time.
     """
     settings = jax.config.values
     chosen = "JAX_COMPILATION_CACHE_DIR" in os.environ or settings["jax_compilation_cache_dir"] is not None
@@ -38,7 +38,7 @@ def default_directory() -> Path:
     Raises:
       RuntimeError: the user has no home directory.
     """
-    # An entry that is no absolute path is to be ignored: XDG Base Directory Specification.
+    # The XDG Base Directory Specification says to ignore relative paths.
     chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not chosen.is_absolute():
         chosen = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

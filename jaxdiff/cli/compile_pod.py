@@ -1,7 +1,7 @@
-"""Compiles a preset's training step and sampler for a TPU pod, without one, and prints what they ask of each chip:
-`python scripts/compile_pod.py imagenet64 --topology v5e:16x16 --parallel.fsdp 16`.
+"""Compiles a preset for a TPU pod: `python scripts/compile_pod.py configs/imagenet64.py --topology v5e:16x16`.
 
-Needs `libtpu` (`pip install libtpu`), no data, and minutes.
+The command prints the requirements of the training step and of the sampler on each chip. It needs `libtpu`
+(`pip install libtpu`) and minutes, but no TPU and no data.
 """
 
 import dataclasses
@@ -10,13 +10,14 @@ from typing import Any
 
 import jax
 
+from jaxdiff.checks import integer, message, require
 from jaxdiff.cli import command_line
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
 from jaxdiff.runs.data_spec import DataSpec
 
-# Shape and classes of the sets that the presets name.
+# For each data set of a preset, the shape of an example and the number of classes.
 _SETS = {
     "digits": ((8, 8, 1), 10),
     "mnist": ((28, 28, 1), 10),
@@ -28,20 +29,24 @@ _SETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Config):
-    """A preset, and what to compile it for."""
+    """A preset, and the TPU slice to compile it for."""
 
     topology: str = "v5e:16x16"
-    """The TPU's version and the shape of the slice; v5e, v5p and v6e are known."""
+    """The version of the TPU (v5e, v5p or v6e) and the shape of the slice."""
     shape: tuple[int, ...] | None = None
-    """Of one example; by default that of the preset's data."""
+    """The shape of one example; None for that of the preset's data."""
     classes: int | None = None
-    """How many there are, 0 for none; likewise."""
+    """The number of classes, 0 for data without labels; None for that of the preset's data."""
     json: bool = False
     """Print JSON, with every collective."""
 
 
 def data_spec(arguments: Arguments) -> DataSpec:
-    """The facts about the data set, without the data set."""
+    """The facts about the data set, without the data set.
+
+    Raises:
+      ValueError: the data set is unknown and `shape` or `classes` is None, or one of them is out of range.
+    """
     from jaxdiff.data import Examples
     from jaxdiff.runs.recipe import describe_data
 
@@ -49,9 +54,10 @@ def data_spec(arguments: Arguments) -> DataSpec:
     shape = shape if arguments.shape is None else arguments.shape
     classes = classes if arguments.classes is None else arguments.classes
     if shape is None or classes is None:
-        raise ValueError(f"data.name = {arguments.data.name!r}: of this set give --shape and --classes")
-    if not shape or min(shape) < 1 or classes < 0:
-        raise ValueError(f"shape = {shape}, classes = {classes}; allowed are positive lengths, and 0 or more classes")
+        known = f"{', '.join(_SETS)}, and others with --shape and --classes"
+        raise ValueError(message("data.name", arguments.data.name, known))
+    require(shape and min(shape) >= 1, "shape", shape, "tuples of positive integers")
+    integer("classes", classes, least=0)
     return describe_data(arguments, Examples([], shape, classes))
 
 
@@ -64,33 +70,41 @@ def main() -> None:
 
 
 def _compile(arguments: Arguments) -> str:
+    """The report of both programs, as text."""
     config = Config(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Config)})
     check(config)
     spec = data_spec(arguments)
 
     from jaxdiff import distributed
-    from jaxdiff.runs import pod
+    from jaxdiff.runs import compiled, lowering, topologies
 
-    chip, devices = pod.open_topology(arguments.topology)
+    chip, devices = topologies.open_topology(arguments.topology)
     mesh = distributed.make_mesh(devices, config.parallel.fsdp)
-    found = {}
-    for name, lower in (("training step", pod.lower_training), ("sampler", pod.lower_sampling)):
+    reports = {}
+    for name, lower in (("training step", lowering.lower_training), ("sampler", lowering.lower_sampling)):
         lowered = lower(config, spec, mesh)
-        found[name] = numbers(
-            lowered.flops, pod.compile_for(lowered, mesh.size), chip, devices[0].device_kind, mesh.size
-        )
-    return json.dumps(found, indent=2) if arguments.json else table(found)
+        demands = compiled.compile_for(lowered, mesh.size)
+        reports[name] = report(lowered.flops, demands, chip, devices[0].device_kind, mesh.size)
+    return json.dumps(reports, indent=2) if arguments.json else table(reports)
 
 
-def numbers(flops: float, asked: Any, chip: Any, kind: str, devices: int) -> dict[str, Any]:
-    """What is reported of one program."""
+def report(flops: float, demands: Any, chip: Any, kind: str, devices: int) -> dict[str, Any]:
+    """The reported figures of one program.
+
+    Args:
+      flops: floating-point operations on all chips.
+      demands: the `jaxdiff.runs.compiled.Demands` of the program.
+      chip: the `jaxdiff.runs.topologies.Chip` that runs it.
+      kind: the `device_kind` of a chip.
+      devices: the number of chips.
+    """
     from jaxdiff.logging.throughput import peak_flops
 
     peak = peak_flops(kind)
     assert peak is not None
-    exchanged: dict[str, dict[str, Any]] = {}
-    for one in asked.collectives:
-        entry = exchanged.setdefault(
+    collectives: dict[str, dict[str, Any]] = {}
+    for one in demands.collectives:
+        entry = collectives.setdefault(
             f"{one.kind} {one.dtype} of {one.group}", {"count": 0, "bytes": 0, "sent": 0.0, "known": True}
         )
         entry["count"] += one.times
@@ -98,72 +112,61 @@ def numbers(flops: float, asked: Any, chip: Any, kind: str, devices: int) -> dic
         entry["sent"] += one.sent
         entry["known"] &= one.known
     return {
-        "arguments": asked.arguments,
-        "outputs": asked.outputs,
-        "aliased": asked.aliased,
-        "temporary": asked.temporary,
-        "code": asked.code,
-        "memory": asked.memory,
+        "arguments": demands.arguments,
+        "outputs": demands.outputs,
+        "aliased": demands.aliased,
+        "temporary": demands.temporary,
+        "code": demands.code,
+        "memory": demands.memory,
         "available": chip.memory,
-        "fits": asked.refusal is None and asked.memory is not None and asked.memory <= chip.memory,
-        "refusal": asked.refusal,
+        "fits": demands.refusal is None and demands.memory is not None and demands.memory <= chip.memory,
+        "refusal": demands.refusal,
         "flops": flops,
         "flops_per_chip": flops / devices,
-        "compiler_flops": asked.flops,
-        "compiler_accessed": asked.accessed,
-        "collectives": exchanged,
+        "compiler_flops": demands.flops,
+        "compiler_accessed": demands.accessed,
+        "collectives": collectives,
         "arithmetic_seconds": flops / devices / peak,
-        "exchange_seconds": sum(entry["sent"] for entry in exchanged.values()) / chip.link,
-        "compile_seconds": asked.seconds,
+        "exchange_seconds": sum(entry["sent"] for entry in collectives.values()) / chip.link,
+        "compile_seconds": demands.seconds,
     }
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def table(reports: dict[str, dict[str, Any]]) -> str:
     """The reports side by side, in Markdown."""
 
-    def size(value: float | None) -> str:
-        return "" if value is None else f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB"
+    def size(value: float) -> str:
+        return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB"
 
-    def count(value: float | None) -> str:
-        return "" if value is None else f"{value:.4g}"
+    def collective(entry: dict[str, Any]) -> str:
+        return f"{entry['count']} x, {size(entry['bytes'])}" + " at least" * (not entry["known"])
 
-    reports = list(found.values())
-    lines = [("per chip", *found), ("---", *("---:" for _ in found))]
-    for name, key in (
-        ("arguments", "arguments"),
-        ("outputs", "outputs"),
-        ("of them in the place of arguments", "aliased"),
-        ("temporary", "temporary"),
-        ("program", "code"),
-        ("memory, all together", "memory"),
-        ("memory available", "available"),
+    def row(name: str, values: Any, text: Any) -> str:
+        return f"| {' | '.join([name, *('' if value is None else text(value) for value in values)])} |"
+
+    columns = list(reports.values())
+    lines = [f"| {' | '.join(['per chip', *reports])} |", f"| {' | '.join(['---', *('---:' for _ in columns)])} |"]
+    for name, key, text in (
+        ("arguments", "arguments", size),
+        ("outputs", "outputs", size),
+        ("of them in the place of arguments", "aliased", size),
+        ("temporary", "temporary", size),
+        ("program", "code", size),
+        ("memory, all together", "memory", size),
+        ("memory available", "available", size),
+        ("fits", None, lambda column: "yes" if column["fits"] else f"no: {column['refusal'] or ''}"),
+        ("floating-point operations", "flops_per_chip", "{:.4g}".format),
+        ("... on all chips", "flops", "{:.4g}".format),
+        ("... as the compiler counts them, loops once", "compiler_flops", "{:.4g}".format),
+        ("bytes accessed, loops once", "compiler_accessed", "{:.4g}".format),
     ):
-        lines.append((name, *(size(report[key]) for report in reports)))
-    lines.append(("fits", *("yes" if report["fits"] else f"no: {report['refusal'] or ''}" for report in reports)))
-    for name, key in (
-        ("floating-point operations", "flops_per_chip"),
-        ("... on all chips", "flops"),
-        ("... as the compiler counts them, loops once", "compiler_flops"),
-        ("bytes accessed, loops once", "compiler_accessed"),
-    ):
-        lines.append((name, *(count(report[key]) for report in reports)))
-    for kind in sorted({kind for report in reports for kind in report["collectives"]}):
-        entries = [report["collectives"].get(kind) for report in reports]
-        lines.append(
-            (
-                kind,
-                *(
-                    ""
-                    if entry is None
-                    else f"{entry['count']} x, {size(entry['bytes'])}" + " at least" * (not entry["known"])
-                    for entry in entries
-                ),
-            )
-        )
+        lines.append(row(name, (column[key] if key else column for column in columns), text))
+    for kind in sorted({kind for column in columns for kind in column["collectives"]}):
+        lines.append(row(kind, (column["collectives"].get(kind) for column in columns), collective))
     for name, key in (
         ("estimate: arithmetic at the peak", "arithmetic_seconds"),
         ("estimate: exchange at the links' bandwidth", "exchange_seconds"),
         ("compiled in", "compile_seconds"),
     ):
-        lines.append((name, *(f"{report[key]:.3g} s" for report in reports)))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines.append(row(name, (column[key] for column in columns), "{:.3g} s".format))
+    return "\n".join(lines)

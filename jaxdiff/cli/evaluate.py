@@ -1,6 +1,4 @@
-"""Judges a run's samples: `python scripts/evaluate.py runs/digits`. For digits of any size; see
-`jaxdiff.evaluation.report`.
-"""
+"""Measures the samples of a run on digits of any size: `python scripts/evaluate.py runs/digits`."""
 
 import dataclasses
 import json
@@ -11,7 +9,7 @@ import jax
 import numpy as np
 import tyro
 
-import jaxdiff as jd
+from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache
 
 
@@ -23,42 +21,40 @@ def evaluate(
     seed: int = 0,
     ema: float | str | None = "ema",
 ) -> None:
-    """Draws samples of every class in turn and prints one JSON object.
+    """Draws samples of all classes in turn, and prints `jaxdiff.evaluation.report` as one JSON object.
 
     Args:
       run: the run directory of a model of labelled digits.
-      count: how many samples.
-      guidance: classifier-free guidance; the run's own by default.
-      data_dir: where the data lies, if no longer where the run was trained on.
-      seed: of the noise.
-      ema: which average of the parameters: a name, a relative width made out of the run's snapshots, or None for none.
+      count: the number of samples.
+      guidance: the scale of classifier-free guidance; None for the run's own.
+      data_dir: the directory of the data, if it has moved since training.
+      seed: the seed of the noise.
+      ema: the average of the parameters: a name, a relative width made from the run's snapshots, or None for none.
     """
+    integer("count", count)
+    integer("seed", seed, least=0, most=2**32 - 1)
+    compilation_cache.enable()
+
     from jaxdiff import data, evaluation
     from jaxdiff.runs import draw, recipe
+    from jaxdiff.runs.load import load
 
-    if count < 1:
-        raise ValueError(f"count = {count}; allowed are positive integers")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed = {seed}; allowed are integers from 0 to below 2**32")
-    compilation_cache.enable()
-    model = jd.load(run, ema=ema)
-    if not model.num_classes:
-        raise ValueError(f"run = {run}; its model has no labels to judge by")
-    config = (
-        model.config
-        if data_dir is None
-        else dataclasses.replace(model.config, data=dataclasses.replace(model.config.data, data_dir=data_dir))
-    )
-    sampling = config.sample if guidance is None else dataclasses.replace(config.sample, guidance=guidance)
+    model = load(run, ema=ema)
+    require(model.num_classes, "run", str(run), "runs of a model with labels")
+    sampling, data_config = model.config.sample, model.config.data
+    if guidance is not None:
+        sampling = dataclasses.replace(sampling, guidance=guidance)
+    if data_dir is not None:
+        data_config = dataclasses.replace(data_config, data_dir=data_dir)
 
     def read(split: str) -> tuple[Any, Any]:
-        opened = recipe.open_data(dataclasses.replace(config.data, split=split))
-        whole = next(data.evaluation_batches(opened, len(opened)))
-        return whole["x"], whole["cond"]
+        examples = recipe.open_data(dataclasses.replace(data_config, split=split))
+        batch = next(data.evaluation_batches(examples, len(examples)))
+        return batch["x"], batch["cond"]
 
     labels = np.arange(count) % model.num_classes
     samples = draw.draw(model, jax.random.key(seed), labels, sampling)
-    found = evaluation.report(samples, labels, read(config.data.split), read("test"))
+    found = evaluation.report(samples, labels, read(data_config.split), read("test"))
     print(json.dumps({"step": model.step, **{k: round(v, 4) for k, v in dataclasses.asdict(found).items()}}))
 
 

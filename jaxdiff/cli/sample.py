@@ -1,6 +1,4 @@
-"""Draws samples from a run as one picture: `python scripts/sample.py runs/digits --label 3 --guidance 2 --steps 20
---out grid.png`.
-"""
+"""Draws samples from a run as one picture: `python scripts/sample.py runs/digits --label 3 --guidance 2 --steps 20`."""
 
 import dataclasses
 from pathlib import Path
@@ -10,9 +8,9 @@ import jax
 import numpy as np
 import tyro
 
-import jaxdiff as jd
+from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache
-from jaxdiff.runs.config import GridName, SolverName
+from jaxdiff.runs.config import GridName, SampleConfig, SolverName
 
 
 def sample(
@@ -32,53 +30,48 @@ def sample(
 
     Args:
       run: the run directory.
-      label: the class; all classes in turn by default.
-      guidance: classifier-free guidance, 1 for none; the run's own by default, like the three that follow.
-      solver: how to sample. Another solver than the run's takes its own default options.
-      grid: the time grid, likewise.
-      steps: steps of the grid.
-      count: how many.
-      columns: pictures in a row.
-      seed: of the noise.
-      ema: which average of the parameters: a name, a relative width made out of the run's snapshots, or None for none.
+      label: the class; None for all classes in turn.
+      guidance: the scale of classifier-free guidance, 1 for no guidance; None for the run's own.
+      solver: the solver; None for the run's own. Another solver uses its default options.
+      grid: the time grid; None for the run's own. Another grid uses its default options.
+      steps: the number of steps of the grid; None for the run's own.
+      count: the number of samples.
+      columns: the number of samples in a row of the picture.
+      seed: the seed of the noise.
+      ema: the average of the parameters: a name, a relative width made from the run's snapshots, or None for none.
       out: the PNG file.
     """
-    for name, value in (("count", count), ("columns", columns)):
-        if value < 1:
-            raise ValueError(f"{name} = {value}; allowed are positive integers")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed = {seed}; allowed are integers from 0 to below 2**32")
-    if out.is_dir() or not out.resolve().parent.is_dir():
-        raise ValueError(f"out = {out}; allowed is a file in a directory that exists")
+    integer("count", count)
+    integer("columns", columns)
+    integer("seed", seed, least=0, most=2**32 - 1)
+    require(not out.is_dir() and out.resolve().parent.is_dir(), "out", out, "files in an existing directory")
     compilation_cache.enable()
-    model = jd.load(run, ema=ema)
-    config = model.config.sample
-    changed: dict[str, Any] = {}
-    given: dict[str, Any] = {"solver": solver, "grid": grid, "steps": steps, "guidance": guidance}
-    for name, choice in given.items():
-        if choice is not None and choice != getattr(config, name):
-            changed[name] = choice
-            if name in ("solver", "grid"):
-                changed[f"{name}_options"] = {}  # those were meant for the other one
-    config = dataclasses.replace(config, **changed)
 
     from jaxdiff.media import pictures
     from jaxdiff.runs import draw
+    from jaxdiff.runs.load import load
 
-    if label is not None or not model.num_classes:
-        model.denoiser(label, 1.0 if guidance is None else guidance)  # refuses what the model does not have
-    labels = (
-        None
-        if not model.num_classes
-        else np.full(count, label)
-        if label is not None
-        else np.arange(count) % model.num_classes
-    )
+    model = load(run, ema=ema)
+    config = _changed(model.config.sample, solver=solver, grid=grid, steps=steps, guidance=guidance)
+    labels: np.ndarray | None
+    if model.num_classes and label is None:
+        labels = np.arange(count) % model.num_classes
+    else:
+        model.denoiser(label, config.guidance)  # raises if the model does not have the label, or no guidance
+        labels = None if label is None else np.full(count, label)
     samples = draw.draw(model, jax.random.key(seed), labels, config, count=count)
-    pictures.write_png(
-        out, pictures.scatter(samples) if len(model.shape) == 1 else pictures.grid(samples, columns=columns)
-    )
+    points = len(model.shape) == 1
+    pictures.write_png(out, pictures.scatter(samples) if points else pictures.grid(samples, columns=columns))
     print(out)
+
+
+def _changed(config: SampleConfig, **choices: Any) -> SampleConfig:
+    """The configuration with all choices that are not None. Options do not outlive their solver or grid."""
+    changes = {name: choice for name, choice in choices.items() if choice is not None}
+    for name in ("solver", "grid"):
+        if changes.get(name, getattr(config, name)) != getattr(config, name):
+            changes[f"{name}_options"] = {}
+    return dataclasses.replace(config, **changes)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Trains a preset, or the file of one: `jaxdiff train digits --train.steps 500`. Run again, training goes on.
+"""Trains a preset: `python scripts/train.py digits --train.steps 500`. The same command again resumes training.
 
-Of several hosts, each starts the same command: `docs/pods.md`.
+With several hosts, each host starts the same command: see `docs/pods.md`.
 """
 
 import dataclasses
@@ -14,16 +14,16 @@ from jaxdiff.runs.config import Config
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Config):
-    """A preset, the directory of the run, and the other processes of the job."""
+    """A preset, the run directory, and the other processes of the job."""
 
     run_dir: Path | None = None
-    """The run directory; `runs/PRESET` by default. All hosts must see the same directory."""
+    """The run directory; None for runs/PRESET. All hosts must see the same directory."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, where the launcher does not tell it."""
+    """HOST:PORT of process 0; None to ask the launcher."""
     processes: int | None = None
-    """The number of processes, where the launcher does not tell it; 1 to stay alone, whatever it tells."""
+    """The number of processes; None to ask the launcher, 1 to stay alone whatever the launcher says."""
     process: int | None = None
-    """The number of this process, from 0."""
+    """The number of this process, from 0; None to ask the launcher."""
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         config = Config(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Config)})
         run_dir = Path("runs") / name if arguments.run_dir is None else arguments.run_dir
         with hosts.joined(arguments.coordinator, arguments.processes, arguments.process):
-            # Only now that the command line is known to be good: Grain and TFDS are slow to import.
+            # Grain and TFDS are slow to import, so a mistake on the command line is reported before.
             from jaxdiff.runs.loop import train
 
             train(config, run_dir)

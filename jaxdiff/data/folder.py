@@ -1,4 +1,4 @@
-"""A folder of pictures as a data set."""
+"""Data sets from folders of pictures."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -8,19 +8,20 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from jaxdiff.checks import one_line
 from jaxdiff.data.pixels import check_size, picture_to_array
 from jaxdiff.data.sources import Examples
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 GREY_MODES = frozenset({"1", "L", "LA"})
 EXIF_ORIENTATION = 0x0112
-# PIL turns TIFF by itself, and looks for a PNG's tags behind its pixels, which it would have to decode.
+# PIL turns TIFF by itself. It finds the tags of a PNG only after its pixels, which it would have to decode first.
 TURNED_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 
 
 @dataclass(frozen=True, eq=False)
 class FolderSource:
-    """Pictures decoded as they are asked for; `labels` is empty when there are none."""
+    """Pictures that are decoded when they are read; `labels` is empty for an unlabelled folder."""
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
@@ -37,28 +38,28 @@ class FolderSource:
                 upright = ImageOps.exif_transpose(picture) if picture.format in TURNED_FORMATS else picture
                 pixels = picture_to_array(upright, self.channels, self.size)
         except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError for some broken PNG files
-            raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+            raise ValueError(f"{path} cannot be read as a picture: {one_line(error)}") from error
         return {"image": pixels, "label": self.labels[index]} if self.labels else {"image": pixels}
 
 
 def open_folder(path: str | os.PathLike[str], size: int | None = None) -> Examples:
     """Opens a folder of pictures (png, jpg, webp, ...).
 
-    Either the folder holds pictures, and they are unlabelled; or it holds one subfolder per class (pictures at any
-    depth below it), and labels follow the sorted names of the subfolders. Pictures come class by class, sorted by path.
-    Names that begin with a dot, and files that are no pictures by their suffix, are passed over. All are greyscale if
-    every one of them is, else all become RGB. JPEG and WebP pictures are turned as their EXIF tag says. Only headers
-    are read here; pictures are decoded when asked for.
+    A folder that holds pictures is an unlabelled set. A folder of subfolders is a labelled set: each subfolder is a
+    class, with pictures at any depth, and labels follow the sorted names of the subfolders. Pictures come class by
+    class, sorted by path. Names that begin with a dot and files with other suffixes are ignored. The set is greyscale
+    if all pictures are; otherwise all pictures become RGB. JPEG and WebP pictures are turned by their EXIF orientation.
+    This function reads only the headers; pictures are decoded when they are read.
 
     Args:
       path: the folder.
-      size: side in pixels of the square each picture is cut and resampled to. None takes them as they are, which needs
-        all of them to have one size.
+      size: side in pixels of the squares that pictures are cropped and resampled to. None keeps pictures as they are,
+        which must then have one size.
 
     Raises:
       ValueError: no such folder, no pictures, pictures both beside and inside subfolders, a class without pictures, a
-        file that cannot be read (named; broken pixel data is found and named when the picture is decoded), or
-        pictures of different sizes and no `size`.
+        file that cannot be read, or pictures of different sizes without `size`. A picture with broken pixel data is
+        found and named when it is decoded.
     """
     check_size(size)
     root = Path(path).expanduser()
@@ -68,11 +69,12 @@ def open_folder(path: str | os.PathLike[str], size: int | None = None) -> Exampl
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     classes = {folder.name: _pictures_below(folder) for folder in folders}
     if flat and any(classes.values()):
-        raise ValueError(
-            f"path = {str(path)!r} holds pictures ({flat[0].name}) and subfolders of pictures; allowed is either"
-        )
+        beside = f"pictures ({flat[0].name}) and subfolders of pictures"
+        raise ValueError(f"path = {str(path)!r} holds {beside}; allowed is one of the two")
     if not flat and not any(classes.values()):
-        raise ValueError(f"path = {str(path)!r} holds no pictures; looked for {', '.join(sorted(SUFFIXES))}")
+        raise ValueError(
+            f"path = {str(path)!r} holds no pictures; allowed are folders of {', '.join(sorted(SUFFIXES))}"
+        )
     paths, labels, class_names = flat, list[int](), tuple[str, ...]()
     if not flat:
         empty = [name for name, found in classes.items() if not found]
@@ -90,8 +92,8 @@ def open_folder(path: str | os.PathLike[str], size: int | None = None) -> Exampl
         for p, (found, _) in zip(paths, headers, strict=True):
             if found != (width, height):
                 raise ValueError(
-                    f"size = None needs pictures of one size, but {paths[0]} has {width}x{height} pixels and {p} has "
-                    f"{found[0]}x{found[1]}; give size, the side of the squares they are to become"
+                    f"size = None; allowed are positive integers: {paths[0]} has {width}x{height} pixels and {p} has "
+                    f"{found[0]}x{found[1]}"
                 )
     shape = (size or height, size or width, channels)
     return Examples(FolderSource(tuple(paths), tuple(labels), channels, size), shape, len(class_names), class_names)
@@ -110,7 +112,7 @@ def _pictures_below(folder: Path) -> list[Path]:
 
 
 def _read_header(path: Path) -> tuple[tuple[int, int], bool]:
-    """The picture's (width, height) as it is to be seen, and whether it is greyscale."""
+    """The (width, height) of the upright picture, and whether it is greyscale."""
     try:
         with Image.open(path) as picture:
             width, height = picture.size
@@ -118,4 +120,4 @@ def _read_header(path: Path) -> tuple[tuple[int, int], bool]:
                 width, height = height, width
             return (width, height), picture.mode in GREY_MODES or picture.mode.startswith("I;16")
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+        raise ValueError(f"{path} cannot be read as a picture: {one_line(error)}") from error

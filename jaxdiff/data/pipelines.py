@@ -1,4 +1,4 @@
-"""Grain pipelines: batches that are a function of (seed, step), however one gets to the step."""
+"""Grain pipelines whose batches depend on the seed and the step alone."""
 
 import functools
 import os
@@ -16,20 +16,21 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Int32, Int64, Shaped
 
+from jaxdiff.checks import integer, message, require
 from jaxdiff.data.pixels import to_unit
-from jaxdiff.data.sources import ArraySource, Examples, read
+from jaxdiff.data.sources import ArraySource, Examples, read_records
 
 Batch = dict[str, np.ndarray]
 
-# A run takes far fewer batches; Grain wants a length.
+# Grain needs a length. No run takes as many batches.
 ENDLESS = 2**62
 
 
 class Batches:
-    """An iterator over batches that can be told where to go on. Its whole state is the number of batches handed out.
+    """An iterator over batches whose whole state is the number of batches returned so far.
 
-    Nothing is started before the first batch is asked for. An error leaves the position where it was, and the batch
-    asked for next is the one that failed.
+    No thread or process starts before the first `next`. After an error the state is unchanged, and another `next`
+    tries the failed batch again.
     """
 
     def __init__(
@@ -41,14 +42,20 @@ class Batches:
         threads: int = 0,
         workers: int = 0,
     ):
-        """Batch k is `finish(read(k))`: `read` may be called ahead, in threads or in worker processes (to which it is
-        pickled); `finish` when the batch is asked for. There are `steps` batches.
+        """Makes an iterator whose batch k is `finish(read(k))`.
+
+        Args:
+          read: called ahead of time, in threads or in worker processes. For processes it is pickled.
+          finish: called in `next`.
+          steps: number of batches.
+          threads: threads that call `read` (in each worker process, if there are any); 0 calls it in `next`.
+          workers: processes that call `read`; 0 for none.
         """
         self._read, self._finish = read, finish
         self._steps, self._threads, self._workers = steps, threads, workers
         self._next, self._closed = 0, False
-        # Grain's iterator, if it has been started. It is ended also when these batches are forgotten and when the
-        # interpreter ends, where Grain, held by anything else, would trip over its own ruins.
+        # Grain's iterator, once it has started. The finalizer closes it when this object is collected, and before the
+        # interpreter shuts down, since Grain fails if it is closed during the shutdown.
         self._running: list[Any] = []
         weakref.finalize(self, _end, self._running)
 
@@ -65,7 +72,7 @@ class Batches:
                 self._start()
             batch = self._finish(next(self._running[0]))
         except BaseException as error:
-            # Grain, asked again after an error, leaves batches out.
+            # After an error Grain's iterator would skip batches.
             _end(self._running)
             if self._workers and isinstance(error, RuntimeError):
                 raise RuntimeError(f"batch {self._next} could not be read by a worker process: {error}") from error
@@ -76,33 +83,33 @@ class Batches:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """`{"next": k}`: k batches have been handed out; those read ahead do not count."""
+        """`{"next": k}` after k batches have been returned. Batches read ahead do not count."""
         return {"next": self._next}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        """Goes on at a position that `get_state` gave, here or elsewhere, whatever the threads, workers and rows.
+        """Continues from a state that `get_state` returned; threads, workers and rows may have differed there.
 
         Raises:
-          ValueError: `state` is no such position.
+          ValueError: `state` is not of the form `{"next": k}`, or k is out of range.
         """
         position = state.get("next") if isinstance(state, Mapping) else None
         if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position <= self._steps:
-            raise ValueError(f"state = {state!r} is not allowed; allowed is {{'next': number of batches handed out}}")
+            raise ValueError(message("state", state, f"{{'next': k}} with k from 0 to {self._steps}"))
         _end(self._running)
         self._next = position
 
     def close(self) -> None:
-        """Ends worker processes and threads. No more batches can be had."""
+        """Ends worker processes and threads. No more batches can be read."""
         self._closed = True
         _end(self._running)
 
     def _start(self) -> None:
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads)
-        # Grain's own state depends on the number of workers; starting its range at the batch wanted does not.
+        # Grain's own state depends on the number of workers. A range that starts at the next batch does not.
         dataset = grain.MapDataset.range(self._next, self._steps).map(self._read).to_iter_dataset(options)
         if self._workers:
             if not flags.FLAGS.is_parsed():
-                # Grain asks for a flag that only programs made with absl have parsed.
+                # Grain reads a flag, which only programs that run under absl have parsed.
                 flags.FLAGS.mark_as_parsed()
             processes = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)
             dataset = dataset.mp_prefetch(processes, worker_init_fn=functools.partial(_init_worker, os.getpid()))
@@ -115,7 +122,7 @@ def _end(running: list[Any]) -> None:
 
 
 def training_batches(
-    images: Examples,
+    examples: Examples,
     batch_size: int,
     *,
     seed: int,
@@ -123,51 +130,57 @@ def training_batches(
     rows: Sequence[int] | None = None,
     workers: int = 0,
 ) -> Batches:
-    """Endless batches `{"x": float32 [batch, *event], "cond": int32 [batch]}`; no `cond` when unlabelled.
+    """Endless batches `{"x": float32 [batch, *event], "cond": int32 [batch]}`; an unlabelled set gives no `cond`.
 
-    uint8 images come out in [-1, 1]; floating-point data as it is. The set is shuffled anew for every epoch, and the
-    epochs follow one another without a seam: of the examples drawn, each run of `len(images)` holds every one once, so
-    a batch may end one epoch and begin the next. Batch k depends on `(images, batch_size, seed, flip)` and k alone. The
-    iterator's whole state is k: `get_state()` and `set_state(state)` store and restore it, with another number
-    of rows or workers too.
+    uint8 images are scaled to [-1, 1]; floating-point data stay as they are. Every epoch has its own order, and epochs
+    follow each other without a gap, so a batch may end one epoch and begin the next. Batch k depends on
+    `(examples, batch_size, seed, flip)` and on k alone. The whole state of the iterator is k: `get_state()` returns it,
+    and `set_state(state)` restores it. The rows and the number of workers may change in between.
 
-    A set in memory costs one gather per batch, done when the batch is asked for. Any other set is read and decoded
-    ahead by Grain, one batch at a time each: by threads, or by `workers` processes with threads of their own. Processes
-    are spawned, so a script that asks for them must guard its main part by `if __name__ == "__main__"`; they keep off
-    accelerators, leave signals to this process, and vanish within seconds of it however it ends.
+    A set in memory costs one gather per batch, made in `next`. Grain reads and decodes any other set ahead of time, in
+    threads or in `workers` processes with their own threads; each thread makes one batch at a time. Processes are
+    spawned, so a script that uses them must guard its main part by `if __name__ == "__main__"`. They use no
+    accelerator, ignore SIGINT and SIGTERM, and end within seconds after this process, however it ends.
 
     Args:
-      images: the data set.
+      examples: the data set.
       batch_size: examples per step over all processes.
-      seed: 0 .. 2**32 - 1.
+      seed: 0 to 2**32 - 1.
       flip: mirror each image left to right with probability 1/2.
-      rows: the places in every batch of the examples that this process takes, ascending; None for all of them.
-      workers: processes that read and decode; 0 for threads alone. A set in memory needs none and gets none.
+      rows: the positions in every batch that this process reads, ascending; None for all positions.
+      workers: processes that read and decode; 0 for threads alone. A set in memory uses no worker.
 
     Raises:
-      ValueError: `batch_size` is not a positive integer or exceeds the set; `seed`, `rows` or `workers` out of range;
-        `flip` of data that are not images.
-      RuntimeError: when a batch is asked for: a worker process has died.
+      ValueError: `batch_size` is not a positive integer or exceeds the set; `seed`, `rows` or `workers` is out of
+        range; `flip` is set for data that are not images.
+      RuntimeError: a worker process has died. `next` raises this error.
     """
-    draw = training_draw(images, batch_size, seed=seed, flip=flip, rows=rows)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
-        raise ValueError(f"workers = {workers!r} is not allowed; allowed are integers from 0")
-    return _iterate(images, _ReadDrawn(images, draw), ENDLESS, workers)
+    draw = training_draw(examples, batch_size, seed=seed, flip=flip, rows=rows)
+    integer("workers", workers, least=0)
+    return _iterate(examples, _ReadDrawn(examples, draw), ENDLESS, workers)
 
 
-def evaluation_batches(images: Examples, batch_size: int) -> Batches:
-    """The whole set once and in order, in batches as `training_batches` makes them; the last may be short.
+def evaluation_batches(examples: Examples, batch_size: int) -> Batches:
+    """The whole set once and in order, in batches like those of `training_batches`; the last batch may be shorter.
 
     Raises:
       ValueError: `batch_size` is not a positive integer.
     """
-    _check_batch_size(batch_size)
-    return _iterate(images, _ReadInOrder(images, batch_size), -(-len(images) // batch_size), 0)
+    integer("batch_size", batch_size)
+    return _iterate(examples, _ReadInOrder(examples, batch_size), -(-len(examples) // batch_size), 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """`draw(k)`: the examples in some rows of training batch k, and which are mirrored (None: nobody asked)."""
+    """A function `draw(k) -> (indices, mirrored)` of the examples of training batch k.
+
+    Attributes:
+      n: number of examples in the set.
+      batch_size: examples in a whole batch.
+      seed: 0 to 2**32 - 1.
+      flip: whether examples are mirrored at random; `mirrored` is None without it.
+      rows: the positions in the batch that are drawn.
+    """
 
     n: int
     batch_size: int
@@ -183,43 +196,39 @@ class Draw:
         )
         if not self.flip:
             return indices, None
-        # Drawn for the whole batch, so that some rows of it do what they would in the whole.
+        # Drawn for the whole batch, so that a row does not depend on which other rows are drawn.
         return indices, np.random.default_rng([self.seed, 1, step]).random(self.batch_size)[self.rows] < 0.5
 
 
-def training_draw(images: Examples, batch_size: int, *, seed: int, flip: bool, rows: Sequence[int] | None) -> Draw:
-    """Which examples make up the batches of `training_batches`, whose arguments and errors these are."""
-    _check_batch_size(batch_size)
-    n = len(images)
-    if batch_size > n:
-        raise ValueError(f"batch_size = {batch_size} exceeds the data set; allowed are 1..{n}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed = {seed!r} is not allowed; allowed are integers 0..2**32 - 1")
-    if flip and len(images.shape) != 3:
-        raise ValueError(f"flip = True needs images [height, width, channels]; examples have shape {images.shape}")
+def training_draw(examples: Examples, batch_size: int, *, seed: int, flip: bool, rows: Sequence[int] | None) -> Draw:
+    """The draw of `training_batches`. Its arguments and errors are the same."""
+    n = len(examples)
+    integer("batch_size", batch_size)
+    require(batch_size <= n, "batch_size", batch_size, f"1..{n}, the size of the data set")
+    integer("seed", seed, least=0, most=2**32 - 1)
+    require(not flip or len(examples.shape) == 3, "flip", flip, f"False for examples of shape {examples.shape}")
     taken = np.arange(batch_size) if rows is None else np.asarray(rows)
-    if taken.ndim != 1 or not taken.size or taken.dtype.kind not in "iu" or taken[0] < 0 or taken[-1] >= batch_size:
-        raise ValueError(f"rows = {rows!r} is not allowed; allowed are places 0..{batch_size - 1} in a batch")
-    if np.any(np.diff(taken) < 1):
-        raise ValueError(f"rows = {rows!r} is not allowed; allowed are places in ascending order")
+    good = taken.ndim == 1 and taken.size and taken.dtype.kind in "iu" and np.all(np.diff(taken) > 0)
+    good = good and taken[0] >= 0 and taken[-1] < batch_size
+    require(good, "rows", rows, f"ascending positions from 0 to {batch_size - 1}")
     return Draw(n, batch_size, seed, flip, taken)
 
 
-# A batch touches at most two epochs, and a few batches are made at once.
+# A batch spans at most two epochs, and a few batches are made at the same time.
 @functools.lru_cache(maxsize=4)
 def _order(n: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
     return np.random.default_rng([seed, 0, epoch]).permutation(n)
 
 
-# What Grain calls are classes, as closures cannot be sent to a worker process.
+# Classes, since closures cannot be pickled for a worker process.
 @dataclass(frozen=True, eq=False)
 class _ReadDrawn:
-    images: Examples
+    examples: Examples
     draw: Draw
 
     def __call__(self, step: int) -> Batch:
         indices, mirrored = self.draw(step)
-        batch = _read(self.images, indices)
+        batch = _read(self.examples, indices)
         if mirrored is not None:
             batch["x"][mirrored] = batch["x"][mirrored, :, ::-1]
         return batch
@@ -227,61 +236,55 @@ class _ReadDrawn:
 
 @dataclass(frozen=True, eq=False)
 class _ReadInOrder:
-    images: Examples
+    examples: Examples
     batch_size: int
 
     def __call__(self, step: int) -> Batch:
-        return _read(
-            self.images, np.arange(step * self.batch_size, min((step + 1) * self.batch_size, len(self.images)))
-        )
+        first = step * self.batch_size
+        return _read(self.examples, np.arange(first, min(first + self.batch_size, len(self.examples))))
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size = {batch_size!r} is not allowed; allowed are positive integers")
-
-
-def _read(images: Examples, indices: Int64[np.ndarray, " batch"]) -> Batch:
+def _read(examples: Examples, indices: Int64[np.ndarray, " batch"]) -> Batch:
     x: Shaped[np.ndarray, " batch *event"]
     labels: Int32[np.ndarray, " batch"] | None
-    source = images.source
+    source = examples.source
     if isinstance(source, ArraySource):
         x, labels = source.x[indices], None if source.labels is None else source.labels[indices]
     else:
-        records = read(source, indices.tolist())
+        records = read_records(source, indices.tolist())
         x = np.stack([r["image"] for r in records])
-        labels = np.asarray([r["label"] for r in records], np.int32) if images.num_classes else None
+        labels = np.asarray([r["label"] for r in records], np.int32) if examples.num_classes else None
     return {"x": x} if labels is None else {"x": x, "cond": labels}
 
 
 def _to_values(batch: Batch) -> Batch:
-    # Here and not where they are read, so that workers hand over bytes, a quarter of the memory. What they hand over
-    # lies in memory they share with this process, of which nothing is kept.
+    # Converted here and not in `_read`, so that workers send bytes, which take a quarter of the memory. Workers send
+    # arrays in shared memory, which Grain reuses, so the result must be a copy.
     x = np.asarray(batch["x"])
     values = to_unit(x) if x.dtype == np.uint8 else np.array(x)
     return {"x": values} | ({"cond": np.array(batch["cond"])} if "cond" in batch else {})
 
 
-def _iterate(images: Examples, read: Callable[[int], Batch], steps: int, workers: int) -> Batches:
-    if isinstance(images.source, ArraySource):
-        return Batches(read, _to_values, steps=steps)  # neither threads nor processes gain anything
-    # Each thread works on a batch of its own.
+def _iterate(examples: Examples, read: Callable[[int], Batch], steps: int, workers: int) -> Batches:
+    if isinstance(examples.source, ArraySource):
+        return Batches(read, _to_values, steps=steps)  # threads and processes would not make a gather faster
+    # Each thread makes one batch at a time.
     threads = min(8, max(1, (os.cpu_count() or 1) // max(1, workers)))
     return Batches(read, _to_values, steps=steps, threads=threads, workers=workers)
 
 
 def _init_worker(parent: int, index: int, count: int) -> None:
-    """Runs first in a worker process."""
-    # A device that this process took would be lost to the trainer.
+    """Sets up a worker process before it reads its first batch."""
+    # The trainer could not use an accelerator that a worker has claimed.
     jax.config.update("jax_platforms", "cpu")
-    # A signal sent to the whole job is the trainer's to act on, which may need batches to get to where it can stop.
+    # Only the trainer acts on a signal to the whole job. It may need more batches until it can stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process when its parent is gone: killed, it could not tell."""
+    """Ends this process when its parent is gone. A parent that is killed cannot end its workers."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

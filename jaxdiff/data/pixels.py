@@ -1,10 +1,12 @@
-"""Pixels: the one pair of functions between bytes and [-1, 1], and pictures turned into arrays."""
+"""Pixels: conversions between bytes and [-1, 1], and from PIL pictures to arrays."""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
+
+from jaxdiff.checks import integer, message, require
 
 
 def to_unit(pixels: UInt8[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
@@ -14,51 +16,48 @@ def to_unit(pixels: UInt8[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"
       TypeError: `pixels` is not of type uint8.
     """
     pixels = np.asarray(pixels)
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"pixels has dtype {pixels.dtype}; allowed is uint8")
+    require(pixels.dtype == np.uint8, "pixels.dtype", pixels.dtype, "uint8", TypeError)
     return pixels / np.float32(127.5) - np.float32(1)
 
 
 def to_uint8(values: Any) -> UInt8[np.ndarray, "*shape"]:
-    """Maps [-1, 1] to bytes, rounded to the nearest and clipped: the inverse of `to_unit`.
+    """Maps [-1, 1] to bytes, rounded to the nearest byte and clipped: the inverse of `to_unit`.
 
     Args:
-      values: floating-point array of any shape, NumPy's or JAX's.
+      values: floating-point array of NumPy or JAX, of any shape.
 
     Raises:
-      TypeError: `values` is not floating-point (bytes handed in by mistake would come out as noise).
-      ValueError: `values` holds NaN, for which there is no byte.
+      TypeError: `values` is not floating-point. Bytes passed by mistake would come out as noise.
+      ValueError: `values` holds NaN.
     """
     values = np.asarray(values)
-    # bfloat16 and its kin are no subtypes of np.floating, so ask what they are not.
-    if values.dtype.kind in "biucSUO":
-        raise TypeError(f"values has dtype {values.dtype}; allowed are floating-point types")
+    # bfloat16 and the float8 types are not subtypes of np.floating, so this line lists all other kinds.
+    require(values.dtype.kind not in "biucSUO", "values.dtype", values.dtype, "floating-point types", TypeError)
     scaled = np.rint((values.astype(np.float32) + 1) * 127.5)
-    if np.isnan(scaled).any():
-        raise ValueError("values holds NaN; allowed are numbers")
+    require(not np.isnan(scaled).any(), "values", np.nan, "numbers")
     return np.clip(scaled, 0, 255).astype(np.uint8)
 
 
 def picture_to_array(
     picture: Image.Image, channels: int, size: int | None = None
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """Turns a PIL picture into bytes `[height, width, channels]`.
+    """Converts a PIL picture to bytes `[height, width, channels]`.
 
     Transparent pixels are laid on white, and 16-bit greyscale is scaled to 8 bits.
 
     Args:
       picture: any picture of 1, 8 or 16 bits per channel.
       channels: 1 (greyscale) or 3 (RGB).
-      size: side in pixels; the centred square is cut out and resampled (Lanczos). None keeps the picture's own size.
+      size: side in pixels. The centred square is cropped and resampled (Lanczos). None keeps the size of the picture.
 
     Raises:
-      ValueError: the picture's pixels are 32-bit numbers, of which no range is known.
+      ValueError: the pixels are 32-bit numbers, whose range is unknown.
     """
     if picture.mode.startswith("I;16"):
-        # PIL's own conversion clips at 255, which turns nearly every 16-bit picture white.
+        # PIL's conversion clips at 255, which would turn nearly every 16-bit picture white.
         picture = Image.fromarray(np.rint(np.asarray(picture, np.float32) / 257).astype(np.uint8))
     elif picture.mode in ("I", "F"):
-        raise ValueError(f"picture has mode {picture.mode!r} (32 bits per pixel); allowed are 8 and 16 bits")
+        raise ValueError(message("picture.mode", picture.mode, "modes of at most 16 bits per channel"))
     elif picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -67,13 +66,13 @@ def picture_to_array(
         width, height = picture.size
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        # Cut first: resize(box=...) lets what lies outside the box bleed in.
+        # Crop first: resize(box=...) lets pixels outside the box bleed in.
         picture = picture.crop((left, top, left + side, top + side))
         picture = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return np.asarray(picture).reshape(picture.height, picture.width, channels)
 
 
 def check_size(size: int | None) -> None:
-    """Raises ValueError unless `size` is None or a positive integer."""
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"size = {size!r} is not allowed; allowed are positive integers and None")
+    """Raises a ValueError unless `size` is None or a positive integer."""
+    if size is not None:
+        integer("size", size)

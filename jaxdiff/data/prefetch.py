@@ -1,4 +1,4 @@
-"""Batches brought to the device while the step before them runs."""
+"""Batches moved to the device while the previous step runs."""
 
 import threading
 import time
@@ -9,16 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
-# How long `close` waits for a source that does not answer.
-PATIENCE = 10.0
+from jaxdiff.checks import integer
+
+# Seconds that `close` waits for a source that does not answer.
+TIMEOUT = 10.0
 
 
 class Prefetched:
-    """An iterator over batches on the device, filled by a thread of its own. Made by `prefetch`.
+    """An iterator over batches on the device, filled by its own thread. Made by `prefetch`.
 
     Attributes:
-      waited: seconds that `next` has waited for batches so far. What it grows by, divided by the time that has
-        passed, is the part of the time in which the device may have had nothing to do.
+      waited: seconds that `next` has waited for batches so far. The device may have been idle for this time.
     """
 
     def __init__(self, batches: Any, place: Callable[[Any], Any], depth: int, group: int):
@@ -53,24 +54,24 @@ class Prefetched:
         return batch
 
     def get_state(self) -> Any:
-        """The source's state after the batches handed out: those that wait here do not count."""
+        """The state of the source after the batches returned so far. Prefetched batches do not count."""
         return self._state
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on at a state that `get_state` gave; what has been prefetched is dropped.
+        """Continues from a state that `get_state` returned. Prefetched batches are dropped.
 
         Raises:
-          TimeoutError: the source is still at work on a batch, and does not come to an end of it.
+          TimeoutError: the source is making a batch and does not finish it.
         """
         if not self._end():
-            raise TimeoutError(f"the data source has not answered for {2 * PATIENCE:.0f} seconds")
-        # First back to what was handed out, where it belongs should the source refuse `state`.
+            raise TimeoutError(f"the data source has not answered for {2 * TIMEOUT:.0f} seconds")
+        # First go back to the last batch returned: the source stays there if it refuses `state`.
         self._batches.set_state(self._state)
         self._batches.set_state(state)
         self._state = self._batches.get_state()
 
     def close(self) -> None:
-        """Ends the thread and the source. No more batches can be had."""
+        """Ends the thread and closes the source. No more batches can be read."""
         self._closed = True
         self._end()
         self._batches.close()
@@ -78,7 +79,7 @@ class Prefetched:
     def _fill(self) -> None:
         while True:
             with self._change:
-                # A batch that is being made counts, so that no more than `depth` are ever held.
+                # The batch that is being made counts, so that there are never more than `depth`.
                 self._change.wait_for(lambda: self._stopping or len(self._ready) < self._depth)
                 if self._stopping:
                     return
@@ -87,7 +88,7 @@ class Prefetched:
                 batch = self._take()
                 item = self._place(batch), self._batches.get_state(), None
                 del batch
-            except BaseException as error:  # raised where the batch is asked for
+            except BaseException as error:  # `next` raises it in place of the batch
                 item = None, None, error
             with self._change:
                 self._ready.append(item)
@@ -102,17 +103,17 @@ class Prefetched:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *[next(self._batches) for _ in range(self._group)])
 
     def _end(self) -> bool:
-        """Ends the thread and drops what it made; False if the source has kept it for too long."""
+        """Ends the thread and drops its batches. Returns False if the source does not answer within the timeout."""
         if self._thread is not None:
             with self._change:
                 self._stopping = True
                 self._change.notify_all()
-            self._thread.join(PATIENCE)
+            self._thread.join(TIMEOUT)
             if self._thread.is_alive():
-                # Only closing the source may bring it to answer. The thread will not ask again.
+                # Closing the source may make it answer. The thread asks for no other batch.
                 self._closed = True
                 self._batches.close()
-                self._thread.join(PATIENCE)
+                self._thread.join(TIMEOUT)
                 if self._thread.is_alive():
                     return False
         self._thread = None
@@ -122,23 +123,23 @@ class Prefetched:
 
 
 def prefetch(batches: Any, place: Callable[[Any], Any], *, depth: int = 2, group: int = 1) -> Prefetched:
-    """Makes batches ready in a thread, so that the step finds them on the device.
+    """Prepares batches in a thread, so that the step finds them on the device.
 
     Args:
-      batches: an iterator with `get_state`, `set_state` and `close`, such as `training_batches`; from now on it belongs
-        to what is returned.
-      place: host batch -> device batch, called in the thread.
-      depth: how many batches (or groups of them) are kept ready at most, the one being made included.
-      group: stack so many consecutive batches on a new leading axis, for a step that scans over them. Of a source that
-        ends, batches that do not fill a group are left out.
+      batches: an iterator with `get_state`, `set_state` and `close`, such as `training_batches`. The result takes it
+        over: nothing else may use it afterwards.
+      place: a function from a host batch to a device batch. The thread calls it.
+      depth: the largest number of batches (or groups) ready at once, including the one being made.
+      group: the number of consecutive batches that are stacked on a new leading axis, for a step that scans over them.
+        The last batches of a source that ends are dropped if they do not fill a group.
 
-    Returns: the iterator. Nothing is read before the first batch is asked for. An error of the source or of `place` is
-      raised, as it was, by the `next` that would have given the batch, and by every other until `set_state`.
+    Returns:
+      The iterator. It reads nothing before the first `next`. An error of the source or of `place` is raised unchanged
+      by the `next` that would have returned the batch, and again by every later `next` until `set_state`.
 
     Raises:
       ValueError: `depth` or `group` is not a positive integer.
     """
-    for name, value in (("depth", depth), ("group", group)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} = {value!r} is not allowed; allowed are positive integers")
+    integer("depth", depth)
+    integer("group", group)
     return Prefetched(batches, place, depth, group)

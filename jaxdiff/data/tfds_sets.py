@@ -1,6 +1,5 @@
-"""TFDS image sets by name, read without TensorFlow and without a network."""
+"""TFDS image sets by name, read from disk without TensorFlow."""
 
-import difflib
 import io
 import os
 from collections.abc import Sequence
@@ -12,14 +11,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxdiff.data.digits import prepare_digits
+from jaxdiff.checks import did_you_mean, message, one_line
 from jaxdiff.data.pixels import check_size, picture_to_array
 from jaxdiff.data.sources import Examples
+from jaxdiff.data.toy import TOYS
 
 
 @dataclass(frozen=True, eq=False)
 class TfdsSource:
-    """Records of a TFDS set; decoded by PIL always, so that the same bytes give the same pixels on every machine."""
+    """Records of a TFDS set. PIL decodes them, so that the pixels are the same on every machine."""
 
     records: Any
     name: str
@@ -35,13 +35,13 @@ class TfdsSource:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int], /) -> list[dict[str, Any]]:
-        """Reads many records at once, several times faster than one by one."""
+        """Reads many records at once, which is several times faster than one by one."""
         if indices and not 0 <= min(indices) <= max(indices) < len(self):
             raise IndexError(f"indices {min(indices)}..{max(indices)} of {self.name}; allowed are 0..{len(self) - 1}")
         try:
             raw = self.records.__getitems__(indices)
         except (OSError, ValueError, RuntimeError, IndexError) as error:
-            raise ValueError(f"records of {self.name} cannot be read: {_one_line(error)}") from error
+            raise ValueError(f"records of {self.name} cannot be read: {one_line(error)}") from error
         return [self._decode(index, record) for index, record in zip(indices, raw, strict=True)]
 
     def _decode(self, index: int, raw: dict[str, Any]) -> dict[str, Any]:
@@ -49,54 +49,51 @@ class TfdsSource:
             with Image.open(io.BytesIO(raw[self.image_key])) as picture:
                 pixels = picture_to_array(picture, self.shape[-1], self.size)
         except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"record {index} of {self.name} cannot be read: {error}") from error
+            raise ValueError(f"record {index} of {self.name} cannot be read: {one_line(error)}") from error
         if pixels.shape != self.shape:
-            raise ValueError(f"record {index} of {self.name} has shape {pixels.shape}, not {self.shape}")
+            raise ValueError(message(f"shape of record {index} of {self.name}", pixels.shape, str(self.shape)))
         return {"image": pixels} if self.label_key is None else {"image": pixels, "label": int(raw[self.label_key])}
 
 
 def open_tfds(
     name: str, split: str = "train", data_dir: str | os.PathLike[str] | None = None, size: int | None = None
 ) -> Examples:
-    """Opens an image set that TFDS has prepared in `data_dir`, or the embedded `digits`, prepared on first use.
+    """Opens an image set that TFDS has prepared in `data_dir`.
 
-    Reads what lies on disk, whichever version and whether or not the installed TFDS still knows how to make it. The
-    image is the feature `image`, or the only image feature; the label is `label`, or the only class label.
+    Any version on disk can be opened, even if the installed TFDS cannot make it. The image is the feature `image`, or
+    else the only image feature. The label is the feature `label`, or else the only class label.
 
     Args:
-      name: `name`, `name/config`, `name:1.2.3` or `name/config:1.2.3`; without a version the newest on disk.
+      name: `name`, `name/config`, `name:1.2.3` or `name/config:1.2.3`. Without a version the newest on disk is opened.
       split: any TFDS split expression, such as `train`, `train[:80%]` or `train+test`.
-      data_dir: TFDS's directory; None is TFDS's own default (`$TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
-      size: side in pixels of the square each image is cut and resampled to; None takes images as they are.
+      data_dir: the directory of TFDS; None is TFDS's default (`$TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
+      size: side in pixels of the squares that images are cropped and resampled to; None keeps images as they are.
 
     Raises:
-      ValueError: no such directory, set or split; a set not stored as ArrayRecord; a set without an image of 8 bits and
-        1 or 3 channels; images of varying size and no `size`; broken files.
+      ValueError: no such directory, set or split; a set that is not stored as ArrayRecord; a set without an image of
+        8 bits and 1 or 3 channels; images of different sizes without `size`; broken files.
     """
     check_size(size)
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    if name.partition(":")[0] == "digits":
-        prepare_digits(root)
     directory = _find(name, root)
     try:
         builder = tfds.builder_from_directory(directory)
-    except Exception as error:  # whatever TFDS meets in a broken directory
-        raise ValueError(f"data set {name!r}: {directory} cannot be opened: {_one_line(error)}") from error
+    except Exception as error:  # a broken directory: TFDS raises many types
+        raise ValueError(f"data set {name!r}: {directory} cannot be opened: {one_line(error)}") from error
 
     features = builder.info.features
     image_key = _only(features, tfds.features.Image, "image")
     label_key = _only(features, tfds.features.ClassLabel, "label")
     if image_key is None:
-        raise ValueError(f"data set {name!r} has the features {', '.join(features)}; none of them is the image")
+        allowed = "sets with a feature 'image' or a single image feature"
+        raise ValueError(f"data set {name!r} has the features {', '.join(features)}; allowed are {allowed}")
     image = features[image_key]
     if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"data set {name!r} has images of {image.np_dtype} and shape {image.shape}; "
-            "allowed are uint8 and 1 or 3 channels"
-        )
+        found = f"{image.np_dtype.__name__} images of shape {image.shape}"
+        raise ValueError(f"data set {name!r} has {found}; allowed are uint8 images of 1 or 3 channels")
     shape = tuple(image.shape) if size is None else (size, size, image.shape[-1])
     if None in shape:
-        raise ValueError(f"data set {name!r} has images of shape {shape}; give size, the side of the squares to make")
+        raise ValueError(f"size = None; allowed are positive integers: data set {name!r} has images of shape {shape}")
 
     splits = list(builder.info.splits)
     try:
@@ -105,11 +102,13 @@ def open_tfds(
     except NotImplementedError as error:
         raise ValueError(
             f"data set {name!r} is stored in {directory} as {builder.info.file_format.value}; "
-            "it must be prepared with file_format='array_record'"
+            "prepare it with file_format='array_record'"
         ) from error
     except Exception as error:  # an unknown split, a missing or broken file: TFDS raises many types
-        hint = "" if split in splits else _nearest(split, splits)
-        raise ValueError(f"data set {name!r}, split = {split!r} cannot be opened: {_one_line(error)}{hint}") from error
+        if split not in splits:
+            allowed = f"expressions of {', '.join(splits)} for data set {name!r}"
+            raise ValueError(message("split", split, allowed) + did_you_mean(split, splits)) from error
+        raise ValueError(f"split = {split!r} of data set {name!r} cannot be read: {one_line(error)}") from error
 
     label = None if label_key is None else features[label_key]
     source = TfdsSource(records, f"{name} ({split})", image_key, label_key, shape, size)
@@ -117,10 +116,10 @@ def open_tfds(
 
 
 def _find(name: str, root: Path) -> Path:
-    """The newest directory below `root` that holds the set `name`, `name/config` or either with `:version`."""
+    """The newest directory below `root` that holds the set, given as `name`, `name/config` or with `:version`."""
     full_name, _, version = name.partition(":")
     there = _prepared(root)
-    known = [*there, "digits", *tfds.list_builders(with_community_datasets=False)]
+    known = [*there, *tfds.list_builders(with_community_datasets=False)]
     where = f"data_dir = {str(root)!r}"
     listing = f"available there: {', '.join(there) or 'nothing'}; embedded: digits"
     if full_name in there:
@@ -133,19 +132,22 @@ def _find(name: str, root: Path) -> Path:
         return _find(f"{configs[0]}:{version}" if version else configs[0], root)
     if configs:
         raise ValueError(f"data set {name!r} in {where} has several configurations; name one of {', '.join(configs)}")
-    if not root.is_dir():
-        raise ValueError(f"data set {name!r}: {where} is not a directory")
     base, _, config = full_name.partition("/")
-    if base in known and not (config and _nearest(full_name, list(there))):
+    hint = did_you_mean(full_name, [*known, "digits", *TOYS])
+    if not root.is_dir():
+        raise ValueError(f"data set {name!r}: {where} is not a directory{'' if base in known else hint}")
+    if base == "digits":
+        raise ValueError(f"data set {name!r} is not in {where}; call open_digits for the embedded digits")
+    if base in known and not (config and did_you_mean(full_name, there)):
         raise ValueError(
-            f"data set {name!r} is not prepared in {where} ({listing}); to prepare it, with a network: tfds.builder("
+            f"data set {name!r} is not prepared in {where} ({listing}); to download and prepare it: tfds.builder("
             f"{name!r}, data_dir={str(root)!r}, file_format='array_record').download_and_prepare()"
         )
-    raise ValueError(f"data set {name!r} is not in {where} ({listing}){_nearest(full_name, known)}")
+    raise ValueError(f"data set {name!r} is not in {where} ({listing}){hint}")
 
 
 def _prepared(root: Path) -> dict[str, dict[str, Path]]:
-    """The sets prepared below `root`: `{"name" or "name/config": {version: directory}}`."""
+    """The sets prepared below `root`, as `{"name" or "name/config": {version: directory}}`."""
     found: dict[str, dict[str, Path]] = {}
     for pattern in ("*/*/features.json", "*/*/*/features.json"):
         for features in sorted(root.glob(pattern)):
@@ -161,12 +163,3 @@ def _only(features: Any, kind: type, preferred: str) -> str | None:
     if preferred in keys:
         return preferred
     return keys[0] if len(keys) == 1 else None
-
-
-def _nearest(word: str, words: list[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), words, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

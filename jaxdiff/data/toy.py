@@ -1,7 +1,8 @@
-"""Toy distributions in the plane, for methods that must be seen through in seconds."""
+"""Toy distributions in the plane, for experiments that take seconds."""
 
 import numpy as np
 
+from jaxdiff.checks import integer, one_of
 from jaxdiff.data.sources import Examples, from_arrays
 
 TOYS = ("checkerboard", "gaussians", "moons", "spirals")
@@ -15,17 +16,14 @@ def toy2d(name: str = "checkerboard", n: int = 10_000, seed: int = 0) -> Example
     - "moons": two interleaved half circles with noise of standard deviation 0.03; the label is the moon.
     - "spirals": two arms of one and a half turns with noise of standard deviation 0.015; the label is the arm.
 
-    Labelled points come in equal numbers per class (to within one) and random order.
+    Labelled points come in random order. The sizes of the classes differ by at most one.
 
     Raises:
-      ValueError: unknown `name`, or `n` or `seed` not an allowed integer.
+      ValueError: unknown `name`, `n` below 1 or `seed` below 0.
     """
-    if name not in TOYS:
-        raise ValueError(f"name = {name!r} is not a toy distribution; allowed are {', '.join(TOYS)}")
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n = {n!r} is not allowed; allowed are positive integers")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed = {seed!r} is not allowed; allowed are integers from 0")
+    one_of("name", name, TOYS)
+    integer("n", n)
+    integer("seed", seed, least=0)
     rng = np.random.default_rng(seed)
 
     if name == "checkerboard":
@@ -41,10 +39,10 @@ def toy2d(name: str = "checkerboard", n: int = 10_000, seed: int = 0) -> Example
     elif name == "moons":
         angle, noise = np.pi * rng.random(n), 0.03
         upper = np.stack([np.cos(angle), np.sin(angle)], -1)
-        # The lower moon is the upper one turned about (1/2, 1/4); that point becomes the origin.
+        # The lower moon is the upper moon turned about (1/2, 1/4), which becomes the origin.
         points = (upper - [0.5, 0.25]) * np.where(labels == 0, 1, -1)[:, None] / 1.6
     else:
-        # The square root spreads the points evenly along the arm's area, not its angle.
+        # With the square root the density is uniform per area rather than per angle.
         turn, noise = np.sqrt(rng.random(n)), 0.015
         angle = 3 * np.pi * turn + np.pi * labels
         points = 0.95 * turn[:, None] * np.stack([np.cos(angle), np.sin(angle)], -1)

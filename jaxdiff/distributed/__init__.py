@@ -1,11 +1,14 @@
-"""Strategies: the one step, spread over the devices of one process or of many.
+"""One training step on many devices, of one process or of several.
 
-- `sharded`: `jax.jit` over a mesh with the axes `data` and `fsdp`; the batch is spread over both, and the state over
-  `fsdp`. A mesh of one device is the plain case. `shardings`: which axis of a leaf is spread
-- `mapped`: `jax.pmap`, a copy of the state on every device
-- `strategy`: what both are to a trainer; `mesh`: devices, and the rows of a batch on them
+- `sharded`: `jax.jit` over a mesh with the axes `data` and `fsdp`. The batch is sharded over both axes, and the state
+  over `fsdp`. A mesh of one device is the plain case.
+- `mapped`: `jax.pmap`, with a copy of the state on every device.
+- `strategy`: the protocol of both, and the choice of one by name.
+- `mesh`: meshes, and the rows of a batch on each device. `shardings`: the axis along which each leaf is sharded.
+- `hosts`: several processes as one job. `heartbeat`: finds a lost process. `stopping`: stops all processes after the
+  same step. `collectives`: what processes tell each other. `reporting`: errors as one line with an exit status.
 
-Both make the same steps: what an example draws depends on its place in the batch only, wherever it lies.
+All strategies make the same steps: the random draws of an example depend only on its place in the batch.
 """
 
 from jaxdiff.distributed.mapped import Mapped as Mapped

@@ -1,7 +1,8 @@
-"""What processes tell each other, about a checkpoint say: all of them go on, or all raise an error.
+"""Agreement between processes: all of them continue, or all raise an error.
 
-These functions are collective and belong on the thread that runs the training steps: told from another thread, they
-could come between the collectives of a step in one order here and in another order there.
+These functions are collective: every process calls them in the same order. Call them only on the thread that runs the
+training steps. On another thread they could run between the collectives of a step, in a different order on each
+process.
 """
 
 from collections.abc import Callable
@@ -15,12 +16,12 @@ from jaxdiff.checks import one_line
 
 T = TypeVar("T")
 
-# One size for every message, so that one program is compiled for all of them.
+# All messages have the same size, so that JAX compiles one program for all of them.
 _BYTES = 2048
 
 
 def gather(text: str) -> list[str]:
-    """The texts of all processes, in their order; of several processes, no more than 2048 bytes of each."""
+    """The texts of all processes, in their order. With several processes, each text is cut after 2048 bytes."""
     if jax.process_count() == 1:
         return [text]
     data = text.encode()[:_BYTES].ljust(_BYTES, b"\0")
@@ -29,17 +30,18 @@ def gather(text: str) -> list[str]:
 
 
 def broadcast_from_first(action: Callable[[], int], error: type[Exception] = ValueError) -> int:
-    """Runs `action` on the first process alone, and returns its result on all of them.
+    """Runs `action` on the first process only, and returns its result on all processes.
 
     Raises:
-        error: on the others, if it raised on the first, which raises what it met; with the same words.
+      error: on the other processes, if `action` raised on the first one. The text is the same. The first process raises
+        the original exception.
     """
     failure, answer = None, ""
     if jax.process_index() == 0:
         try:
             answer = f"={action()}"
-        except Exception as met:
-            failure, answer = met, one_line(met)
+        except Exception as raised:
+            failure, answer = raised, one_line(raised)
     answer = gather(answer)[0]
     if failure is not None:
         raise failure
@@ -49,16 +51,17 @@ def broadcast_from_first(action: Callable[[], int], error: type[Exception] = Val
 
 
 def on_all(action: Callable[[], T], error: type[Exception] = ValueError) -> T:
-    """Runs `action` on every process and returns its result there, or raises on all of them if it raised on any.
+    """Runs `action` on every process, and returns its result there. If it raises on one process, all of them raise.
 
     Raises:
-        error: where it did not raise, with the words of the first process on which it did; those raise what they met.
+      error: on the processes where `action` did not raise, with the text of the first process where it did. A process
+        where it raised raises the original exception.
     """
     failure = None
     try:
         result = action()
-    except Exception as met:
-        failure = met
+    except Exception as raised:
+        failure = raised
     reasons = gather("" if failure is None else one_line(failure))
     if failure is not None:
         raise failure

@@ -1,9 +1,10 @@
-"""Several processes, one job: joined as whatever launched them says, and ended together.
+"""Several processes as one job: they join as their launcher says, and end together.
 
     with hosts.joined():
         train(config, run_dir)
 
-Exit statuses of a joined process: those of `command_line`, and 75 (`peers.LOST`) where another process is lost.
+The exit statuses of a joined process are those of `reporting.reporting_errors`, and 75 (`heartbeat.LOST`) if another
+process is lost. If process 0 dies, JAX may abort the others instead: see `heartbeat`.
 """
 
 import contextlib
@@ -20,13 +21,15 @@ from typing import Any
 import jax
 from jax._src import distributed  # the client of the coordination service has no public name
 
+from jaxdiff import checks
+from jaxdiff.checks import message
 from jaxdiff.distributed import reporting
 from jaxdiff.distributed.heartbeat import Heartbeat
 from jaxdiff.distributed.stopping import Stopped
 
 
 def first() -> bool:
-    """Whether this is process 0: the one that speaks and writes."""
+    """Whether this is process 0: the one that prints, and that writes logs and samples."""
     return jax.process_index() == 0
 
 
@@ -39,26 +42,26 @@ def joined(
     join_timeout: int = 50,
     heartbeat_timeout: float = 30.0,
 ) -> Iterator[None]:
-    """Joins this process to the others of its job, and ends it with them.
+    """Joins this process to the others of its job, and ends it together with them.
 
-    With no arguments the launcher is asked: Slurm, Open MPI, a TPU pod (Compute Engine or Kubernetes) or an indexed
-    Kubernetes job. Where there is none, or it has launched one process only, there is nothing to join and no network
-    is touched. Has to come before anything that asks JAX for devices.
+    Without arguments, the launcher's environment is used: Slurm, Open MPI, a TPU pod (Compute Engine or Kubernetes) or
+    an indexed Kubernetes job. Without a launcher, or with one that started a single process, there is nothing to join,
+    and no network is used. Enter the block before anything that asks JAX for devices.
 
-    Of several processes, errors within it are reported as by `reporting.reporting_errors`. Any of them ends all
-    processes, at once; `Stopped` and the end of the block are waited for by all.
+    With several processes, errors in the block are reported as by `reporting.reporting_errors`. An error in one process
+    ends all processes immediately. `Stopped` and the end of the block wait for all processes.
 
     Args:
-        coordinator: HOST:PORT of process 0, a free port.
-        processes: how many there are; 1 alone means that there is nothing to join, whatever the launcher says.
-        process: which one this is, from 0.
-        join_timeout: seconds to wait for the others to come; then this process ends with one line and status 2.
-        heartbeat_timeout: seconds without a sign of life after which another process counts as lost.
+      coordinator: HOST:PORT of process 0, with a free port.
+      processes: the number of processes. 1 without other arguments: nothing is joined, whatever the launcher says.
+      process: the number of this process, from 0.
+      join_timeout: seconds to wait for the other processes. Then this process ends with one line and status 2.
+      heartbeat_timeout: another process without a heartbeat for so many seconds is lost.
 
     Raises:
-        ValueError: arguments of which a part is missing or out of range, or a launcher for which JAX needs a package
-            that is not installed.
-        ConnectionError: the others were not found, or the port of `coordinator` is taken.
+      ValueError: an argument is missing or out of range, or JAX needs a package for this launcher that is not
+        installed.
+      ConnectionError: the other processes were not found, or the port of `coordinator` is taken.
     """
     _check(coordinator, processes, process)
     method = None if coordinator is None else "deactivate"
@@ -76,10 +79,8 @@ def joined(
     if state.num_processes == 1:
         yield
         return
-    watch = Heartbeat(
-        state.client, state.process_id, state.num_processes, str(state.coordinator_address), heartbeat_timeout
-    )
-    together, status = True, None
+    heartbeat = Heartbeat(state.client, state.process_id, state.num_processes, heartbeat_timeout)
+    failed, status = False, None
     try:
         with reporting.reporting_errors():
             try:
@@ -87,10 +88,10 @@ def joined(
             except Stopped:
                 raise
             except BaseException as error:
-                together = False
+                failed = True
                 if _may_be_a_lost_peer(error):
-                    # The watch knows in a moment, and ends this process with a better reason.
-                    watch.settle()
+                    # The heartbeat soon knows, and ends this process with a better reason.
+                    heartbeat.end_if_lost()
                 raise
     except SystemExit as stop:
         status = stop.code
@@ -98,40 +99,40 @@ def joined(
         status = 1
         with contextlib.suppress(OSError):
             traceback.print_exc()
-    if not together and status not in (0, None):
+    if failed and status not in (0, None):
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        watch.abandon(status if isinstance(status, int) else 1)
-    watch.leave()
+        heartbeat.abort(status if isinstance(status, int) else 1)
+    heartbeat.leave()
     jax.distributed.shutdown()
     if status is not None:
         raise SystemExit(status)
 
 
 def _may_be_a_lost_peer(error: BaseException) -> bool:
-    # Gloo's errors are RuntimeErrors or ValueErrors, as the version of JAX has it.
+    # Gloo's errors are RuntimeErrors or ValueErrors, depending on the version of JAX.
     return isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
 
 
 def _check(coordinator: str | None, processes: int | None, process: int | None) -> None:
     given = {"coordinator": coordinator, "processes": processes, "process": process}
-    if processes is not None and processes < 1:
-        raise ValueError(f"processes = {processes}; allowed are positive integers")
+    if processes is not None:
+        checks.integer("processes", processes)
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < 3 and not (processes == 1 and coordinator is None and process is None):
-        there = ", ".join(f"{name} = {value!r}" for name, value in given.items() if value is not None)
-        raise ValueError(f"{there}, but no {' and no '.join(missing)}: they are given together, or none of them")
-    if process is not None and processes is not None and not 0 <= process < processes:
-        raise ValueError(f"process = {process}; allowed are 0 to {processes - 1}, since processes = {processes}")
+        present = ", ".join(f"{name} = {value!r}" for name, value in given.items() if value is not None)
+        raise ValueError(f"{present}, but no {' and no '.join(missing)}; allowed are all three or none of them")
+    if process is not None and processes is not None:
+        checks.integer("process", process, 0, processes - 1)
     if coordinator is not None:
         host, _, port = coordinator.rpartition(":")
         bare = re.fullmatch(r"\[[0-9a-fA-F:.%\w]+\]|[^\s:/\[\]]+", host)
         if not bare or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
-            raise ValueError(f"coordinator = {coordinator!r}; allowed is HOST:PORT with a port from 1 to 65535")
+            raise ValueError(message("coordinator", coordinator, "HOST:PORT with a port from 1 to 65535"))
 
 
 def _launcher(environment: Mapping[str, str], platforms: str) -> str | None:
-    """What launched this process together with others, in the order in which JAX asks; None if it is alone."""
+    """The launcher of this process and others, in the order in which JAX asks; None if this process is alone."""
 
     def many(name: str) -> bool:
         return environment.get(name, "").isdecimal() and int(environment[name]) > 1
@@ -147,7 +148,7 @@ def _launcher(environment: Mapping[str, str], platforms: str) -> str | None:
         hosts = next((names for names in workers if names is not None), None)
         if many("MEGASCALE_NUM_SLICES") or (hosts and "," in hosts) or "TPU_PROCESS_ADDRESSES_PATH" in environment:
             return "the TPU pod"
-        # On Compute Engine only the metadata server knows; JAX sets this variable where there is no TPU.
+        # On Compute Engine only the metadata server knows. JAX sets this variable on machines without a TPU.
         return "the TPU VM" if hosts is None and "TPU_SKIP_MDS_QUERY" not in environment else None
     if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
         return "Kubernetes"
@@ -166,11 +167,11 @@ def _initialise(
     advice = "give coordinator, processes and process, or processes = 1 to stay alone"
     for package, needed in (("mpi4py", launcher == "Open MPI 5"), ("kubernetes", launcher == "Kubernetes")):
         if needed and importlib.util.find_spec(package) is None:
-            raise ValueError(f"{launcher}: JAX needs the package {package} to find the other processes; or {advice}")
+            raise ValueError(f"{launcher}: JAX needs the package {package} to find the other processes. Or {advice}")
     if coordinator is not None and process == 0:
         _check_port(coordinator)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # JAX would abort with a page of stack when its own time is up.
+    # JAX's own timeout would abort with a stack trace.
     alarm = threading.Timer(join_timeout, _give_up, [join_timeout, process])
     alarm.daemon = True
     alarm.start()
@@ -181,7 +182,7 @@ def _initialise(
             process,
             cluster_detection_method=method,
             initialization_timeout=join_timeout + 20,
-            # Should both threads of the watch be stuck, JAX's abort comes after them and still within the minute.
+            # Longer than our timeout: JAX aborts only if both of our threads are stuck, and still within a minute.
             heartbeat_timeout_seconds=int(heartbeat_timeout * 1.5) + 5,
         )
     except Exception as error:
@@ -194,16 +195,17 @@ def _initialise(
 
 
 def _check_port(coordinator: str) -> None:
-    """JAX 0.10 crashes where its port is taken."""
+    """Raises an error if the port is taken. JAX 0.10 crashes in this case."""
     port = int(coordinator.rpartition(":")[2])
     with socket.socket() as listener:
-        # As JAX does: a port of which old connections linger is free.
+        # As JAX does: a port with old connections that linger is free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("", port))
         except OSError as error:
-            reason = f"process 0 cannot listen on port {port}: {error.strerror}"
-            raise ConnectionError(f"coordinator = {coordinator!r}: {reason}") from error
+            raise ConnectionError(
+                f"coordinator = {coordinator!r}: process 0 cannot listen on port {port}: {error.strerror}"
+            ) from error
 
 
 def _give_up(join_timeout: float, process: int | None) -> None:
@@ -211,7 +213,7 @@ def _give_up(join_timeout: float, process: int | None) -> None:
     place = state.coordinator_address or "process 0"
     which = "" if process is None else f"process {process}: "
     reporting.report_error(
-        f"{which}not all processes have come to {place} within {join_timeout} s; "
-        "have all been started, with the same coordinator, and can they reach it?"
+        f"{which}not all processes joined at {place} within {join_timeout} s; "
+        "were all started, with the same coordinator, and can they reach it?"
     )
     os._exit(2)

@@ -1,4 +1,4 @@
-"""`jax.pmap`."""
+"""Training steps under `jax.pmap`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +17,18 @@ from jaxdiff.training.step import repeated
 
 
 class Mapped:
-    """`jax.pmap`: each device has the whole state and its part of the batch; gradients are averaged over devices."""
+    """The strategy of `jax.pmap`: every device has the whole state and a part of the batch.
+
+    Gradients are averaged over the devices. The methods are described in `strategy.Strategy`.
+    """
 
     def __init__(self) -> None:
         self.mesh = make_mesh()
         self._whole = NamedSharding(self.mesh, PartitionSpec())
-        # Made once, and with the step's own axis, so that nothing is compiled or moved again.
+        # Made once, and with the axis name of the step, so that nothing is compiled or copied again.
         self._spread = jax.pmap(lambda leaf: leaf, axis_name="data")
         self._copied = jax.pmap(lambda _, whole: whole, axis_name="data", in_axes=(0, None))
-        # Where this process's devices stand among all.
+        # The indices of this process's devices among all devices.
         each = np.arange(len(self.mesh.local_devices))
         self._places = np.asarray(jax.pmap(lambda _: jax.lax.axis_index("data"), axis_name="data")(each))
 

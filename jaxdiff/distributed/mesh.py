@@ -1,4 +1,4 @@
-"""A mesh of devices, and the rows of a batch that lie on each of them."""
+"""Meshes of devices, and the rows of a batch on each device."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,15 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
 ROWS = PartitionSpec(("data", "fsdp"))
+"""How the first axis of a batch is sharded: over all devices."""
 
 
 def make_mesh(devices: Sequence[Any] | None = None, fsdp: int = 1) -> Mesh:
     """A mesh with the axes `data` and `fsdp`.
 
     Args:
-      devices: those to use; None for all there are, of all processes.
-      fsdp: devices that share one copy of the state.
+      devices: the devices to use; None for all devices of all processes.
+      fsdp: the number of devices that share one copy of the state.
 
     Raises:
       ValueError: `fsdp` does not divide the number of devices.
@@ -25,17 +26,17 @@ def make_mesh(devices: Sequence[Any] | None = None, fsdp: int = 1) -> Mesh:
     devices = list(jax.devices() if devices is None else devices)
     if fsdp < 1 or len(devices) % fsdp:
         raise ValueError(f"parallel.fsdp = {fsdp}; allowed are divisors of the {len(devices)} devices")
-    # Neighbours in the network share a copy; on a torus that may be a part of one of its axes.
+    # Neighbours in the network share a copy. On a torus they may be a part of one of its axes.
     shape = (len(devices) // fsdp, fsdp)
     grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
 def process_rows(mesh: Mesh, batch_size: int) -> Int[np.ndarray, " rows"]:
-    """The places in a batch, ascending, that lie on this process's devices.
+    """The rows of a batch, ascending, that are placed on this process's devices.
 
     Raises:
-      ValueError: the devices do not divide the batch.
+      ValueError: `batch_size` is not a multiple of the number of devices.
     """
     check_batch(batch_size, mesh)
     held = NamedSharding(mesh, ROWS).addressable_devices_indices_map((batch_size,)).values()
@@ -43,17 +44,23 @@ def process_rows(mesh: Mesh, batch_size: int) -> Int[np.ndarray, " rows"]:
 
 
 def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
-    """Raises a ValueError unless each device has as many examples in each of a batch's `accumulate` parts."""
+    """Raises a ValueError unless a batch, cut into `accumulate` parts, gives every device equally many examples."""
     parts = mesh.size * accumulate
     if batch_size % parts:
         raise ValueError(
-            f"train.batch_size = {batch_size}; allowed are multiples of {parts}, for {mesh.size} devices with "
+            f"train.batch_size = {batch_size}; allowed are multiples of {parts}, for {mesh.size} devices and "
             f"parallel.accumulate = {accumulate}"
         )
 
 
 def place_rows(mesh: Mesh, batch: PyTree, stacked: bool = False) -> PyTree:
-    """This process's rows of a batch as arrays spread over the devices of all processes."""
+    """A batch as global arrays, sharded over the devices of all processes.
+
+    Args:
+      mesh: the devices.
+      batch: the rows `process_rows` of a batch, as NumPy arrays.
+      stacked: whether there is an axis of steps before the axis of rows.
+    """
 
     def put(leaf: np.ndarray) -> Array:
         axis, local = int(stacked), np.asarray(leaf)

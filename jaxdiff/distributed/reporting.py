@@ -1,6 +1,6 @@
-"""The end of a program that failed: one line on standard error, and an exit status.
+"""Errors of a program: one line on standard error, and an exit status.
 
-Exit status: 2 for an error that the caller can mend, 130 for Ctrl-C, 143 for SIGTERM. The environment variable
+Exit status: 2 for an error that the user can mend, 130 for Ctrl-C, 143 for SIGTERM. The environment variable
 JAXDIFF_TRACEBACK=1 prints the traceback before the line.
 """
 
@@ -18,13 +18,13 @@ TRACEBACK_VARIABLE = "JAXDIFF_TRACEBACK"
 
 @contextlib.contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Ends the program with one line on standard error where the block raises an error that the caller can mend.
+    """Turns an error of the block that the user can mend into one line on standard error and an exit status.
 
     - ValueError, TypeError, OSError, ImportError (a missing optional package) and MemoryError: exit status 2.
     - KeyboardInterrupt: exit status 130.
     - `Stopped`: exit status 128 plus the number of the signal.
 
-    Any other error is a defect and keeps its traceback.
+    Any other error is a defect. It is not changed, and Python prints its traceback.
 
     Raises:
       SystemExit: with the status above.
@@ -59,5 +59,5 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 
 def describe(error: BaseException) -> str:
-    """The text of an error; its type where it has no text."""
+    """The text of an error; the name of its type if it has no text."""
     return str(error) or type(error).__name__

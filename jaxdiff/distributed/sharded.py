@@ -1,4 +1,4 @@
-"""`jax.jit` over a mesh."""
+"""Training steps under `jax.jit`, over a mesh of devices."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,9 +16,15 @@ from jaxdiff.training.step import Places, repeated
 
 
 class Sharded:
-    """`jax.jit` over a mesh. Parameters, optimiser state and averages are spread over `fsdp`; each step gathers the
-    parameters where it uses them, and keeps of the gradients what its devices update (ZeRO: Rajbhandari et al. 2020,
-    arXiv 1910.02054).
+    """The strategy of `jax.jit`: the batch is sharded over all devices, and the state over the axis `fsdp`.
+
+    The state is parameters, optimiser state and averages. Each step gathers the parameters where it uses them, and of
+    the gradients each device keeps the shard that it updates (ZeRO: Rajbhandari et al. 2020, arXiv 1910.02054). The
+    methods are described in `strategy.Strategy`.
+
+    Args:
+      mesh: the devices, with the axes `data` and `fsdp`.
+      overrides: leaves that are sharded in another way, as in `shardings.state_shardings`.
     """
 
     places: Places | None = None
@@ -30,7 +36,7 @@ class Sharded:
         return tree
 
     def shardings(self, shapes: State) -> State:
-        """Where the leaves of the state lie."""
+        """The shardings of the state's leaves."""
         return state_shardings(self.mesh, shapes, self._overrides)
 
     def prepare(self, objective: Objective, shapes: State) -> Objective:
@@ -71,7 +77,7 @@ class Sharded:
 
 
 def gathered(leaf: Array, held: NamedSharding) -> Array:
-    """A leaf that lies spread over devices, whole on each of them; its cotangent is spread as the leaf was."""
+    """Gathers a sharded leaf onto every device. Its cotangent is sharded as the leaf was."""
 
     @jax.custom_vjp
     def gather(leaf: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Which axis of each leaf of a state is spread over devices: a rule for any pytree, and exceptions by name."""
+"""The axis along which each leaf of a state is sharded: a rule for any pytree, and exceptions by name."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,26 +10,28 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from jaxdiff import trees
+from jaxdiff.checks import message
 
-# Below this many elements a leaf is cheaper to keep whole than to gather.
+# A leaf with fewer elements is cheaper to keep whole than to gather.
 _SMALL = 2048
 
 
 def check_overrides(overrides: Mapping[str, str]) -> None:
-    """Raises a ValueError unless `overrides` are patterns of names to `none` or the number of an axis."""
+    """Raises a ValueError unless `overrides` maps regular expressions to `none` or to the number of an axis."""
     for pattern, axis in overrides.items():
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"overrides = {dict(overrides)}; {pattern!r} is no pattern: {error}") from error
+            raise ValueError(f"overrides = {pattern!r}; allowed are regular expressions: {error}") from error
         if axis != "none" and not axis.isdecimal():
-            raise ValueError(f"overrides = {dict(overrides)}; allowed are 'none' and the number of an axis")
+            raise ValueError(message(f"overrides[{pattern!r}]", axis, "'none' and the number of an axis"))
 
 
 def sharded_axis(shape: Sequence[int], devices: int) -> int | None:
-    """The axis along which a leaf is spread over `devices`: its longest that they divide, the last of equal ones.
+    """The axis along which a leaf is sharded over `devices`.
 
-    None for a leaf that stays whole: it is small, or no axis fits.
+    This is the longest axis whose length is a multiple of `devices`; of equally long axes, the last one. A leaf that is
+    small or has no such axis stays whole, and the result is None.
     """
     fitting = [(length, axis) for axis, length in enumerate(shape) if length % devices == 0 and length >= devices]
     if devices == 1 or int(np.prod(shape)) < _SMALL or not fitting:
@@ -38,17 +40,18 @@ def sharded_axis(shape: Sequence[int], devices: int) -> int | None:
 
 
 def state_shardings(mesh: Mesh, shapes: PyTree, overrides: Mapping[str, str] | None = None) -> PyTree:
-    """A sharding over the axis `fsdp` for each leaf of any pytree: by `sharded_axis`, but for what is overridden.
+    """The sharding over the axis `fsdp` of each leaf of a pytree: by `sharded_axis`, or as overridden.
 
     Args:
+      mesh: the devices, with the axes `data` and `fsdp`.
       shapes: arrays or `jax.ShapeDtypeStruct`s.
-      overrides: patterns (`re.search`) of the leaves' names, such as `label_table` for
-        `params.params.conditioning.label_table.embedding`, to the number of an axis, or `none`; the first that matches
-        counts.
+      overrides: regular expressions (`re.search`) for names of leaves, mapped to the number of an axis or to `none`.
+        The first expression that matches counts. For instance, `label_table` matches
+        `params.params.conditioning.label_table.embedding`.
 
     Raises:
-      ValueError: an override that matches no leaf, or names an axis that a leaf does not have or that the axis
-        `fsdp` does not divide.
+      ValueError: an override matches no leaf; or a leaf does not have its axis, or the length of the axis is not a
+        multiple of the number of devices.
     """
     devices, unused = mesh.shape["fsdp"], set(overrides or ())
 
@@ -60,13 +63,13 @@ def state_shardings(mesh: Mesh, shapes: PyTree, overrides: Mapping[str, str] | N
                 axis = None if chosen == "none" else int(chosen)
                 if axis is not None and (axis >= len(leaf.shape) or leaf.shape[axis] % devices):
                     raise ValueError(
-                        f"parallel.overrides = {dict(overrides or {})}; {name} has shape {tuple(leaf.shape)}, "
-                        f"whose axis {axis} cannot be spread over {devices} devices"
+                        f"parallel.overrides[{pattern!r}] = {chosen!r}; allowed are 'none' and axes that {devices} "
+                        f"devices divide: {name} has the shape {tuple(leaf.shape)}"
                     )
                 break
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, "fsdp") if axis is not None else PartitionSpec())
 
     found = jax.tree_util.tree_map_with_path(sharding, shapes)
     if unused:
-        raise ValueError(f"parallel.overrides: no leaf is called like {', '.join(sorted(unused))}")
+        raise ValueError(f"parallel.overrides = {', '.join(sorted(unused))}; allowed are patterns that match a leaf")
     return found

@@ -1,4 +1,4 @@
-"""Stopping between two steps when a signal asks for it, in all processes after the same one."""
+"""Stops training between two steps when a signal asks for it; all processes stop after the same step."""
 
 import contextlib
 import os
@@ -12,23 +12,23 @@ from jax._src import distributed  # the store of keys and values that the proces
 from jax.experimental import multihost_utils
 
 _KEY = "jaxdiff/stopped_by"
-_SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by SIGTERM: preempted, or at the end of its time"}
+_TEXT = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated by SIGTERM: preempted, or its time is over"}
 
 
 class Stopped(Exception):
-    """Training was told to stop, and has saved.
+    """Training was told to stop by a signal, and has saved.
 
     Attributes:
-        signal: what told it, here or in another process.
+      signal: the signal, which this process or another one received.
     """
 
     def __init__(self, number: signal.Signals) -> None:
-        super().__init__(_SAID[number])
+        super().__init__(_TEXT[number])
         self.signal = number
 
 
 class Stop:
-    """Whether to stop: see `stopping`."""
+    """The question whether to stop, as `stopping` yields it: call it after each step."""
 
     def __init__(self) -> None:
         self._noted: signal.Signals | None = None
@@ -36,8 +36,8 @@ class Stop:
     def __call__(self) -> bool:
         """Whether to save and raise `reason` now.
 
-        With several processes each has to ask equally often, after the same steps; all are told so by the same
-        question, the next or the one after it.
+        With several processes, each process must ask after the same steps. All get the answer True to the same
+        question: the first or the second one after the signal.
         """
         if not jax.distributed.is_initialized():
             return self._noted is not None
@@ -45,18 +45,18 @@ class Stop:
 
     @property
     def reason(self) -> Stopped:
-        """What to raise once all is saved."""
+        """The exception to raise after saving."""
         if not jax.distributed.is_initialized():
             return Stopped(self._noted or signal.SIGINT)
         values = dict(_store().key_value_dir_get("jaxdiff/"))
         return Stopped(signal.SIGINT if _KEY in values else signal.SIGTERM)
 
     def note(self, number: int, _: Any) -> None:
-        """A handler of signals."""
+        """Notes a signal. This is the signal handler."""
         self._noted = signal.Signals(number)
         signal.signal(number, _DEFAULT[self._noted])
         if jax.distributed.is_initialized():
-            # JAX has the processes agree on a step, and SIGTERM is what it takes notice of.
+            # JAX reacts to SIGTERM only. It then makes the processes agree on a step.
             _store().key_value_set(_KEY, self._noted.name, allow_overwrite=True)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -66,9 +66,10 @@ _DEFAULT: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Within it a first SIGINT (Ctrl-C) or SIGTERM (a preemption) is only noted: raised amid a step, it would leave
-    state, data and metrics of different steps. A second one acts at once (of several processes, a second SIGINT only:
-    JAX keeps SIGTERM for itself).
+    """Notes the first SIGINT (Ctrl-C) or SIGTERM (a preemption), instead of letting it interrupt a step.
+
+    An exception within a step would leave state, data and metrics of different steps. A second signal acts immediately.
+    With several processes only a second SIGINT does: JAX handles SIGTERM itself.
 
         with stopping() as stop:
             for number in range(first, last):
@@ -77,13 +78,13 @@ def stopping() -> Iterator[Stop]:
                     save()
                     raise stop.reason
 
-    A signal to any one of several processes stops all of them. Signals that the process was told to ignore (`nohup`, a
-    job in the background) stay ignored, and those that have a handler of another's keep it.
+    With several processes, a signal to any of them stops all. A signal that this process was told to ignore (`nohup`, a
+    job in the background) stays ignored, and a signal with a handler of somebody else keeps it.
     """
     stop = Stop()
-    # Of several processes JAX itself listens to SIGTERM; a handler here would take it away from there.
+    # With several processes JAX handles SIGTERM itself. A handler here would replace JAX's.
     signals = [signal.SIGINT] if jax.distributed.is_initialized() else [signal.SIGINT, signal.SIGTERM]
-    # Python hands signals to its main thread only.
+    # Only the main thread may set signal handlers.
     main = threading.current_thread() is threading.main_thread()
     ours = [number for number in signals if main and signal.getsignal(number) is _DEFAULT[number]]
     for number in ours:
@@ -103,8 +104,10 @@ _questions = 0
 
 
 def _next_question() -> int:
-    """JAX stops at the number after the largest that was asked about: numbers have to follow each other, even where
-    steps come by the dozen, and in the whole life of the process, as its answer does.
+    """The number of this question: consecutive over the life of the process.
+
+    JAX stops at the number after the largest one that was asked about, so the numbers must not have gaps. Numbers of
+    steps do have gaps where one call makes several steps.
     """
     global _questions
     _questions += 1

@@ -1,4 +1,4 @@
-"""What a strategy is to a trainer, and the choice of one."""
+"""The protocol of a strategy, and the choice of one by name."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ class Strategy(Protocol):
 
     Attributes:
       mesh: its devices, with the axes `data` and `fsdp`.
-      places: argument of `make_step`.
+      places: an argument of `training.step.make_step`.
     """
 
     mesh: Mesh
@@ -30,51 +30,56 @@ class Strategy(Protocol):
     def places(self) -> Places | None: ...
 
     def reduce(self, tree: PyTree) -> PyTree:
-        """Argument of `make_step`."""
+        """Averages gradients and metrics over the devices. An argument of `training.step.make_step`."""
         ...
 
     def prepare(self, objective: Objective, shapes: State) -> Objective:
-        """The objective as the step is to call it."""
+        """The objective in the form that the step calls."""
         ...
 
     def compile(self, step: Callable[..., Any], shapes: State, steps_per_call: int) -> Callable[..., Any]:
-        """The step `(state, batch, *rest) -> (state, metrics)` on the devices; the state is donated."""
+        """The step `(state, batch, *rest) -> (state, metrics)` on the devices. The state is donated."""
         ...
 
     def canonical_shapes(self, shapes: State) -> State:
-        """Shapes and shardings of the state as checkpoints hold it."""
+        """The shapes and shardings of the canonical state."""
         ...
 
     def to_canonical(self, state: State) -> State:
-        """The state as checkpoints hold it and as sampling wants it: each array once, whatever the devices."""
+        """The canonical state, for checkpoints and sampling: each array once, whatever the devices."""
         ...
 
     def from_canonical(self, state: State) -> State:
-        """The state as the compiled step wants it."""
+        """The state in the form that the compiled step takes."""
         ...
 
     def rows(self, batch_size: int) -> Int[np.ndarray, " rows"]:
-        """The places in a batch, ascending, of the examples that this process reads.
+        """The rows of a batch, ascending, that this process reads.
 
         Raises:
-          ValueError: the devices do not divide the batch.
+          ValueError: `batch_size` is not a multiple of the number of devices.
         """
         ...
 
     def place(self, batch: PyTree, stacked: bool = False) -> PyTree:
-        """This process's rows of a batch, on its devices; `stacked` batches have an axis of steps first."""
+        """Puts this process's rows of a batch on its devices. A `stacked` batch has an axis of steps first."""
         ...
 
     def place_whole(self, arrays: PyTree) -> PyTree:
-        """Arrays that every device needs all of, as a further argument of the compiled step."""
+        """Puts whole arrays on every device, for a further argument of the compiled step."""
         ...
 
 
 def make_strategy(strategy: str, fsdp: int = 1, overrides: Mapping[str, str] | None = None) -> Strategy:
-    """The strategy of that name (`auto`, `single`, `jit` or `pmap`) over this job's devices.
+    """The strategy of the given name over the devices of this job.
+
+    Args:
+      strategy: `auto` or `jit` (`Sharded`), `single` (`Sharded` on the first device), or `pmap` (`Mapped`).
+      fsdp: the number of devices that share one copy of the state, under `jit`.
+      overrides: as in `shardings.state_shardings`.
 
     Raises:
-      ValueError: a mesh that the devices do not allow; one device for several processes.
+      ValueError: `fsdp` does not divide the number of devices, or `strategy` is `single` with several processes.
     """
     if strategy == "single" and jax.process_count() > 1:
         raise ValueError(f"parallel.strategy = 'single'; allowed with {jax.process_count()} processes are jit and pmap")

@@ -1,27 +1,27 @@
-"""How good samples are, measured.
+"""Measures of the quality of samples.
 
 | file | holds |
 |---|---|
-| `manifold.py` | improved precision and recall, nearest-neighbour distances, the fraction of copies |
-| `recognition.py` | a classifier of real digits, to judge labelled samples |
-| `report.py` | both, as one report |
+| `manifold.py` | improved precision and recall, nearest-neighbour distances, the fraction of memorised samples |
+| `label_accuracy.py` | a classifier of real digits, which judges labelled samples |
+| `report.py` | all measures in one report |
 """
 
+from jaxdiff.evaluation.label_accuracy import digit_classifier
 from jaxdiff.evaluation.manifold import (
     PrecisionRecall,
-    copies,
+    memorised,
     nearest_distances,
     neighbour_radii,
     precision_recall,
 )
-from jaxdiff.evaluation.recognition import digit_classifier
 from jaxdiff.evaluation.report import Report, report
 
 __all__ = [
     "PrecisionRecall",
     "Report",
-    "copies",
     "digit_classifier",
+    "memorised",
     "nearest_distances",
     "neighbour_radii",
     "precision_recall",

@@ -1,8 +1,8 @@
-"""Precision, recall and copies: how a set of samples lies among real examples, by nearest neighbours.
+"""Precision, recall and memorisation of a set of samples, by nearest neighbours among real examples.
 
-Sets are arrays `[n, *event]` (features of images, or the images themselves), compared by the Euclidean distance of
-their flattened rows. All arithmetic is float64 NumPy in blocks of fixed size: memory grows with the sets themselves,
-not with the product of their sizes.
+Sets are arrays `[n, *event]`: features of images, or the images themselves. Distances are Euclidean distances between
+flattened examples. All arithmetic is float64 NumPy in blocks of fixed size, so memory grows with the size of the sets
+and not with the product of their sizes.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
+
+from jaxdiff.checks import integer, require
 
 Points = Float[np.ndarray, "n features"]
 
@@ -29,21 +31,22 @@ class PrecisionRecall(NamedTuple):
 def precision_recall(real: ArrayLike, generated: ArrayLike, k: int = 5) -> PrecisionRecall:
     """Improved precision and recall (Kynkaanniemi et al. 2019, arXiv:1904.06991, equations 1 and 2).
 
-    A set's manifold is the union of balls around its points, each reaching to that point's k-th nearest other point:
+    The manifold of a set is the union of balls around its points. The radius of a ball is the distance to the k-th
+    nearest other point of the set:
 
         M(Phi)    = union over p in Phi of { x : |x - p| <= |p - NN_k(p, Phi)| }
         precision = fraction of the generated points in M(real)
         recall    = fraction of the real points in M(generated)
 
-    Both depend on k and on the numbers of points; compare only figures made with equal ones.
+    Both depend on k and on the numbers of points. Compare only results with the same k and the same numbers.
 
     Args:
-        real: `[n, *event]`, n > k.
-        generated: `[m, *event]`, m > k.
-        k: which neighbour sets a ball's radius; the paper takes 3.
+      real: `[n, *event]`, n > k.
+      generated: `[m, *event]`, m > k.
+      k: the neighbour whose distance is the radius of a ball. The paper uses 3.
 
     Raises:
-        ValueError: for too few points, different event shapes, numbers that are not finite, or k below 1.
+      ValueError: too few points, different event shapes, numbers that are not finite, or k below 1.
     """
     a, b = _pair("real", real, "generated", generated)
     return PrecisionRecall(
@@ -53,12 +56,12 @@ def precision_recall(real: ArrayLike, generated: ArrayLike, k: int = 5) -> Preci
 
 
 def nearest_distances(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, " n"]:
-    """The distance from each point of `a` `[n, *event]` to the nearest of `b` `[m, *event]`: `[n]`, float64.
+    """The distance from each point of `a` `[n, *event]` to the nearest point of `b` `[m, *event]`: `[n]`, float64.
 
-    A point that lies in `b` too is at distance 0 exactly. For a set's distances within itself see `neighbour_radii`.
+    The distance of a point that is also in `b` is exactly 0. `neighbour_radii` gives the distances within one set.
 
     Raises:
-        ValueError: for an empty set, different event shapes, or numbers that are not finite.
+      ValueError: an empty set, different event shapes, or numbers that are not finite.
     """
     points, others = _pair("a", a, "b", b)
     return _neighbour_distances(points, others, 1, same=False)
@@ -67,54 +70,50 @@ def nearest_distances(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, " n"]:
 def neighbour_radii(points: ArrayLike, k: int = 1) -> Float[np.ndarray, " n"]:
     """The distance from each of `points` `[n, *event]` to its k-th nearest other point: `[n]`, float64.
 
-    A point is left out of its own neighbours by its index, so that its duplicates count, at distance 0.
+    Duplicates of a point are other points, at distance 0.
 
     Raises:
-        ValueError: for k below 1, fewer than k + 1 points, or numbers that are not finite.
+      ValueError: k below 1, fewer than k + 1 points, or numbers that are not finite.
     """
-    return _other_distances("points", _flattened("points", points), k)
+    return _other_distances("points", flattened("points", points), k)
 
 
-def copies(samples: ArrayLike, training: ArrayLike, reference: ArrayLike) -> float:
-    """The fraction of samples that are copies of training examples.
+def memorised(samples: ArrayLike, training: ArrayLike, reference: ArrayLike) -> float:
+    """The fraction of samples that are near-copies of training examples.
 
-    A copy lies closer to a training example than half the distance at which real examples lie from each other:
+    A sample s counts as memorised if its distance to some training example t_j is less than half the median distance
+    from a real example r_i to its nearest neighbour:
 
         min_j |s - t_j| < 1/2 median_i min_{l != i} |r_i - r_l|
 
     Args:
-        samples: `[n, *event]`, what the model drew.
-        training: `[m, *event]`, what it was trained on.
-        reference: `[r, *event]`, real examples that set the scale; the training examples themselves will do.
+      samples: `[n, *event]`, the samples of a model.
+      training: `[m, *event]`, the examples that the model was trained on.
+      reference: `[r, *event]`, real examples that set the scale. They may be the training examples.
 
     Raises:
-        ValueError: for empty sets, different event shapes, numbers that are not finite, or a reference at least half
-            of whose examples are duplicates, which sets no scale.
+      ValueError: empty sets, different event shapes, numbers that are not finite, or a reference in which at least half
+        of the examples are duplicates, so that the median is 0.
     """
     drawn, seen = _pair("samples", samples, "training", training)
     _, real = _pair("samples", samples, "reference", reference)
     scale = float(np.median(_other_distances("reference", real, 1)))
-    if scale == 0.0:
-        raise ValueError(
-            "the median distance between examples of reference is 0: at least half of them are duplicates, "
-            "remove these first"
-        )
+    allowed = "positive distances; at least half of the examples are duplicates, remove them first"
+    require(scale > 0, "median nearest-neighbour distance of reference", scale, allowed)
     return float(np.mean(_neighbour_distances(drawn, seen, 1, same=False) < 0.5 * scale))
 
 
 def _other_distances(name: str, points: Points, k: int) -> Float[np.ndarray, " n"]:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    if len(points) <= k:
-        raise ValueError(f"{name} has {len(points)} points, but the k-th nearest other point with k={k} needs {k + 1}")
+    integer("k", k)
+    require(len(points) > k, f"len({name})", len(points), f"integers of at least {k + 1} for k = {k}")
     return _neighbour_distances(points, points, k, same=True)
 
 
 def _neighbour_distances(a: Points, b: Points, k: int, *, same: bool) -> Float[np.ndarray, " n"]:
-    """Distance from each of `a` to its k-th nearest of `b`; `same`: they are one set, and no point neighbours itself.
+    """The distance from each of `a` to its k-th nearest point of `b`. With `same`, a is b, and i is no neighbour of i.
 
-    The candidates are found through |a|^2 + |b|^2 - 2 a.b, which is one matrix product but rounds a small distance
-    between long vectors badly; their distances are then taken anew from the differences.
+    The neighbours are found with |a|^2 + |b|^2 - 2 a.b. This is one matrix product, but its rounding errors are large
+    for short distances between long vectors. The distances to the neighbours are therefore computed from differences.
     """
     result = np.empty(len(a))
     centre = np.mean(b, axis=0)
@@ -140,12 +139,12 @@ def _neighbour_distances(a: Points, b: Points, k: int, *, same: bool) -> Float[n
 
 
 def _covered(a: Points, centres: Points, radii: Float[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
-    """Whether each of `a` lies in a ball around one of `centres`, borders included."""
+    """Whether each of `a` lies in a closed ball around one of `centres`."""
     covered = np.zeros(len(a), dtype=bool)
     centre = np.mean(centres, axis=0)
     for rows in _slices(len(a), _ROWS):
         for columns in _slices(len(centres), _COLUMNS):
-            # Within the slack of a border rounding decides, and the differences must be asked.
+            # If a point is closer to a border than the rounding error, its distance is computed from differences.
             block, slack = _squared(a[rows] - centre, centres[columns] - centre)
             block -= radii[columns] ** 2
             covered[rows] |= np.any(block < -slack, axis=1)
@@ -159,7 +158,7 @@ def _covered(a: Points, centres: Points, radii: Float[np.ndarray, " m"]) -> Bool
 def _squared(a: Points, b: Points) -> tuple[Float[np.ndarray, "n m"], float]:
     """Squared distances by one matrix product, and a bound on their rounding errors.
 
-    The errors are relative to |a|^2 + |b|^2, so that both sets should be centred.
+    The errors are relative to |a|^2 + |b|^2, so both sets should be centred.
     """
     lengths_a, lengths_b = np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", b, b)
     block = a @ b.T
@@ -171,7 +170,7 @@ def _squared(a: Points, b: Points) -> tuple[Float[np.ndarray, "n m"], float]:
 
 
 def _squared_differences(a: Points, b: Points) -> Float[np.ndarray, " n"]:
-    """Squared distances between rows of equal number: exact for equal rows, and never less than 0."""
+    """Squared distances between row i of `a` and row i of `b`; exactly 0 for equal rows, and never negative."""
     difference = a - b
     return np.einsum("ij,ij->i", difference, difference)
 
@@ -180,19 +179,19 @@ def _slices(length: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
 
 
-def _flattened(name: str, points: ArrayLike) -> Points:
+def flattened(name: str, points: ArrayLike) -> Points:
+    """`points` `[n, *event]` as float64 `[n, features]`, if they are finite and not empty."""
     array = np.asarray(points)
-    if array.ndim < 1 or array.size == 0:
-        raise ValueError(f"{name} must have at least one point in an array [n, *event], got shape {array.shape}")
+    require(array.ndim >= 1 and array.size, f"{name}.shape", array.shape, "[n, *event] without a zero")
     array = array.reshape(len(array), -1).astype(np.float64)
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must hold finite numbers only, got inf or nan")
+    finite = np.isfinite(array)
+    require(np.all(finite), name, array[~finite][:1], "finite numbers")
     return array
 
 
 def _pair(name_a: str, a: ArrayLike, name_b: str, b: ArrayLike) -> tuple[Points, Points]:
-    """Both sets flattened, once it is known that they may be compared."""
+    """Both sets, flattened. They must have the same event shape."""
     shape_a, shape_b = np.shape(a), np.shape(b)
-    if shape_a[1:] != shape_b[1:]:
-        raise ValueError(f"{name_a} and {name_b} must hold events of one shape, got {shape_a} and {shape_b}")
-    return _flattened(name_a, a), _flattened(name_b, b)
+    allowed = f"[m, *event] with the event shape of {name_a}.shape = {shape_a}"
+    require(shape_a[1:] == shape_b[1:], f"{name_b}.shape", shape_b, allowed)
+    return flattened(name_a, a), flattened(name_b, b)

@@ -1,8 +1,8 @@
 """Time grids: `grid(process, steps, ...) -> times`, `[steps + 1]`, float64 NumPy, decreasing from noise to data.
 
-The denoiser is asked at all but the last. Noise is to be drawn for the first: `prior_sample(..., t=times[0])` where
-that is not `t_max`. Where it matters how little noise is left at the end: some grids end at
-`t_min`, some at `t_clean`, without any, to which the last step is then the denoiser's estimate itself.
+A sampler evaluates the denoiser at all times but the last. It starts from noise at the first time: where this is not
+`t_max`, draw the noise with `prior_sample(..., t=times[0])`. Some grids end at `t_min`. Others end at `t_clean`, where
+no noise is left, and the last step then returns the denoiser's estimate of the data.
 
     grid              equal steps in                            ends at  for
     uniform_time      t                                         t_min    every process
@@ -15,10 +15,10 @@ that is not `t_max`. Where it matters how little noise is left at the end: some 
     exponential       log(sigma/alpha), its power for rho != 1  t_clean  finite ends, or given ones
     align_your_steps  nothing: published noise levels           t_clean  SD 1.5, SDXL, Stable Video Diffusion
     discrete          the index, rounded                        t_clean  `vp_discrete`, at the indices it was trained on
-    from_sigmas       nothing: given noise levels               as said  every process
+    from_sigmas       nothing: given noise levels               given    every process
 
-"Finite ends" are signal at `t_max` and noise at `t_min`: `flow`, `vp_cosine`, `vp_nichol` and `trigonometric` do not
-have them, and there the grid asks for the levels to start from and to end at.
+A process has "finite ends" if some signal is left at `t_max` and some noise at `t_min`. `flow`, `vp_cosine`,
+`vp_nichol` and `trigonometric` do not have finite ends. For these processes, give the grid its first and last level.
 """
 
 from jaxdiff.grids.discrete import discrete

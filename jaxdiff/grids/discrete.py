@@ -1,10 +1,11 @@
-"""The indices of a discrete process."""
+"""Grids of the indices of a discrete process."""
 
 from typing import Literal
 
 import numpy as np
 
-from jaxdiff.grids.checks import check_process_and_steps
+from jaxdiff import checks
+from jaxdiff.grids.arguments import host_process
 from jaxdiff.processes import Process, Times, VPDiscrete
 
 
@@ -13,28 +14,30 @@ def discrete(
 ) -> Times:
     """`steps` of the indices that a discrete process was trained on, then `t_clean` (index -1), where no noise is left.
 
-    Lin et al. 2024 (arXiv 2305.08891), table 2. "trailing" ends every block of indices, and so starts from pure noise;
-    "leading" begins every block of `T // steps` of them (DDIM's code), and so starts below the last index, the more so
-    where `steps` does not divide T; "linspace" spans first to last.
+    Lin et al. 2024 (arXiv 2305.08891), table 2.
+
+    Args:
+      process: a process with T indices, such as `vp_discrete()`.
+      steps: the number of indices in the grid, at most T.
+      spacing: "trailing" takes the last index of every block of indices, and so starts from pure noise. "leading" takes
+        the first index of every block of `T // steps` indices (DDIM's code), and so starts below the last index, the
+        more so if `steps` does not divide T. "linspace" spans the first to the last index.
 
     Raises:
       TypeError: a process without indices.
       ValueError: more steps than indices, or an unknown spacing.
     """
-    process = check_process_and_steps(process, steps)
+    process = host_process(process, steps)
     if not isinstance(process, VPDiscrete):
-        raise TypeError(
-            f"grids.discrete needs a discrete process, not {type(process).__name__}; `uniform_time` is for others"
-        )
+        allowed = "discrete processes (for others use uniform_time)"
+        raise TypeError(checks.message("type(process)", type(process).__name__, allowed))
     count = len(process.log_snrs)
-    if steps > count:
-        raise ValueError(f"steps = {steps}; {type(process).__name__} has {count} indices and allows no more")
+    checks.integer("steps", steps, most=count)
+    checks.one_of("spacing", spacing, ("trailing", "leading", "linspace"))
     if spacing == "trailing":
         indices = np.round(np.arange(steps, 0, -1) * (count / steps)) - 1
     elif spacing == "leading":
         indices = np.arange(steps - 1, -1, -1) * (count // steps)
-    elif spacing == "linspace":
-        indices = np.round(np.linspace(count - 1, 0, steps))
     else:
-        raise ValueError(f"spacing = {spacing!r}; allowed are 'trailing', 'leading' and 'linspace'")
+        indices = np.round(np.linspace(count - 1, 0, steps))
     return np.append(indices.astype(np.float64), process.t_clean)

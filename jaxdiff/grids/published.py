@@ -4,7 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from jaxdiff.grids.checks import check_process_and_steps, ratio
+from jaxdiff import checks
+from jaxdiff.grids.arguments import host_process, ratio
 from jaxdiff.grids.noise_levels import ROUNDING, from_sigmas
 from jaxdiff.processes import Process, Times
 
@@ -19,26 +20,24 @@ _LEVELS = {
 def align_your_steps(process: Process, steps: int, *, model: Literal["sd15", "sdxl", "svd"] = "sd15") -> Times:
     """The noise levels optimised for Stable Diffusion 1.5, SDXL or Stable Video Diffusion, then 0.
 
-    Sabour et al. 2024 (Align Your Steps, arXiv 2404.14507), table 3: 10 steps; other numbers of steps by interpolating
-    the logarithms of the levels linearly over equal steps, as the authors advise. The last level of the table (0.029 or
-    0.002) is 0 here, as in common use, so that `steps` evaluations end without noise.
+    Sabour et al. 2024 (Align Your Steps, arXiv 2404.14507), table 3, which is for 10 steps. For another number of
+    steps, the logarithms of the levels are interpolated linearly over equal steps, as the authors advise. The last
+    level of the table (0.029 or 0.002) is replaced by 0, as in common use, so that `steps` evaluations end without
+    noise.
 
-    The first two are for `processes.vp_discrete("scaled_linear")`, the third for `processes.edm(0.002, 700.0)`; any
-    other process that reaches the levels is taken, and the grid then starts where the table does, which may be below
-    `t_max`.
+    "sd15" and "sdxl" are for `processes.vp_discrete("scaled_linear")`, "svd" for `processes.edm(0.002, 700.0)`. Any
+    other process that reaches the levels is allowed. The grid starts at the first level of the table, which may lie
+    below `t_max`.
 
     Raises:
       ValueError: an unknown model, or a process that does not reach the first level.
     """
-    process = check_process_and_steps(process, steps)
-    if model not in _LEVELS:
-        raise ValueError(f"model = {model!r}; allowed are {', '.join(map(repr, _LEVELS))}")
+    process = host_process(process, steps)
+    checks.one_of("model", model, _LEVELS)
     levels = np.log(_LEVELS[model])
     levels = np.exp(np.interp(np.linspace(0, 1, steps + 1), np.linspace(0, 1, len(levels)), levels))
     highest = ratio(process, process.t_max)
     if levels[0] > highest * (1 + ROUNDING):
-        raise ValueError(
-            f"model = {model!r} starts at sigma/alpha = {levels[0]:g}; allowed are processes that reach it, and "
-            f"{type(process).__name__} ends at {highest:g}"
-        )
+        ends = f"{type(process).__name__} with sigma/alpha = {highest:g} at t_max"
+        raise ValueError(f"process = {ends}; allowed are processes that reach {levels[0]:g}, the start of {model!r}")
     return from_sigmas(process, np.append(levels[:-1], 0.0))

@@ -1,6 +1,6 @@
-"""Guidance: functions from Denoiser to Denoiser that change what is sampled.
+"""Guidance: functions from denoiser to denoiser that change the distribution of the samples.
 
-- `classifier_free`: with and without the condition, extrapolated
+- `classifier_free`: extrapolation from an unconditional denoiser to a conditional one
 """
 
 from jaxdiff.guidance.classifier_free import classifier_free

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
+from jaxdiff.checks import message, require
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, same_process
@@ -15,39 +16,42 @@ from jaxdiff.processes import Process, same_process
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class ClassifierFree:
-    """See `classifier_free`."""
+    """The denoiser of classifier-free guidance. `classifier_free` makes it."""
 
-    cond: Denoiser
-    uncond: Denoiser
+    conditional: Denoiser
+    unconditional: Denoiser
     scale: Float[Array, "*batch"]
 
     @property
     def process(self) -> Process:
-        return self.cond.process
+        """The process of both denoisers."""
+        return self.conditional.process
 
     def __call__(self, x: PyTree, t: Any) -> Estimate:
-        if self.scale.ndim and self.scale.shape != (trees.batch_size(x),):
-            raise ValueError(f"scale has shape {self.scale.shape}; allowed are () and ({trees.batch_size(x)},), as x")
-        pairs = zip(self.uncond(x, t), self.cond(x, t), strict=True)
+        if self.scale.ndim:
+            batch = (trees.batch_size(x),)
+            require(self.scale.shape == batch, "scale.shape", self.scale.shape, f"() and {batch}, as x")
+        pairs = zip(self.unconditional(x, t), self.conditional(x, t), strict=True)
         return Estimate(*(trees.lincomb((1 - self.scale, self.scale), pair) for pair in pairs))
 
 
-def classifier_free(cond: Denoiser, uncond: Denoiser, scale: Any) -> ClassifierFree:
-    """`uncond + scale (cond - uncond)`, in x0 and eps alike: 1 is no guidance, 0 is unconditional.
+def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: Any) -> ClassifierFree:
+    """Classifier-free guidance: the estimate `u + scale (c - u)` of an unconditional u and a conditional estimate c.
 
-    Ho & Salimans 2022 (arXiv 2207.12598), equation 6, whose w is `scale - 1`. Two evaluations of the network a step.
+    A scale of 1 is no guidance; a scale of 0 is unconditional. x0 and eps are extrapolated alike. Ho & Salimans 2022
+    (arXiv 2207.12598), equation 6, with `w = scale - 1`. Each call evaluates both denoisers.
 
     Args:
-      cond, uncond: denoisers of one process, with and without the condition.
-      scale: a number, or `[batch]`, one per example. It is a leaf: another scale compiles nothing.
+      conditional, unconditional: denoisers of the same process, with and without the condition.
+      scale: a number, or `[batch]`, one number per example. It is a leaf, so another scale needs no new compilation.
 
     Raises:
-      ValueError: denoisers of different processes (numbers that are being traced are not compared), or a scale of
-        more than one axis; when called, a scale of another length than the batch.
+      ValueError: the denoisers have different processes (numbers that JAX is tracing are not compared), or `scale` has
+        more than one axis. When the result is called: the length of `scale` is not that of the batch.
     """
-    if not same_process(cond.process, uncond.process):
-        raise ValueError(f"cond is for {cond.process}, uncond for {uncond.process}; allowed is one process")
+    if not same_process(conditional.process, unconditional.process):
+        allowed = f"the process of conditional, {conditional.process}"
+        raise ValueError(message("unconditional.process", unconditional.process, allowed))
     scale = jnp.asarray(scale, float)
-    if scale.ndim > 1:
-        raise ValueError(f"scale has shape {scale.shape}; allowed are () and [batch]")
-    return ClassifierFree(cond, uncond, scale)
+    require(scale.ndim <= 1, "scale.shape", scale.shape, "() and [batch]")
+    return ClassifierFree(conditional, unconditional, scale)

@@ -1,10 +1,11 @@
-"""Likelihoods: how probable data is to the model.
+"""Likelihoods: how probable data are to a model.
 
-- `log_density`: `log_density`, exact by the probability-flow ODE; `encode` and `decode` along it
+- `log_density`: the exact `log_density` by the probability-flow ODE; `encode` and `decode` along the same ODE
 - `bits`: `bits_per_dimension` of data in levels, such as pixels
-- `divergence`: exact, or estimated by probes
-- `bounds_continuous`, `bounds_discrete`: the variational bounds of VDM, `continuous_time`, and of DDPM and iDDPM,
-  `discrete_time`; what they share is in `bounds`
+- `divergence`: the divergence of a vector field, exact or estimated
+- `bounds_continuous`: `continuous_time`, the variational bound of VDM
+- `bounds_discrete`: `discrete_time`, the variational bound of DDPM and iDDPM
+- `bounds`: the terms that both bounds have
 """
 
 from jaxdiff.likelihood.bits import bits_per_dimension, dequantize

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxdiff import trees
+from jaxdiff import checks, trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.likelihood import divergence as divergences
 from jaxdiff.likelihood.log_density import log_density
@@ -17,30 +17,30 @@ from jaxdiff.processes import Times
 def dequantize(key: Key[Array, "*batch"], images: PyTree, *, levels: int = 256) -> PyTree:
     """Data in levels as real numbers: `2 (level + u - 1/2) / (levels - 1) - 1`, with u uniform on [0, 1).
 
-    Every level becomes a cell of width `2/(levels - 1)` about the number that it has in training,
-    `2 level/(levels - 1) - 1` (`data.pixels.to_unit`), and the cells lie side by side.
+    Every level becomes a cell of width `2/(levels - 1)`. The centre of the cell is the number that the level has in
+    training, `2 level/(levels - 1) - 1` (`data.pixels.to_unit`). The cells lie side by side.
 
     Args:
       key: one key, or one key per example.
       images: integers from 0 to `levels - 1`, leaves `[batch, *event]`.
-      levels: how many there are, at least 2.
+      levels: the number of levels, at least 2.
+
+    Returns:
+      The data as floating-point numbers, with the shapes of `images`.
 
     Raises:
-      TypeError: leaves that are not integers.
-      ValueError: `levels` below 2, or (where they are known) levels out of range.
+      TypeError: `images` has leaves that are not integers.
+      ValueError: `levels` is below 2, or `images` (where known) has levels out of range.
     """
-    if isinstance(levels, bool) or not isinstance(levels, int | np.integer) or levels < 2:
-        raise ValueError(f"levels = {levels!r}; allowed are integers of at least 2")
+    checks.integer("levels", levels, least=2)
     for leaf in jax.tree.leaves(images):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.integer):
-            raise TypeError(f"images has a leaf of type {jnp.result_type(leaf)}; allowed are integers")
-        if isinstance(leaf, jax.core.Tracer) or not np.size(leaf):
-            continue
-        low, high = int(np.min(leaf)), int(np.max(leaf))
-        if low < 0 or high >= levels:
-            raise ValueError(f"images holds levels from {low} to {high}; allowed are 0 to {levels - 1}")
+        dtype = jnp.result_type(leaf)
+        checks.require(jnp.issubdtype(dtype, jnp.integer), "images.dtype", dtype, "integer types", TypeError)
+        if not trees.traced(leaf) and np.size(leaf):
+            low, high = int(np.min(leaf)), int(np.max(leaf))
+            checks.require(low >= 0 and high < levels, "levels of images", (low, high), f"0 to {levels - 1}")
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(float)), images)
-    # A normal number's own probability is uniform: one function deals with keys.
+    # The distribution function of a normal number is uniform, and `normal_like` knows both kinds of keys.
     uniform = jax.tree.map(jax.scipy.special.ndtr, trees.normal_like(trees.as_key(key), shapes))
     return jax.tree.map(lambda level, u: 2 * (level + u - 0.5) / (levels - 1) - 1, images, uniform)
 
@@ -59,28 +59,32 @@ def bits_per_dimension(
     atol: Any = 1e-5,
     max_steps: int = 4096,
 ) -> Float[Array, " batch"]:
-    """How many bits the model takes per dimension to tell which level every number of the data is at.
+    """The code length of data in levels under the model, in bits per dimension.
 
-    A model with density p on reals gives levels k the probability `P(k) = int_cell p`, over the cell of width
-    `w = 2/(levels - 1)` that `dequantize` draws from. By Jensen's inequality
+    A model with density p on real numbers gives the levels k the probability `P(k) = int_cell p`, over the cell of
+    width `w = 2/(levels - 1)` that `dequantize` draws from. By Jensen's inequality, for data x of d dimensions,
 
         -log2 P(k) <= E_u[-log2(w^d p(x + w u))]
 
-    and this is one draw of the right side, divided by d: `-log p / (d ln 2) + log2((levels - 1)/2)`. Its mean over
-    draws is an upper bound, tight where p is constant within cells. Theis et al. 2016 (arXiv 1511.01844), section 3.1.
-    The density is that of `log_density`, with the data taken as being at `t_min`.
+    The function returns one draw of the right side, divided by d:
+
+        -log p / (d ln 2) + log2((levels - 1)/2)
+
+    The mean over draws is an upper bound on the code length. It is tight where p is constant within cells. Theis et al.
+    2016 (arXiv 1511.01844), section 3.1. The density is that of `log_density`, with the data at `t_min`.
 
     Args:
-      key: one key, or one key per example; for the place in the cell, and for probes.
-      images: integers from 0 to `levels - 1`, leaves `[batch, *event]`. A model of numbers `2 level/(levels - 1) - 1`
-        is assumed (`data.pixels.to_unit`).
-      levels: how many levels there are, at least 2. Static.
-      divergence, probes, probe_count, times, rtol, atol, max_steps: as `log_density`.
+      key: one key, or one key per example; for the place in the cell and for the probes.
+      images: integers from 0 to `levels - 1`, leaves `[batch, *event]`. The model must have been trained on the numbers
+        `2 level/(levels - 1) - 1` (`data.pixels.to_unit`).
+      levels: the number of levels, at least 2. Static.
+      divergence, probes, probe_count, times, rtol, atol, max_steps: as for `log_density`.
 
-    Returns: bits per dimension, `[batch]`.
+    Returns:
+      Bits per dimension, `[batch]`.
 
     Raises:
-      TypeError, ValueError, RuntimeError: as `dequantize` and `log_density`.
+      TypeError, ValueError, RuntimeError: as for `dequantize` and `log_density`.
     """
     place, probing = trees.split(trees.as_key(key), 2)
     x = dequantize(place, images, levels=levels)

@@ -1,10 +1,10 @@
-"""What the variational bounds are made of: their parts, the prior's divergence, and decoders of the last step.
+"""The terms of the variational bounds: the prior's divergence, and decoders of the last step.
 
-    -log p(x) <= KL(q(x_T | x) || N(0, sigma_T^2)) + E[-log p(x | x_0)] + the steps' divergences
+    -log p(x) <= KL(q(x_T | x) || N(0, sigma_T^2)) + E[-log p(x | x_0)] + the divergences of the steps
                  prior                               reconstruction       diffusion
 
-with `x_0` the least noisy of the latent variables. All in nats, summed over all coordinates of an example; divided by
-`d log 2` they are bits per dimension.
+Here `x_0` is the least noisy of the latent variables. All terms are in nats, summed over the coordinates of an example.
+Divided by `d log 2` they are bits per dimension.
 """
 
 import math
@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxdiff import trees
+from jaxdiff import checks, trees
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 
 
 class Bound(NamedTuple):
-    """An upper bound on `-log p(x)` in nats, one number per example, and the parts it is the sum of."""
+    """An upper bound on `-log p(x)`, and the three terms that it is the sum of, in nats: `[batch]` each."""
 
     nats: Float[Array, " batch"]
     prior: Float[Array, " batch"]
@@ -30,46 +30,42 @@ class Bound(NamedTuple):
     diffusion: Float[Array, " batch"]
 
 
-def check_arguments(denoiser: Denoiser, x: PyTree, levels: int | None, samples: int | None) -> PyTree:
-    """The data in float32 or wider, once the arguments are known to be good.
+def checked_data(denoiser: Denoiser, x: PyTree, levels: int | None, samples: int | None) -> PyTree:
+    """Checks the arguments of a bound, and returns the data in float32 or wider.
 
     Raises:
-      TypeError: no denoiser, or data that is not floating-point.
-      ValueError: `levels` below 2, `samples` below 1, or (where it is known) data that is not at its levels.
+      TypeError: `denoiser` is not a denoiser, or the data are not floating-point.
+      ValueError: `levels` is below 2, `samples` is below 1, or the data (where known) are not at the levels.
     """
     check_denoiser(denoiser)
     for name, value, least in (("levels", levels, 2), ("samples", samples, 1)):
-        integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and not (integer and value >= least):
-            raise ValueError(f"{name} = {value!r}; allowed are integers of at least {least}")
+        if value is not None:
+            checks.integer(name, value, least)
     trees.batch_size(x)
+    trees.check_floating("x", x)
     for leaf in jax.tree.leaves(x):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(f"x has a leaf of type {jnp.result_type(leaf)}; allowed are floats, pixels in [-1, 1]")
-        if levels is not None and not isinstance(leaf, jax.core.Tracer):
+        if levels is not None and not trees.traced(leaf):
             level = (np.asarray(leaf, np.float64) + 1) * (levels - 1) / 2
-            if not np.all((abs(level - np.round(level)) < 0.05) & (level > -0.5) & (level < levels - 0.5)):
-                raise ValueError(
-                    f"x runs from {np.min(leaf)} to {np.max(leaf)}; allowed with levels = {levels} are the numbers "
-                    "2 level/(levels - 1) - 1, in [-1, 1]"
-                )
+            good = np.all((abs(level - np.round(level)) < 0.05) & (level > -0.5) & (level < levels - 0.5))
+            shown = (float(np.min(leaf)), float(np.max(leaf)))
+            checks.require(good, "range of x", shown, f"x = 2 level/(levels - 1) - 1 with levels = {levels}")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
 
 
 def event_sum(tree: PyTree) -> Float[Array, " batch"]:
-    """The sum over all event axes, and over all leaves: one number per example."""
+    """Returns the sum over all event axes and all leaves: one number per example."""
     sums = [jnp.sum(leaf.reshape(leaf.shape[0], -1), axis=1) for leaf in jax.tree.leaves(tree)]
     return jnp.sum(jnp.stack(sums), axis=0)
 
 
 def prior_divergence(process: Process, x: PyTree, t: Any) -> Float[Array, " batch"]:
-    """`KL(q(x_t | x) || N(0, sigma_t^2)) = |alpha_t x|^2 / (2 sigma_t^2)`; the prior is what `prior_sample` draws."""
+    """Returns `KL(q(x_t | x) || N(0, sigma_t^2)) = |alpha_t x|^2 / (2 sigma_t^2)`, for the prior of `prior_sample`."""
     ratio = process.alpha(t) / process.sigma(t)
     return event_sum(jax.tree.map(lambda leaf: leaf**2, x)) * ratio**2 / 2
 
 
 def error(process: Process, x0: PyTree, eps: PyTree, estimate: Estimate, t: Any) -> PyTree:
-    """`(x0 - x0_hat)/sigma = -(eps - eps_hat)/alpha`, free of the cancellation and the poles that either form has."""
+    """Returns `(x0 - x0_hat)/sigma = -(eps - eps_hat)/alpha`, without the cancellation and the poles of either form."""
     alpha, sigma = process.alpha(t), process.sigma(t)
     norm = alpha**2 + sigma**2
     coefficients = (sigma / norm, -alpha / norm, -sigma / norm, alpha / norm)
@@ -82,17 +78,18 @@ def error(process: Process, x0: PyTree, eps: PyTree, estimate: Estimate, t: Any)
 def gaussian_decoder(
     x: Float[Array, "batch *event"], mean: Float[Array, "batch *event"], log_variance: Any, levels: int | None
 ) -> Float[Array, "batch *event"]:
-    """`log N(x; mean, variance)` of each coordinate; with `levels`, of the bin of width `2/(levels - 1)` around `x`.
+    """Returns the log-density `log N(x; mean, variance)` of each coordinate.
 
-    The first and the last of the levels, -1 and 1, have what lies beyond them too, so that the probabilities of all
-    levels sum to one. Ho et al. 2020 (arXiv 2006.11239), equation 13; here without its floor under the logarithm.
+    With `levels`, it is the log-probability of the bin of width `2/(levels - 1)` around `x`. The bins of the first and
+    the last level, -1 and 1, reach to infinity, so that the probabilities of all levels sum to one. Ho et al. 2020
+    (arXiv 2006.11239), equation 13; here without the published floor under the logarithm.
     """
     deviation = jnp.exp(-log_variance / 2)
     if levels is None:
         return -(((x - mean) * deviation) ** 2 + log_variance + math.log(2 * math.pi)) / 2
     half = 1 / (levels - 1)
     low, high = (x - half - mean) * deviation, (x + half - mean) * deviation
-    # Phi(b) - Phi(a) = Phi(-a) - Phi(-b): computed in the lower tail, where small numbers are kept.
+    # Phi(b) - Phi(a) = Phi(-a) - Phi(-b). The lower tail is used, where small probabilities keep their digits.
     flip = low + high > 0
     low, high = jnp.where(flip, -high, low), jnp.where(flip, -low, high)
     top, bottom = jax.scipy.special.log_ndtr(high), jax.scipy.special.log_ndtr(low)
@@ -106,13 +103,13 @@ def gaussian_decoder(
 def reconstruction(
     key: Key[Array, "*batch"], x: PyTree, alpha: Any, sigma: Any, levels: int | None
 ) -> Float[Array, " batch"]:
-    """`E[-log p(x | x_0)]` for `x_0 = alpha x + sigma eps` and `p` proportional to `q(x_0 | x)` as a function of `x`.
+    """Returns `E[-log p(x | x_0)]` for `x_0 = alpha x + sigma eps`, with p proportional to `q(x_0 | x)` over x.
 
-    Over all numbers it is `N(x_0/alpha, (sigma/alpha)^2)`, whose expectation is exact; over levels the expectation is
-    one draw. Kingma et al. 2021 (VDM, arXiv 2107.00630), section 3.3.
+    For real numbers x, p is `N(x_0/alpha, (sigma/alpha)^2)`, and the expectation is exact. For x in levels, the
+    expectation is estimated by one draw. Kingma et al. 2021 (VDM, arXiv 2107.00630), section 3.3.
 
     Args:
-      key: one key, or one per example.
+      key: one key, or one key per example.
     """
     if levels is None:
         each = (1 + math.log(2 * math.pi)) / 2 + jnp.log(sigma / alpha)
@@ -124,19 +121,19 @@ def reconstruction(
 def _log_posterior(
     x: Float[Array, "batch *event"], noisy: Float[Array, "batch *event"], alpha: Any, sigma: Any, levels: int
 ) -> Float[Array, "batch *event"]:
-    """`log q(noisy | x)`, normalised over the levels of each coordinate."""
+    """Returns `log q(noisy | x)`, normalised over the levels of each coordinate."""
     scale = (levels - 1) / 2
-    here, there = jnp.round((x + 1) * scale), (noisy / alpha + 1) * scale  # in units of a level
-    nearest = jnp.clip(jnp.round(there), 0, levels - 1)
+    of_x, of_noisy = jnp.round((x + 1) * scale), (noisy / alpha + 1) * scale  # in units of a level
+    nearest = jnp.clip(jnp.round(of_noisy), 0, levels - 1)
     rate = (alpha / (sigma * scale)) ** 2 / 2
 
     def exponent(level: Any) -> Float[Array, "batch *event"]:
-        return -rate * (nearest - level) * (2 * there - nearest - level)
+        return -rate * (nearest - level) * (2 * of_noisy - nearest - level)
 
-    # One level at a time: an axis of levels would take 256 times the memory of the data.
+    # One level at a time. An axis of 256 levels would take 256 times the memory of the data.
     @jax.checkpoint
     def add(total: Float[Array, "batch *event"], level: Any) -> tuple[Float[Array, "batch *event"], None]:
         return total + jnp.exp(exponent(level)), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros_like(there), jnp.arange(levels, dtype=there.dtype))
-    return exponent(here) - jnp.log(total)
+    total, _ = jax.lax.scan(add, jnp.zeros_like(of_noisy), jnp.arange(levels, dtype=of_noisy.dtype))
+    return exponent(of_x) - jnp.log(total)

@@ -1,4 +1,4 @@
-"""The variational bound in discrete time: DDPM's and iDDPM's."""
+"""The variational bound in discrete time, of DDPM and iDDPM."""
 
 from typing import Any, Literal, cast
 
@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxdiff import trees
+from jaxdiff import checks, trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.denoisers import Denoiser, VarianceDenoiser
 from jaxdiff.likelihood.bounds import (
     Bound,
-    check_arguments,
+    checked_data,
     error,
     event_sum,
     gaussian_decoder,
@@ -19,7 +19,7 @@ from jaxdiff.likelihood.bounds import (
     reconstruction,
 )
 from jaxdiff.processes import Times, corrupt
-from jaxdiff.solvers.tableau import check_arguments as check_grid
+from jaxdiff.solvers.tableau import check_arguments
 
 
 def discrete_time(
@@ -32,51 +32,58 @@ def discrete_time(
     levels: int | None = None,
     samples: int | None = None,
 ) -> Bound:
-    """A bound on `-log p(x)` by ancestral sampling over a grid, whose steps from t to s draw `x_s ~ N(mean, v)` as
-    `solvers.ddpm` does:
+    """A bound on `-log p(x)` by ancestral sampling over a grid.
 
-        prior = |alpha x|^2/(2 sigma^2) at times[0]        reconstruction = -log p(x | x_t) at the end
+    A step from t to s draws `x_s ~ N(mean, v)`, as in `solvers.ddpm`.
+
+        prior = |alpha x|^2/(2 sigma^2) at times[0]
+        reconstruction = -log p(x | x_t) at the end
         diffusion = sum over steps of KL(q(x_s | x_t, x) || p(x_s | x_t))
                   = sum 1/2 [f D + e^{-f D} - 1 + k e^{-f D} |(x - x0_hat)/sigma_t|^2]
-        D = log(sigma_t^2/sigma_s^2)        k = sigma_t^2 (SNR_s - SNR_t)        log v = log v_small + f D
 
-    with `v_small = sigma_{t|s}^2 sigma_s^2/sigma_t^2`, the variance of `q(x_s | x_t, x)`, and `v_large =
-    sigma_{t|s}^2 = sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2`. Sohl-Dickstein et al. 2015 (arXiv 1503.03585); Ho et al.
-    2020 (arXiv 2006.11239), equation 5; Nichol & Dhariwal 2021 (iDDPM, arXiv 2102.09672), sections 2 and 3.
+        D = log(sigma_t^2/sigma_s^2)
+        k = sigma_t^2 (SNR_s - SNR_t)
+        log v = log v_small + f D
+        v_large = sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2
+        v_small = v_large sigma_s^2/sigma_t^2, the variance of q(x_s | x_t, x)
 
-    If the grid ends at `t_clean` its last step is the decoder, a Gaussian around x0_hat, discretised if there are
-    levels (DDPM, equation 13). `v_small` would be 0 there: as in the published code that of the step before takes its
-    place, also for "large"; for "learned" it is the lower end, and `sigma_t^2` the upper. A grid of one step has only
-    the latter. If the grid ends with noise, its last step is one like the others, and the decoder is that of
-    `continuous_time`.
+    Sohl-Dickstein et al. 2015 (arXiv 1503.03585); Ho et al. 2020 (arXiv 2006.11239), equation 5; Nichol & Dhariwal 2021
+    (iDDPM, arXiv 2102.09672), sections 2 and 3.
+
+    If the grid ends at `t_clean`, its last step is the decoder: a Gaussian around x0_hat, discretised if there are
+    levels (DDPM, equation 13). The variance `v_small` would be 0 there. As in the published code, the decoder uses
+    `v_small` of the step before, for "small" and for "large". For "learned" this is the lower end, and `sigma_t^2` is
+    the upper end. A grid of one step has only the upper end.
+
+    If the grid ends with noise, its last step is like the others, and the decoder is that of `continuous_time`.
 
     Args:
-      key: one key, or one per example.
-      denoiser: for "learned", one with `with_fraction` (see `denoisers.from_network_with_variance`).
+      key: one key, or one key per example.
+      denoiser: for "learned", a denoiser with `with_fraction` (see `denoisers.from_network_with_variance`).
       x: leaves `[batch, *event]`.
-      times: `[steps + 1]`, decreasing, as for solvers: `grids.discrete(process, 1000)` is DDPM's own.
-      variance: f = 0, f = 1, or the network's.
-      levels: as in `continuous_time`; 256 for pixels.
-      samples: how many steps are drawn at random for each example, stratified, to stand for all but the last; None
-        sums all of them. The last is always evaluated. The denoiser is called `samples + 1` or `steps` times.
+      times: a grid `[steps + 1]`, decreasing, as for solvers. DDPM's own is `grids.discrete(process, 1000)`.
+      variance: "small" is f = 0, "large" is f = 1, and "learned" is the fraction that the network predicts.
+      levels: as for `continuous_time`; 256 for pixels.
+      samples: the number of steps that are drawn at random for each example, in strata, to stand for all steps but the
+        last one. None sums all steps. The last step is always evaluated. The number of evaluations of the denoiser is
+        `samples + 1`, or the number of steps.
 
-    Returns: nats, `[batch]` each; `nats/(d log 2)` are bits per dimension.
+    Returns:
+      A `Bound` in nats, `[batch]` each. `nats/(d log 2)` are bits per dimension.
 
     Raises:
-      TypeError, ValueError: arguments that are not what they should be.
+      TypeError: an argument of the wrong type, or a denoiser that predicts no variance where one is needed.
+      ValueError: an argument of the wrong value, or `times` that are not a valid grid.
     """
-    x, key = check_arguments(denoiser, x, levels, samples), trees.as_key(key)
-    if variance not in ("small", "large", "learned"):
-        raise ValueError(f"variance = {variance!r}; allowed are 'small', 'large' and 'learned'")
-    if variance == "learned" and not hasattr(denoiser, "with_fraction"):
-        raise TypeError(
-            f"variance = 'learned' needs a denoiser with a variance, not a {type(denoiser).__name__}; allowed is what "
-            "denoisers.from_network_with_variance makes"
-        )
-    host, times = check_grid(denoiser.process, times)
+    x, key = checked_data(denoiser, x, levels, samples), trees.as_key(key)
+    checks.one_of("variance", variance, ("small", "large", "learned"))
+    good = variance != "learned" or hasattr(denoiser, "with_fraction")
+    allowed = "with variance = 'learned' those that predict one, from denoisers.from_network_with_variance"
+    checks.require(good, "type(denoiser)", type(denoiser).__name__, allowed, TypeError)
+    host, times = check_arguments(denoiser.process, times)
     alpha, sigma = host.alpha(times), host.sigma(times)
     xp, clean = namespace(times), sigma[-1] <= 0
-    # At a clean end the step's own numbers mean nothing, and are kept finite.
+    # The numbers of a step to a clean end are not used. They are kept finite.
     left = xp.where(sigma[1:] > 0, sigma[1:], sigma[:-1])
     stretch = 2 * xp.log(sigma[:-1] / left)
     gain = (alpha[1:] * sigma[:-1] / left) ** 2 - alpha[:-1] ** 2
@@ -85,8 +92,8 @@ def discrete_time(
     dtype = trees.wide(*jax.tree.leaves(x))
     time_key, noise_key, last_key = trees.split(key, 3)
 
-    def ask(key: Key[Array, "*batch"], t: Any) -> tuple[PyTree, PyTree, PyTree]:
-        """The error of the estimate, the estimate of the data, and f."""
+    def evaluate(key: Key[Array, "*batch"], t: Any) -> tuple[PyTree, PyTree, PyTree]:
+        """Returns the error of the estimate, the estimate of the data, and f."""
         eps = trees.normal_like(key, x)
         noisy = corrupt(process, x, eps, t)
         if variance == "learned":
@@ -106,7 +113,7 @@ def discrete_time(
     def add(total: Float[Array, " batch"], j: Any) -> tuple[Float[Array, " batch"], None]:
         step = j if samples is None else _drawn(time_key, size, j, samples, steps - 1)
         t, *row = (column[step] for column in table)
-        wrong, _, fraction = ask(trees.fold_in(noise_key, j), t)
+        wrong, _, fraction = evaluate(trees.fold_in(noise_key, j), t)
         return total + divergence(wrong, fraction, *row), None
 
     diffusion, terms = jnp.zeros(size, dtype), steps - 1 if samples is None else samples
@@ -116,14 +123,15 @@ def discrete_time(
 
     last_key, decoder_key = trees.split(last_key, 2)
     t, *row = (column[-1] for column in table)
-    wrong, x0, fraction = ask(last_key, t)
+    wrong, x0, fraction = evaluate(last_key, t)
     diffusion = diffusion + jnp.where(clean, 0.0, divergence(wrong, fraction, *row))
-    large = 2 * xp.log(sigma[-2] / alpha[-1])  # of x0, as the decoder's mean
+    # The log-variances of the decoder, whose mean is x0_hat.
+    large = 2 * xp.log(sigma[-2] / alpha[-1])
     small = large if steps == 1 else large + xp.log1p(-((alpha[-3] * sigma[-2] / (alpha[-2] * sigma[-3])) ** 2))
-    kept = 0.0 if variance == "large" else 1.0
+    varies = 0.0 if variance == "large" else 1.0
 
     def decode(x: Array, x0: Array, fraction: Array) -> Array:
-        return gaussian_decoder(x, x0, small + kept * fraction * (large - small), levels)
+        return gaussian_decoder(x, x0, small + varies * fraction * (large - small), levels)
 
     if_clean = -event_sum(jax.tree.map(decode, x, x0, fraction))
     if_noisy = reconstruction(decoder_key, x, alpha[-1], left[-1], levels)
@@ -133,7 +141,7 @@ def discrete_time(
 
 
 def _drawn(key: Key[Array, "*batch"], size: int, j: Any, samples: int, count: int) -> Any:
-    """The j-th of the steps drawn for each example, out of `count`: stratified as the times of `continuous_time`."""
+    """Returns the j-th of `samples` steps out of `count` for each example, in strata as in `continuous_time`."""
     start = jax.vmap(jax.random.uniform)(key) if key.ndim else jax.random.uniform(key)
     strata = 0.0 if key.ndim else jnp.arange(size) / (size * samples)
     u = (start + strata + j / samples) % 1.0

@@ -1,17 +1,17 @@
-"""The divergence of a vector field, exactly or estimated, beside its value.
+"""The divergence of a vector field, exact or estimated.
 
-For a field F of a batch of d-dimensional examples, each example's output depending on that example alone,
+The field F maps a batch of d-dimensional examples to a batch of the same shape, and treats the examples independently.
 
-    div F = sum_i dF_i/dx_i          by d Jacobian-vector products
-    div F = E[v . (dF/dx) v]         for E[v v^T] = I: one product a probe v
+    div F = sum_i dF_i/dx_i          exact: d Jacobian-vector products
+    div F = E[v . (dF/dx) v]         estimated: one product for each probe v, with E[v v^T] = I
 
-Hutchinson 1990; for likelihoods Grathwohl et al. 2019 (FFJORD, arXiv 1810.01367), section 3.1. Both need forward-mode
-derivatives of the denoiser.
+Hutchinson 1990; for likelihoods Grathwohl et al. 2019 (FFJORD, arXiv 1810.01367), section 3.1. Both forms need
+forward-mode derivatives of the field.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,48 +21,41 @@ from jaxdiff import trees
 
 Probes = Literal["rademacher", "gaussian"]
 
-_AT_ONCE = 16  # products that are made together: memory does not grow with the dimension
+_AT_ONCE = 16  # how many products are made together, so that the memory does not grow with the dimension
 
 
 def exact(field: Callable[[PyTree], PyTree], z: PyTree) -> tuple[PyTree, Float[Array, " batch"]]:
-    """The field at z (leaves `[batch, *event]`) and its divergence, by one product a dimension."""
+    """Returns the field at z (leaves `[batch, *event]`) and its divergence, by one product per dimension."""
     value, product = jax.linearize(field, z)
     leaves, structure = jax.tree.flatten(z)
     sizes = [math.prod(leaf.shape[1:]) for leaf in leaves]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
 
     def diagonal(i: Array) -> Float[Array, " batch"]:
-        """`dF_i/dx_i`, with coordinates counted through all leaves."""
+        """`dF_i/dx_i`, where i counts the coordinates of all leaves."""
         unit = [
             jnp.broadcast_to((jnp.arange(size) == i - start).astype(leaf.dtype).reshape(leaf.shape[1:]), leaf.shape)
             for leaf, size, start in zip(leaves, sizes, starts, strict=True)
         ]
         probe = jax.tree.unflatten(structure, unit)
-        return _inner(probe, product(probe))
+        return trees.inner(probe, product(probe))
 
     dimension = sum(sizes)
     return value, jnp.sum(jax.lax.map(diagonal, jnp.arange(dimension), batch_size=min(_AT_ONCE, dimension)), axis=0)
 
 
 def estimated(field: Callable[[PyTree], PyTree], z: PyTree, probes: PyTree) -> tuple[PyTree, Float[Array, " batch"]]:
-    """The field at z and the mean of `v . (dF/dx) v` over probes, leaves `[count, batch, *event]`."""
+    """Returns the field at z and the mean of `v . (dF/dx) v` over probes v: leaves `[count, batch, *event]`."""
     value, product = jax.linearize(field, z)
-    return value, jnp.mean(jax.lax.map(lambda probe: _inner(probe, product(probe)), probes), axis=0)
+    return value, jnp.mean(jax.lax.map(lambda probe: trees.inner(probe, product(probe)), probes), axis=0)
 
 
 def draw_probes(key: Key[Array, "*batch"], x: PyTree, kind: Probes, count: int) -> PyTree:
-    """Probes for x, leaves `[count, batch, *event]`: signs ("rademacher") or standard normal numbers ("gaussian").
+    """Draws probes for x: signs ("rademacher") or standard normal numbers ("gaussian"); `[count, batch, *event]`.
 
-    Signs have the smaller variance, none at all where the Jacobian is diagonal. With one key per example the probes of
-    example i depend on `key[i]` alone.
+    Signs have the smaller variance. Where the Jacobian is diagonal they have no variance at all. With one key per
+    example, the probes of example i depend on `key[i]` alone.
     """
-    drawn = [trees.normal_like(trees.fold_in(key, i), x) for i in range(count)]
-    if kind == "rademacher":
-        drawn = [jax.tree.map(lambda v: jnp.where(v < 0, -1.0, 1.0).astype(v.dtype), probe) for probe in drawn]
+    draw = trees.rademacher_like if kind == "rademacher" else trees.normal_like
+    drawn = [draw(trees.fold_in(key, i), x) for i in range(count)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
-
-
-def _inner(one: PyTree, other: PyTree) -> Float[Array, " batch"]:
-    """The inner product over all event axes and leaves."""
-    pairs: list[Any] = list(zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
-    return sum((jnp.sum(a * b, axis=tuple(range(1, a.ndim))) for a, b in pairs), start=jnp.zeros(()))

@@ -1,4 +1,4 @@
-"""A trace of chosen steps, as XProf, TensorBoard's profiler and Perfetto show it."""
+"""A trace of chosen steps, for XProf, TensorBoard's profiler or Perfetto."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from types import TracebackType
 import jax
 from jaxtyping import PyTree
 
+from jaxdiff.checks import integer, require
+
 
 class Profiler:
-    """Traces the host and this process's devices from a first to a last step.
+    """Traces the host and the devices of this process from a first to a last step.
 
-    A context manager, so that a run that ends early leaves what it has traced. A trace that cannot be written is told
-    of on standard error and stops nothing.
+    The profiler is a context manager, so that a run that ends early still writes its trace. If a trace cannot be
+    written, the profiler prints a warning on standard error, and training goes on.
 
         with Profiler(run.directory / "profile", config.log.profile) as profiler:
             for number in range(1, steps + 1):
@@ -25,9 +27,9 @@ class Profiler:
                     state, metrics = step(state, batch)
 
     Args:
-      directory: where the trace goes: `plugins/profile/TIME/HOST.xplane.pb` within it.
+      directory: the trace is the file `plugins/profile/TIME/HOST.xplane.pb` in this directory.
       steps: the first and the last step, counted from 1; None for no trace.
-      steps_per_call: steps that the device makes at a time; the trace is of whole calls.
+      steps_per_call: the number of steps in one call of the compiled step. The trace holds whole calls.
 
     Raises:
       ValueError: `steps` or `steps_per_call` is out of range.
@@ -36,10 +38,9 @@ class Profiler:
     def __init__(
         self, directory: str | os.PathLike[str], steps: tuple[int, int] | None, steps_per_call: int = 1
     ) -> None:
-        if steps is not None and not 1 <= steps[0] <= steps[1]:
-            raise ValueError(f"steps = {steps}; allowed are a first step from 1 and a last")
-        if steps_per_call < 1:
-            raise ValueError(f"steps_per_call = {steps_per_call}; allowed are positive integers")
+        first, last = steps or (1, 1)
+        require(1 <= first <= last, "steps", steps, "pairs of a first step from 1 and a last step")
+        integer("steps_per_call", steps_per_call)
         self._directory, self._steps, self._per_call = Path(directory), steps, steps_per_call
         self._tracing = False
 
@@ -53,12 +54,12 @@ class Profiler:
 
     @contextlib.contextmanager
     def step(self, number: int, pending: PyTree = None) -> Iterator[None]:
-        """The place of one call of the compiled step.
+        """A context for one call of the compiled step.
 
         Args:
-          number: the first step that the call makes.
-          pending: the train state before it, which is waited for where the trace begins or ends, so that it holds these
-            steps whole and no others.
+          number: the first step of the call.
+          pending: the train state before the call. The profiler waits for this state where the trace begins and ends,
+            so that the trace holds its steps whole and no others.
         """
         wanted = self._steps is not None and self._steps[0] < number + self._per_call and number <= self._steps[1]
         if wanted != self._tracing:
@@ -74,7 +75,7 @@ class Profiler:
             yield
 
     def close(self) -> None:
-        """Writes the trace, if there is one under way; what the device has yet to make is not in it."""
+        """Writes the trace if one has begun. Work that the device has not finished is not in the trace."""
         if self._tracing:
             self._tracing = False
             try:

@@ -1,9 +1,8 @@
-"""How fast a run trains: images a second, the time spent waiting for data, and the share of the devices' peak."""
+"""Throughput: images per second, time spent waiting for data, and the share of the devices' peak."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +11,12 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-# Dense bfloat16 FLOP/s of one JAX device, by words of its kind; of several that fit the longest holds. A TPU v2, v3 or
-# v7 chip is two JAX devices, so theirs is half of the chip's.
+from jaxdiff.checks import integer, positive
+
+# Dense bfloat16 FLOP/s of one JAX device, by words of its `device_kind`. The longest entry that fits holds. A TPU v2,
+# v3 or v7 chip is two JAX devices, so its entry is half the peak of the chip.
 _PEAKS = (
-    # https://docs.cloud.google.com/tpu/docs/system-architecture-tpu-vm and the pages of the versions beside it
+    # https://docs.cloud.google.com/tpu/docs/system-architecture-tpu-vm, and its page for each version
     ("TPU v2", 45e12 / 2),
     ("TPU v3", 123e12 / 2),
     ("TPU v4", 275e12),
@@ -27,7 +28,7 @@ _PEAKS = (
     ("TPU v6 lite", 918e12),
     ("TPU v6e", 918e12),
     ("TPU7x", 2307e12 / 2),
-    # NVIDIA's data sheets, which often give twice as much: that is for matrices half of which is zeros
+    # NVIDIA's data sheets. They often give twice this number, which holds for matrices with 2:4 sparsity.
     ("A100", 312e12),
     ("A30", 165e12),
     ("A40", 149.7e12),
@@ -44,18 +45,18 @@ _PEAKS = (
 
 
 class Meter:
-    """Measures training between two reports: what is done within `pause` is not counted.
+    """Measures the throughput of training between two reports.
 
     Args:
-      batch_size: examples a step, over all devices and processes.
+      batch_size: examples per step, over all devices and processes.
       start_step: the number of finished steps.
-      flops_per_step: floating-point operations of one step, over all devices and processes (see `flops.flops_of`); None
-        leaves `mfu` out.
-      devices: those that share the step; None for all of this job's.
-      clock: seconds, from any origin.
+      flops_per_step: floating-point operations per step, over all devices and processes, as
+        `jaxdiff.training.flops.flops_of` counts them; None leaves `mfu` out.
+      devices: the devices that share the step; None for all devices of the job.
+      clock: returns seconds since any fixed moment.
 
     Raises:
-      ValueError: `batch_size` is less than 1, or `flops_per_step` not a positive number.
+      ValueError: `batch_size` is less than 1, or `flops_per_step` is not a positive number.
     """
 
     def __init__(
@@ -67,10 +68,9 @@ class Meter:
         devices: Sequence[Any] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size = {batch_size}; allowed are positive integers")
-        if flops_per_step is not None and not 0 < flops_per_step < math.inf:
-            raise ValueError(f"flops_per_step = {flops_per_step}; allowed are positive numbers")
+        integer("batch_size", batch_size)
+        if flops_per_step is not None:
+            positive("flops_per_step", flops_per_step)
         devices = jax.devices() if devices is None else devices
         peaks = [peak_flops(device.device_kind) for device in devices]
         self._peak = None if flops_per_step is None or None in peaks else sum(peak for peak in peaks if peak)
@@ -79,18 +79,18 @@ class Meter:
         self._since, self._paused = clock(), 0.0
 
     def rates(self, step: int, waited: float) -> dict[str, float]:
-        """The rates since the lap before, or since the meter was made.
+        """The rates since the last call, or since the meter was made.
 
-        The device must have finished `step`, as it has once its metrics are on the host.
+        The device must have finished `step`: it has when the metrics of this step are on the host.
 
         Args:
-          step: number of finished steps.
-          waited: seconds that the loop has waited for data so far, in all.
+          step: the number of finished steps.
+          waited: the seconds that the loop has waited for data since it began.
 
-        Returns: `images_per_second`; `data_wait`, the share of the time that went by waiting for data, from 0 to 1; and,
-          where the peak of every device is known, `mfu`: the floating-point operations made a second, as a share of
-          what the devices could make in bfloat16 (Chowdhery et al. 2022, arXiv
-          2204.02311, appendix B).
+        Returns:
+          `images_per_second`; `data_wait`, the share of the time spent waiting for data, from 0 to 1; and, where the
+          peak of every device is known, `mfu`, the model FLOP utilisation: the operations per second as a share of the
+          bfloat16 peak of the devices (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
         """
         now = self._clock()
         seconds = max(now - self._since - self._paused, 1e-9)
@@ -107,10 +107,11 @@ class Meter:
 
     @contextlib.contextmanager
     def pause(self, pending: PyTree = None) -> Iterator[None]:
-        """Within it time is not counted: for pictures, checkpoints, compilation.
+        """A context whose time is not counted: for pictures, checkpoints, compilation.
 
         Args:
-          pending: the train state, or whatever else the device is still to make: that is waited for first, and counted.
+          pending: results of training that the device may not have finished, such as the train state. The meter waits
+            for these first, and counts that time.
         """
         jax.block_until_ready(pending)
         began = self._clock()
@@ -121,8 +122,8 @@ class Meter:
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """The dense bfloat16 peak of one JAX device of that `device_kind`, in FLOP/s; None where it is not known."""
-    # "RTX 2000 Ada" and the like share a number, not a peak, with the cards of data centres.
+    """The dense bfloat16 peak of one JAX device, in FLOP/s, by its `device_kind`; None for an unknown kind."""
+    # Names such as "RTX A4000" resemble those of data-centre cards, but the peaks differ.
     if "RTX" in device_kind:
         return None
     longest_first = sorted(_PEAKS, key=lambda entry: -len(entry[0]))

@@ -1,4 +1,4 @@
-"""Media: how examples are looked at.
+"""Media: pictures of examples.
 
 - `pictures`: images side by side, points in the plane, PNG files
 """

@@ -1,15 +1,15 @@
-"""Flax networks. They know nothing of diffusion processes: any function of the same signature can take their place.
+"""Flax networks. They know nothing of diffusion processes: any function with the same signature can replace them.
 
-Every network is called as `network.apply(variables, x, time, cond=None, key=None)` and returns an array like `x`. A
-`key` is given in training: one random key, or one for each example, for dropout.
+Every network is called as `network.apply(variables, x, time, cond=None, key=None)` and returns an array like `x`.
+Training passes a `key` for dropout: one random key, or one key per example.
 
-- `UNet`: signals, images and volumes (`unet.py`, made of `blocks.py`, `attention.py`, `resampling.py`, `norms.py`,
-  `dropout.py`, `remat.py`)
-- `MLP`: vectors (`mlp.py`)
+- `UNet`: for signals, images and volumes (`unet.py`, built from `blocks.py`, `attention.py`, `resampling.py`,
+  `norms.py`, `dropout.py` and `remat.py`)
+- `MLP`: for vectors (`mlp.py`)
 - `Sinusoidal`, `Fourier`: features of the time input (`embeddings.py`)
-- `log_variance.py`: a learned weight of the loss, beside the network
+- `log_variance.py`: a learned weight of the loss, trained beside the network
 
-`conditioning.py` joins the label with class and vector conditions; `module.py` is the base class of the networks.
+`conditioning.py` combines time, class, vector and augmentation features. `module.py` is the base class of the networks.
 """
 
 from jaxdiff.networks.embeddings import Fourier, Sinusoidal

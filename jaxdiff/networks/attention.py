@@ -5,20 +5,23 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxdiff.checks import require
 from jaxdiff.networks.norms import GroupNorm
 
 
 class SelfAttention(nn.Module):
     """Residual multi-head self-attention (Vaswani et al. 2017) over flattened space, as in DDPM and ADM.
 
-        y = (x + W_out attend(W_qkv norm(x))) * skip_scale,    W_out = 0 at first
+        y = (x + W_out attend(W_qkv norm(x))) * skip_scale
 
-    It has no notion of position: permuting the positions of x permutes those of y. Logits and softmax are in float32 or
-    wider. It is written as two plain contractions, because fused attention kernels have no forward-mode derivative.
+    `W_out` starts at zero. The layer does not encode positions: permuting the positions of x permutes the positions of
+    y. Logits and softmax are in float32 or wider. Attention is two plain contractions, because fused attention kernels
+    have no forward-mode derivative.
 
     Attributes:
       head_channels: channels of one head; None for a single head.
-      norm_groups, norm_eps: of the group normalisation.
+      norm_groups: groups of the group normalisation; None for the rule of `group_count`.
+      norm_eps: number added to the variance in the group normalisation.
       skip_scale: factor of the residual sum.
       dtype: compute type; parameters are float32.
     """
@@ -31,15 +34,14 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
-        """Maps `x` `[batch, *space, channels]` to the same shape.
+        """Applies the layer to `x` `[batch, *space, channels]`; the result has the same shape.
 
         Raises:
-          ValueError: if `head_channels` does not divide the channels.
+          ValueError: `head_channels` does not divide the channels.
         """
         batch, channels = x.shape[0], x.shape[-1]
         size = channels if self.head_channels is None else self.head_channels
-        if size < 1 or channels % size:
-            raise ValueError(f"head_channels={size} does not divide {channels} channels; allowed are divisors, or None")
+        require(size >= 1 and channels % size == 0, "head_channels", size, f"divisors of {channels} channels, or None")
 
         h = GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm")(x).reshape(batch, -1, channels)
         h = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)

@@ -15,7 +15,15 @@ from jaxdiff.networks.norms import GroupNorm
 def conv(x: Array, features: int, dtype: DTypeLike, name: str, zero: bool = False, **options: Any) -> Array:
     """Convolves `x` `[batch, *space, channels]` with a kernel of width 3 along every axis of space.
 
-    For use inside a compact method. `zero` starts the kernel at zero; `options` are those of `flax.linen.Conv`.
+    The function must be called inside a compact method.
+
+    Args:
+      x: the input.
+      features: channels of the result.
+      dtype: compute type.
+      name: name of the layer.
+      zero: whether the kernel starts at zero.
+      options: further options of `flax.linen.Conv`.
     """
     kernel_init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
     width = (3,) * (x.ndim - 2)
@@ -26,22 +34,23 @@ class ResidualBlock(nn.Module):
     """Residual block of DDPM (Ho et al. 2020), score_sde (Song et al. 2021) and ADM (Dhariwal & Nichol 2021).
 
         h = conv(resample(silu(norm(x))))
-        h = norm(h + W e)                             additive, or
+        h = norm(h + W e)                             without scale_shift
         h = norm(h) * (1 + W_scale e) + W_shift e     with scale_shift
-        h = conv(dropout(silu(h)))                    this convolution is 0 at first
+        h = conv(dropout(silu(h)))                    the kernel starts at zero
         y = (P resample(x) + h) * skip_scale
 
-    P is the identity, or a dense layer where the number of channels changes or `project` asks for one.
+    P is a dense layer if the number of channels changes or `project` is true, and the identity otherwise.
 
     Attributes:
       features: channels of the result.
-      norm_groups, norm_eps: of the group normalisations.
-      scale_shift: how the embedding e enters.
-      dropout: rate.
+      norm_groups: groups of the group normalisations; None for the rule of `group_count`.
+      norm_eps: number added to the variance in the group normalisations.
+      scale_shift: whether the embedding e scales and shifts the second norm, or is added before the norm.
+      dropout: dropout rate.
       skip_scale: factor of the residual sum.
       dtype: compute type; parameters are float32.
-      resample: None, or a function that changes the resolution.
-      project: whether the shortcut has a dense layer in any case.
+      resample: function that changes the resolution, or None.
+      project: whether the shortcut always has a dense layer.
     """
 
     features: int
@@ -61,7 +70,16 @@ class ResidualBlock(nn.Module):
         embedding: Float[Array, "batch width"],
         keys: Key[Array, " batch"] | None,
     ) -> Float[Array, "batch *new_space features"]:
-        """Applies the block, with dropout by `keys`, one for each example; None for none."""
+        """Applies the block.
+
+        Args:
+          x: `[batch, *space, channels]`.
+          embedding: the embedding e of time and conditions, `[batch, width]`.
+          keys: one random key per example for dropout; None for no dropout.
+
+        Returns:
+          `[batch, *new_space, features]`.
+        """
 
         def norm(h: Array, name: str) -> Array:
             return GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name=name)(h)

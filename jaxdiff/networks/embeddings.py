@@ -1,7 +1,7 @@
-"""Features of the time time: sinusoids of geometrically spaced frequencies, or of random ones.
+"""Features of the time input: sinusoids of geometrically spaced frequencies, or of random frequencies.
 
-Both are frozen dataclasses called as `embedding(time, features)`, so that a network that holds one stays hashable, and
-two networks with equal settings compare equal. Neither has parameters.
+Both embeddings are frozen dataclasses without parameters, called as `embedding(time, features)`. A network that holds
+one is therefore hashable, and two networks with equal settings compare equal.
 """
 
 import dataclasses
@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxdiff.checks import integer, require
+
 
 @dataclasses.dataclass(frozen=True)
 class Sinusoidal:
@@ -18,12 +20,17 @@ class Sinusoidal:
 
     With `half = features / 2` and `i = 0 .. half - 1`,
 
-        f_i = max_period ** (-i / (half - 1))   if endpoint: the last period is exactly 2 pi max_period
-        f_i = max_period ** (-i / half)         otherwise
-        out = [sin(time f), cos(time f)]      or [cos, sin] if cos_first
+        f_i = max_period ** (-i / (half - 1))    with endpoint: the last period is exactly 2 pi max_period
+        f_i = max_period ** (-i / half)          without endpoint
+        out = [sin(time f), cos(time f)]         or [cos, sin] with cos_first
 
-    The defaults are those of DDPM and score_sde; ADM (Dhariwal & Nichol 2021) has `cos_first=True, endpoint=False`. A
-    time may have any range: DDPM feeds 0..999, EDM (Karras et al. 2022) ln(sigma)/4.
+    The defaults are those of DDPM and score_sde. ADM (Dhariwal & Nichol 2021) uses `cos_first=True, endpoint=False`.
+    The time input may have any range: 0..999 in DDPM, ln(sigma)/4 in EDM (Karras et al. 2022).
+
+    Attributes:
+      cos_first: whether the cosines precede the sines.
+      endpoint: whether the lowest frequency is `1 / max_period`.
+      max_period: the longest period, divided by 2 pi.
     """
 
     cos_first: bool = False
@@ -31,14 +38,13 @@ class Sinusoidal:
     max_period: float = 10_000.0
 
     def __call__(self, time: Float[Array, " batch"], features: int) -> Float[Array, "batch features"]:
-        """Embeds `time` `[batch]` as `[batch, features]`, in float32, or float64 where the time is.
+        """Embeds `time` `[batch]` as `[batch, features]`, in float32, or in float64 if `time` is float64.
 
         Raises:
-          ValueError: if `features` is odd, or too small for its frequencies to be spaced.
+          ValueError: `features` is odd or too small.
         """
-        half = features // 2
-        if features % 2 or half - self.endpoint < 1:
-            raise ValueError(f"features={features}: must be even and at least {4 if self.endpoint else 2}")
+        half, least = features // 2, 4 if self.endpoint else 2
+        require(features % 2 == 0 and features >= least, "features", features, f"even integers of at least {least}")
         frequencies = np.exp(-math.log(self.max_period) * np.arange(half) / (half - self.endpoint))
         return _waves(time, frequencies, self.cos_first)
 
@@ -50,28 +56,30 @@ class Fourier:
         f_i ~ N(0, scale^2),  i = 0 .. features - 1
         out = [sin(2 pi time f), cos(2 pi time f)]
 
-    score_sde feeds it ln(sigma), with scale 16. The frequencies are drawn from a fixed seed, by a generator whose
-    stream NumPy promises never to change. They are not parameters, which weight decay would shrink whatever their
-    gradient.
+    score_sde uses a scale of 16 and the time input ln(sigma). The frequencies come from a NumPy generator whose stream
+    never changes between versions. They are not parameters, because weight decay would shrink them.
+
+    Attributes:
+      scale: standard deviation of the frequencies, in cycles per unit of `time`.
+      seed: seed of the generator.
     """
 
     scale: float = 16.0
     seed: int = 0
 
     def __call__(self, time: Float[Array, " batch"], features: int) -> Float[Array, "batch two_features"]:
-        """Embeds `time` `[batch]` as `[batch, 2 * features]`, in float32, or float64 where the time is.
+        """Embeds `time` `[batch]` as `[batch, 2 * features]`, in float32, or in float64 if `time` is float64.
 
         Raises:
-          ValueError: if `features` is not positive.
+          ValueError: `features` is not positive.
         """
-        if features < 1:
-            raise ValueError(f"features={features}: must be positive")
+        integer("features", features)
         normal = np.random.RandomState(self.seed).standard_normal(features)
         return _waves(time, 2 * np.pi * self.scale * normal, cos_first=False)
 
 
 def _waves(time: Array, frequencies: np.ndarray, cos_first: bool) -> Array:
-    # bfloat16 cannot tell time 999 from 1000, so the phase is never computed in less than float32.
+    # bfloat16 cannot tell time 999 from 1000, so the phase is in float32 or wider.
     time = jnp.asarray(time)
     time = time.astype(jnp.promote_types(time.dtype, jnp.float32))
     phase = time[:, None] * jnp.asarray(frequencies, time.dtype)

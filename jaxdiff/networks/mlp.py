@@ -1,4 +1,4 @@
-"""A residual network for vectors: toy problems in a few dimensions."""
+"""A residual network for vectors, such as toy problems in a few dimensions."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdiff import trees
+from jaxdiff.checks import require
 from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
 from jaxdiff.networks.dropout import Dropout
 from jaxdiff.networks.embeddings import Fourier, Sinusoidal
@@ -14,23 +15,25 @@ from jaxdiff.networks.module import Network
 
 
 class MLP(Network):
-    """Residual multi-layer perceptron with pre-normalisation and the conditions of `UNet`.
+    """Residual multi-layer perceptron with layer normalisation and the conditions of `UNet`.
 
         h = W_in x
-        h = h + W_2 dropout(silu(W_1 norm(h) + W_e e))     num_blocks times, W_2 = 0 at first
-        y = W_out norm(h),                                 W_out = 0 at first
+        h = h + W_2 dropout(silu(W_1 norm(h) + W_e e))     num_blocks times
+        y = W_out norm(h)
+
+    `W_2` and `W_out` start at zero; e is the embedding of time and conditions.
 
     Attributes:
-      width: of the hidden layers.
+      width: number of units of a hidden layer.
       num_blocks: number of residual blocks.
       embedding: features of the time input, `Sinusoidal(...)` or `Fourier(...)`.
       num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
       vector_features: length of the condition vector, 0 for none.
-      augmentation_features: number of augmentation labels (EDM), 0 for none.
-      dropout: rate, where a `key` is given.
-      out_features: length of the output; None for that of the input.
-      dtype: compute type, such as `"bfloat16"`; None for float32, or float64 where the input is. Parameters, norm
-        statistics and the last layer are float32 or wider in any case.
+      augmentation_features: number of augmentation features (EDM), 0 for none.
+      dropout: dropout rate, used when a `key` is given.
+      out_features: length of the output; None for the length of the input.
+      dtype: compute type, such as `"bfloat16"`; None for float32, or float64 if the input is float64. Parameters, norm
+        statistics and the last layer are always float32 or wider.
     """
 
     width: int = 128
@@ -47,16 +50,21 @@ class MLP(Network):
     def __call__(
         self, x: Float[Array, "batch d"], time: Float[Array, " batch"], cond: Cond = None, key: Any = None
     ) -> Float[Array, "batch out"]:
-        """Evaluates the network on `x` `[batch, d]`; arguments, result and errors are those of `UNet`."""
+        """Evaluates the network on `x` `[batch, d]`.
+
+        The other arguments, the type of the result and the errors are those of `UNet`.
+
+        Returns:
+          `[batch, out_features]`.
+        """
         x = jnp.asarray(x)
-        if x.ndim != 2:
-            raise ValueError(f"x has shape {x.shape}; allowed is [batch, d]")
+        require(x.ndim == 2, "x.shape", x.shape, "[batch, d]")
         time = check_input(x, time)
         keys = None if key is None else trees.example_keys(key, x.shape[0])
         wide = jnp.promote_types(x.dtype, jnp.float32)
         dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
-        given = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
-        e = Conditioning(self.width, self.width, *given, dtype, name="conditioning")(time, cond)
+        conditions = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
+        e = Conditioning(self.width, self.width, *conditions, dtype, name="conditioning")(time, cond)
 
         h = nn.Dense(self.width, dtype=dtype, name="dense_in")(x)
         for i in range(self.num_blocks):

@@ -1,4 +1,4 @@
-"""The base class of the networks: a Linen module whose `apply` compares by value."""
+"""The base class of the networks: a Linen module whose `apply` is compared by value."""
 
 import dataclasses
 from typing import Any
@@ -8,23 +8,24 @@ import flax.linen as nn
 
 @dataclasses.dataclass(frozen=True)
 class Apply:
-    """`module.apply` as a value: equal, and of equal hash, for modules with equal fields."""
+    """The function `module.apply`. Modules with equal fields have equal functions with equal hashes."""
 
     module: nn.Module
 
     def __call__(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
-        """`flax.linen.Module.apply` of the module."""
+        """Calls `flax.linen.Module.apply`."""
         return nn.Module.apply(self.module, variables, *args, **kwargs)
 
 
 class Network(nn.Module):
-    """Linen module to derive networks from.
+    """The base class of networks.
 
-    Python compares bound methods by the identity of their object. `jax.jit` finds its compiled functions by comparing
-    static arguments, such as a denoiser's `apply`, and would compile again for a network made anew with equal fields.
+    Python compares bound methods by the identity of their object. `jax.jit` compares static arguments, such as the
+    `apply` of a denoiser, to find a compiled function. With bound methods, `jax.jit` would compile again for a second
+    network with equal fields.
     """
 
     @property
     def apply(self) -> Apply:
-        """As `flax.linen.Module.apply`, but compared by the fields of the module."""
+        """`flax.linen.Module.apply`, compared by the fields of the module."""
         return Apply(self)

@@ -6,34 +6,34 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxdiff.checks import require
+
 
 def group_count(channels: int, groups: int | None) -> int:
-    """Number of groups for `channels` channels.
+    """The number of groups for `channels` channels: `groups`, or the result of a rule if `groups` is None.
 
-    `groups=None` chooses the largest divisor of `channels` that is at most 32 and leaves at least 4 channels in a group
-    (one group where there are fewer than 4 channels). From 128 channels on these are the 32 groups of the published
-    networks; below, groups stay clear of a single channel, which would erase the input where there is one pixel. A
-    number is taken as it is.
+    The rule chooses the largest divisor of `channels` that is at most 32 and leaves at least 4 channels per group. With
+    fewer than 4 channels there is one group. From 128 channels on, the rule gives the 32 groups of the published
+    networks where 32 divides `channels`. Groups of one channel would erase an input of one pixel.
 
     Raises:
-      ValueError: if `groups` does not divide `channels`.
+      ValueError: `groups` does not divide `channels`.
     """
     if groups is None:
         return max(g for g in range(1, max(1, min(32, channels // 4)) + 1) if channels % g == 0)
-    if groups < 1 or channels % groups:
-        raise ValueError(f"norm_groups={groups} does not divide {channels} channels; allowed are divisors, or None")
+    require(groups >= 1 and channels % groups == 0, "norm_groups", groups, f"divisors of {channels} channels, or None")
     return groups
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He 2018): statistics per example over all space and the channels of a group.
+    """Group normalisation (Wu & He 2018): mean and variance per example, over space and the channels of a group.
 
-    Mean and variance are taken in float32 or wider, the variance from centred values. Each channel is averaged over
-    space first, and then the channels of a group: on a CPU this takes half the time of both at once.
+    Mean and variance are computed in float32 or wider, and the variance from centred values. Each mean is taken over
+    space first and then over the channels of a group. On a CPU this takes half the time of one mean over both.
 
     Attributes:
       groups: number of groups, or None for the rule of `group_count`.
-      eps: added to the variance.
+      eps: number added to the variance.
       dtype: type of the result.
     """
 
@@ -43,7 +43,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
-        """Normalises `x` `[batch, *space, channels]`."""
+        """Normalises `x` `[batch, *space, channels]`; the result has the same shape."""
         batch, channels = x.shape[0], x.shape[-1]
         groups = group_count(channels, self.groups)
         scale = self.param("scale", nn.initializers.ones, (channels,))

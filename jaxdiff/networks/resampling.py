@@ -1,11 +1,12 @@
 """Halving and doubling the resolution with a short filter, in any number of dimensions.
 
-A filter is a tuple of taps of even length, normalised here: `(1, 1)` averages pairs and repeats pixels; `(1, 3, 3, 1)`
-is the smoother filter of NCSN++ (Song et al. 2021) and StyleGAN2 (Karras et al. 2020). Axes are filtered one after the
-other, and outside is zero. On even axes `upsample` is the transpose of `downsample`, doubled for every axis.
+A filter is a tuple of taps of even length; the functions normalise its sum to 1. The filter `(1, 1)` averages pairs and
+repeats pixels. The filter `(1, 3, 3, 1)` of NCSN++ (Song et al. 2021) and StyleGAN2 (Karras et al. 2020) is smoother.
+Axes are filtered one after the other, with zeros outside. On axes of even length, `upsample` is the transpose of
+`downsample`, multiplied by 2 for every axis.
 
-An axis of odd length n becomes (n + 1) / 2 by halving, its last pixel being repeated first. Doubling goes to a given
-size and cuts the surplus pixel off. An axis of length 1 stays as it is.
+Halving repeats the last pixel of an axis of odd length n, and the length becomes (n + 1) / 2. Doubling takes the size
+of the result and cuts off the surplus pixel. An axis of length 1 does not change.
 """
 
 from collections.abc import Sequence
@@ -15,16 +16,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxdiff.checks import require
+
 
 def downsample(
     x: Float[Array, "batch *space channels"], taps: Sequence[float] = (1, 1)
 ) -> Float[Array, "batch *half channels"]:
     """Filters `x` and keeps every second position: each length n of space becomes n / 2, rounded up.
 
-    On an even axis `y[i] = sum_k f[k] x[2 i + k - pad]` with `sum f = 1` and `pad = len(f) / 2 - 1`.
+    On an axis of even length, with `sum f = 1` and `pad = len(f) / 2 - 1`,
+
+        y[i] = sum_k f[k] x[2 i + k - pad]
 
     Raises:
-      ValueError: if `taps` has an odd number of entries or sums to zero.
+      ValueError: `taps` has an odd number of entries or sums to zero.
     """
     f = _normalised(taps)
     for axis in range(1, x.ndim - 1):
@@ -36,17 +41,23 @@ def downsample(
 def upsample(
     x: Float[Array, "batch *half channels"], size: Sequence[int], taps: Sequence[float] = (1, 1)
 ) -> Float[Array, "batch *space channels"]:
-    """Doubles `x` and cuts it to the spatial shape `size`, that from which `downsample` comes to the shape of `x`.
+    """Doubles `x` and cuts the result to the spatial shape `size`.
 
-    `y[j] = 2 sum_i x[i] f[j + pad - 2 i]` with `sum f = 1` and `pad = len(f) / 2 - 1`.
+    On every axis, with `sum f = 1` and `pad = len(f) / 2 - 1`,
+
+        y[j] = 2 sum_i x[i] f[j + pad - 2 i]
+
+    Args:
+      x: `[batch, *half, channels]`.
+      size: the spatial shape of the result. Each length is twice the length in `x`, or one less.
+      taps: the filter.
 
     Raises:
-      ValueError: if `taps` has an odd number of entries or sums to zero, or if `size` is not twice the shape of `x`, or
-        one less.
+      ValueError: `taps` has an odd number of entries or sums to zero, or `size` does not fit `x`.
     """
-    f = _normalised(taps)
-    if tuple((n + 1) // 2 for n in size) != x.shape[1:-1]:
-        raise ValueError(f"size={tuple(size)} does not halve, rounding up, to the spatial shape {x.shape[1:-1]} of x")
+    f, half = _normalised(taps), x.shape[1:-1]
+    fits = tuple((n + 1) // 2 for n in size) == half
+    require(fits, "size", tuple(size), f"lengths that halve, rounding up, to the spatial shape {half} of x")
     for axis, length in enumerate(size, start=1):
         if length > 1:
             x = lax.slice_in_dim(_double(x, f, axis), 0, length, axis=axis)
@@ -54,8 +65,8 @@ def upsample(
 
 
 def _normalised(taps: Sequence[float]) -> tuple[float, ...]:
-    if not taps or len(taps) % 2 or sum(taps) == 0:
-        raise ValueError(f"taps={tuple(taps)}; allowed is an even number of taps with a non-zero sum")
+    good = len(taps) % 2 == 0 and sum(taps) != 0
+    require(good, "taps", tuple(taps), "an even number of taps with a non-zero sum")
     return tuple(tap / sum(taps) for tap in taps)
 
 
@@ -72,7 +83,8 @@ def _halve(x: Array, f: tuple[float, ...], axis: int) -> Array:
 
 
 def _double(x: Array, f: tuple[float, ...], axis: int) -> Array:
-    # Even and odd outputs each see every second tap: two short filters, interleaved, and no inserted zeros to multiply.
+    # Even outputs use one half of the taps and odd outputs the other half. Interleaving two short filters avoids
+    # multiplying by inserted zeros.
     n, reach, pad = x.shape[axis], len(f) // 2, len(f) // 2 - 1
     padded = jnp.pad(x, _padding(x, axis, reach, reach))
 

@@ -1,4 +1,4 @@
-"""The U-Net of diffusion models, for signals, images and volumes by one code path."""
+"""The U-Net of diffusion models: one code path for signals, images and volumes."""
 
 from functools import partial
 from typing import Any, Literal, get_args
@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdiff import trees
+from jaxdiff.checks import one_of, require
 from jaxdiff.networks.attention import SelfAttention
 from jaxdiff.networks.blocks import ResidualBlock, conv
 from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
@@ -20,45 +21,46 @@ from jaxdiff.networks.resampling import downsample, upsample
 
 
 class UNet(Network):
-    """U-Net of residual blocks and self-attention, told of time, class and vector (Ho et al. 2020 and successors).
+    """U-Net of residual blocks and self-attention with time, class and vector conditions (Ho et al. 2020 and later).
 
-    The fields are the whole configuration, and hashable. The number of spatial dimensions is not among them: it is read
-    off the input. The defaults are the DDPM network for CIFAR-10 (35.7 million parameters). Level 0 has the full
-    resolution, every further level half of the one before, rounded up: inputs of any size come out with their size.
+    The fields are the whole configuration, and they are hashable. The input decides the number of spatial dimensions.
+    The defaults are the DDPM network for CIFAR-10 (35.7 million parameters). Level 0 has the full resolution, and every
+    further level has half the resolution of the level before, rounded up. The output has the size of the input, which
+    may be any size.
 
     Attributes:
-      channels: base width; level i has `channels * multipliers[i]`.
+      channels: base width; level i has `channels * multipliers[i]` channels.
       multipliers: one integer per level.
-      num_blocks: residual blocks per level on the way down; one more on the way up.
+      num_blocks: residual blocks per level on the way down; there is one more on the way up.
       attention_levels: indices of the levels whose blocks are followed by self-attention.
-      mid_attention: self-attention between the two blocks at the bottom.
-      decoder_attention: on the way up, attention after `"every"` block of an attention level (DDPM, ADM), or after the
-        `"last"` one only (score_sde, EDM).
+      mid_attention: whether there is self-attention between the two blocks at the bottom.
+      decoder_attention: on the way up, attention follows `"every"` block of an attention level (DDPM, ADM), or only the
+        `"last"` block (score_sde, EDM).
       head_channels: channels of an attention head; None for one head.
       embedding: features of the time input, `Sinusoidal(...)` or `Fourier(...)`.
       num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
       vector_features: length of the condition vector, 0 for none.
-      augmentation_features: number of augmentation labels (EDM), 0 for none.
-      scale_shift: the conditions scale and shift the second norm of a block (ADM); otherwise they are added before it.
+      augmentation_features: number of augmentation features (EDM), 0 for none.
+      scale_shift: whether the conditions scale and shift the second norm of a block (ADM), or are added before it.
       skip_scale: factor of every residual sum; sqrt(1/2) in score_sde and EDM.
-      dropout: rate in the residual blocks, where a `key` is given.
-      resampling: `"conv"`, a strided convolution down, and pixel repetition with a convolution up (DDPM); or
-        `"residual"`, inside a residual block (score_sde, EDM, ADM).
-      resample_filter: taps for `"residual"`: `(1, 1)`, or `(1, 3, 3, 1)` in NCSN++.
-      resample_projection: a dense layer in the shortcut of every resampling block (score_sde and EDM, not ADM).
-      downsample_padding: of the strided convolution on axes of even length: `"same"`, one pixel at the far end (DDPM;
-        padding 0 in diffusers), or `"symmetric"`, one pixel at both ends. Odd axes have one at both ends.
-      input_residual: at every level the input, once more convolved and halved, is added to the hidden state (NCSN++).
-        Needs `resampling="residual"`.
-      norm_groups: groups of every group normalisation; None for at most 32 of at least 4 channels each.
-      norm_eps: added to the variances.
-      out_channels: channels of the output; None for those of the input.
-      remat: what reverse-mode derivatives keep of residual blocks and attention: `"none"`, all they use; `"dots"`,
-        the results of convolutions and dense layers, so that norms, activations, dropout and the attention of all to
-        all are computed again, which an accelerator does in little time; `"blocks"`, their inputs only, for a third
-        more arithmetic. Parameters, results and derivatives are the same.
-      dtype: compute type, such as `"bfloat16"`; None for float32, or float64 where the input is. Parameters, norm
-        statistics, the attention softmax and the last convolution are float32 or wider in any case.
+      dropout: dropout rate in the residual blocks, used when a `key` is given.
+      resampling: `"conv"`: a strided convolution down, and pixel repetition with a convolution up (DDPM).
+        `"residual"`: resampling inside a residual block (score_sde, EDM, ADM).
+      resample_filter: taps of `"residual"` resampling: `(1, 1)`, or `(1, 3, 3, 1)` in NCSN++.
+      resample_projection: whether the shortcut of every resampling block has a dense layer (score_sde, EDM).
+      downsample_padding: padding of the strided convolution on axes of even length. `"same"`: one pixel at the far end
+        (DDPM; padding 0 in diffusers). `"symmetric"`: one pixel at both ends. Odd axes always have one at both ends.
+      input_residual: whether every level adds the input, convolved and halved again, to the hidden state (NCSN++). This
+        needs `resampling="residual"`.
+      norm_groups: groups of every group normalisation; None for at most 32 groups of at least 4 channels.
+      norm_eps: number added to the variances.
+      out_channels: channels of the output; None for the channels of the input.
+      remat: the results of residual blocks and attention that are stored for reverse-mode derivatives. `"none"`: all
+        results. `"dots"`: the results of convolutions and dense layers; norms, activations, dropout and attention
+        weights are computed again, which takes an accelerator little time. `"blocks"`: only the inputs, for a third
+        more arithmetic. The setting does not change parameters, results or derivatives.
+      dtype: compute type, such as `"bfloat16"`; None for float32, or float64 if the input is float64. Parameters, norm
+        statistics, the attention softmax and the last convolution are always float32 or wider.
     """
 
     channels: int = 128
@@ -98,20 +100,21 @@ class UNet(Network):
 
         Args:
           x: `[batch, *space, channels]` with one, two or three axes of space.
-          time: what it is told of time, `[batch]`, in the units that `embedding` is meant for.
-          cond: None; class labels, integers `[batch]`; or `{"label": [batch], "vector": [batch, vector_features],
-            "augmentation": [batch, augmentation_features]}` with those entries that the network declares. Augmentation
-            labels may be left out: they are zero then. A class above `num_classes` gives NaN (under `jit` values are
-            not known, so that no error can be raised).
-          key: for dropout: None for none; one key, of which example i gets `fold_in(key, i)`; or one key per example
-            `[batch]`. The masks of an example depend on its key alone, not on the batch it is in.
+          time: the time input, `[batch]`, in the units that `embedding` expects.
+          cond: None; class labels, integers `[batch]`; or a mapping with the entries that the network takes: `"label"`
+            `[batch]`, `"vector"` `[batch, vector_features]` and `"augmentation"` `[batch, augmentation_features]`.
+            Augmentation features may be left out and are then zero. A label above `num_classes` gives NaN, because
+            values under `jit` are unknown and cannot raise an error.
+          key: for dropout: None for no dropout; one key, from which example i gets `fold_in(key, i)`; or one key per
+            example `[batch]`. The masks of an example depend on its key and not on the rest of the batch.
 
         Returns:
-          `[batch, *space, out_channels]`, in float32, or float64 where `x` is; zero for a freshly initialised network.
+          `[batch, *space, out_channels]`, in float32, or in float64 if `x` is float64. The output of a freshly
+          initialised network is zero.
 
         Raises:
-          ValueError: if a shape, a condition or a field is not allowed.
-          TypeError: if `x` is not floating, class labels are not integers, or `key` is not a random key.
+          ValueError: a shape, a condition or a field is not allowed.
+          TypeError: `x` is not floating-point, class labels are not integers, or `key` is not a random key.
         """
         x = jnp.asarray(x)
         time = self._check(x, time)
@@ -127,8 +130,8 @@ class UNet(Network):
         resampling_block = partial(block, project=self.resample_projection)
         attention = partial(rematerialised(SelfAttention, self.remat), self.head_channels, **shared)
         halve = partial(downsample, taps=self.resample_filter)
-        given = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
-        e = Conditioning(self.channels, 4 * self.channels, *given, dtype, name="conditioning")(time, cond)
+        conditions = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
+        e = Conditioning(self.channels, 4 * self.channels, *conditions, dtype, name="conditioning")(time, cond)
 
         pyramid = x.astype(dtype)
         h = conv(pyramid, self.channels, dtype, "conv_in")
@@ -178,22 +181,15 @@ class UNet(Network):
         return conv(h, x.shape[-1] if self.out_channels is None else self.out_channels, wide, "conv_out", zero=True)
 
     def _check(self, x: Array, time: ArrayLike) -> Array:
-        if x.ndim not in (3, 4, 5):
-            raise ValueError(f"x has shape {x.shape}; allowed is [batch, *space, channels] with 1 to 3 axes of space")
-        levels = range(len(self.multipliers))
-        if not levels:
-            raise ValueError("multipliers=(); allowed is at least one entry")
-        if not set(self.attention_levels) <= set(levels):
-            raise ValueError(f"attention_levels={self.attention_levels}; allowed are entries from {list(levels)}")
-        choices = {
-            "decoder_attention": ("every", "last"),
-            "resampling": ("conv", "residual"),
-            "downsample_padding": ("same", "symmetric"),
-            "remat": get_args(Remat),
-        }
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"{field}={getattr(self, field)!r}; allowed are {allowed}")
-        if self.input_residual and self.resampling == "conv":
-            raise ValueError("input_residual=True; allowed is False with resampling='conv'")
+        require(x.ndim in (3, 4, 5), "x.shape", x.shape, "[batch, *space, channels] with 1 to 3 axes of space")
+        levels = list(range(len(self.multipliers)))
+        require(levels, "multipliers", self.multipliers, "tuples of at least one integer")
+        fits = set(self.attention_levels) <= set(levels)
+        require(fits, "attention_levels", self.attention_levels, f"tuples of the levels {levels}")
+        one_of("decoder_attention", self.decoder_attention, ("every", "last"))
+        one_of("resampling", self.resampling, ("conv", "residual"))
+        one_of("downsample_padding", self.downsample_padding, ("same", "symmetric"))
+        one_of("remat", self.remat, get_args(Remat))
+        fits = not (self.input_residual and self.resampling == "conv")
+        require(fits, "input_residual", self.input_residual, "False with resampling = 'conv'")
         return check_input(x, time)

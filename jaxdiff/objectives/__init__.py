@@ -1,7 +1,7 @@
-"""Objectives: pure functions `(params, key, batch) -> (losses [batch], metrics)`, and what they are made of.
+"""Objectives: pure functions `(params, key, batch) -> (losses [batch], metrics)`, and their parts.
 
 - `denoising`: denoising score matching, for any process, parametrization, weighting and time sampler
-- `weightings`: how much each noise level counts
+- `weightings`: how much each noise level counts in the loss
 - `times`: which noise levels are drawn
 - `score_matching`: `implicit` and `sliced` score matching of any score function
 """

@@ -1,4 +1,4 @@
-"""Denoising score matching: corrupt data, ask the network what it was made of, weigh the error."""
+"""Denoising score matching: corrupt the data, let the network predict the target, and weight its error."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxdiff import parametrizations, processes, trees
+from jaxdiff import checks, parametrizations, processes, trees
 from jaxdiff.objectives.times import TimeSampler, uniform
 from jaxdiff.objectives.weightings import Weighting
 from jaxdiff.parametrizations import Estimate, Parametrization
@@ -29,47 +29,49 @@ def denoising(
     log_variance: Callable[[PyTree, Float[Array, " batch"]], Float[Array, " batch"]] | None = None,
     with_key: bool = False,
 ) -> Objective:
-    """The denoising loss of a network, one number per example:
+    """Returns the denoising loss of a network, as a function of its parameters, a key and a batch:
 
-        x_t = alpha x0 + sigma eps      F = p x0 + q eps
+        x_t = alpha x0 + sigma eps
+        F = p x0 + q eps
         loss = w(t) mean|(F_hat - F)/det|^2 = w(t) mean|(x0_hat - x0)/sigma|^2
 
-    the mean over the coordinates of an example. What the network predicts, which errors count (`weighting`) and which
-    noise levels are drawn (`times`) are independent choices. Vincent 2011; Ho et al. 2020 (arXiv 2006.11239), equation
-    14; Kingma & Gao 2023 (arXiv 2303.00848).
+    The mean is over the coordinates of an example. The parametrization, the weighting of the errors and the sampler of
+    times are independent choices. Vincent 2011; Ho et al. 2020 (arXiv 2006.11239), equation 14; Kingma & Gao 2023
+    (arXiv 2303.00848).
 
     Args:
       process, parametrization, apply: as for `denoisers.from_network`.
-      weighting: see `objectives.weightings`; None is the plain squared error of the network's own output.
+      weighting: see `objectives.weightings`. None gives the plain squared error of the network's own output.
       times: see `objectives.times`.
-      null: what `batch["cond"]` is replaced by when it is dropped: a pytree of its structure, of scalars or `[*event]`;
-        of a mapping, those entries that are.
-      dropout: how often, per example. Classifier-free guidance: Ho & Salimans 2022 (arXiv 2207.12598), algorithm 1.
-      log_variance: a learned `u(params, time)`: the loss becomes `loss/e^u + u`. Karras et al. 2024 (EDM2, arXiv
-        2312.02696).
-      with_key: call `apply(..., key=keys)`, one key per example, for networks that draw random numbers when trained.
+      null: the value that replaces a dropped `batch["cond"]`: a pytree of the same structure, with leaves that are
+        scalars or `[*event]`. If the condition is a mapping, only the entries that `null` has are dropped.
+      dropout: the probability that an example loses its condition, for classifier-free guidance: Ho & Salimans 2022
+        (arXiv 2207.12598), algorithm 1.
+      log_variance: a learned function `u(params, time)`, where `time` is the network's time input. The loss becomes
+        `loss/e^u + u`. Karras et al. 2024 (EDM2, arXiv 2312.02696).
+      with_key: whether to call `apply(..., key=keys)`, with one key per example, for networks that draw random
+        numbers in training.
 
-    Returns: a function `(params, key, batch) -> (losses, metrics)`. `batch["x"]` has leaves `[batch, *event]`;
-      `batch["cond"]`, if it is there, goes to the network. The metrics are `[batch]` each: `t`, `time_weight` and
-      `mse`, the squared error of the output. `key` is one key, or a `trees.BatchKey` where the batch at hand is a part
-      of another: an example has the same loss in both.
+    Returns:
+      A function `(params, key, batch) -> (losses, metrics)`. `batch["x"]` has leaves `[batch, *event]`. If there is a
+      `batch["cond"]`, it is given to the network. The key is one key; or a `trees.BatchKey` if `batch` is a part of a
+      larger batch: an example then has the loss that it has in the larger batch. Losses and metrics are `[batch]` each.
+      The metrics are `t`, `time_weight`, and `mse`, the mean squared error of the output.
 
     Raises:
-      ValueError: the parametrization does not fit the process, `dropout` outside of [0, 1] or without `null`; when
-        called, `dropout` without `batch["cond"]`, or an output unlike `batch["x"]`.
+      ValueError: the parametrization does not fit the process, or `dropout` is not from 0 to 1 or has no `null`. When
+        called: `dropout` without `batch["cond"]`, or a network whose output does not have the shapes of `batch["x"]`.
     """
     parametrizations.check(process, parametrization)
-    if not 0 <= dropout <= 1:
-        raise ValueError(f"dropout = {dropout}; allowed are numbers from 0 to 1")
-    if dropout and null is None:
-        raise ValueError(f"dropout = {dropout} needs null, what a dropped condition is replaced by")
+    checks.fraction("dropout", dropout)
+    allowed = "values for a dropped condition where dropout is above 0"
+    checks.require(not dropout or null is not None, "null", null, allowed)
 
     def objective(params: PyTree, key: Key[Array, ""] | trees.BatchKey, batch: Mapping[str, PyTree]) -> Losses:
         x0, cond = batch["x"], batch.get("cond")
-        if dropout and cond is None:
-            raise ValueError(f"dropout = {dropout} needs batch['cond'], of which there is none")
+        checks.require(not dropout or cond is not None, "batch['cond']", cond, "conditions where dropout is above 0")
         random = trees.batch_key(key, trees.batch_size(x0))
-        # Times may depend on each other (stratified): they are drawn for the whole batch, wherever the rest of it is.
+        # Times may depend on each other (stratified), so they are drawn for the whole batch, even for a part of it.
         t, time_weight = (
             drawn[random.index] for drawn in times(jax.random.fold_in(random.key, 0), process, random.size)
         )
@@ -94,15 +96,17 @@ def denoising(
 
 
 def drop_condition(key: Key[Array, "*batch"], cond: PyTree, null: PyTree, rate: float) -> PyTree:
-    """`cond` with each example replaced by `null` with probability `rate`.
+    """Returns `cond` with each example replaced by `null` with probability `rate`.
 
     Args:
       key: one key, or one key per example.
       cond: leaves `[batch, *event]`.
-      null: the same structure, leaves `[*event]` or scalars. Of a mapping, entries that `null` lacks are never dropped.
+      null: the same structure, with leaves `[*event]` or scalars. If `cond` is a mapping, entries that `null` lacks are
+        never dropped.
+      rate: from 0 to 1.
 
     Raises:
-      ValueError: a leaf of `null` that fits no single example.
+      ValueError: a leaf of `null` does not have the shape of one example.
     """
     if key.ndim:
         dropped = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(key)
@@ -110,8 +114,8 @@ def drop_condition(key: Key[Array, "*batch"], cond: PyTree, null: PyTree, rate: 
         dropped = jax.random.bernoulli(key, rate, (trees.batch_size(cond),))
 
     def replace(leaf: Array, null: Array) -> Array:
-        if np.shape(null) not in ((), leaf.shape[1:]):
-            raise ValueError(f"null has shape {np.shape(null)}; allowed are () and {leaf.shape[1:]}, as one of cond")
+        good = np.shape(null) in ((), leaf.shape[1:])
+        checks.require(good, "null.shape", np.shape(null), f"() and {leaf.shape[1:]}, the shape of one condition")
         return jnp.where(trees.expand(dropped, leaf), jnp.asarray(null, leaf.dtype), leaf)
 
     cond = jax.tree.map(jnp.asarray, cond)

@@ -1,15 +1,17 @@
 """Weightings: how much each noise level counts in the denoising loss.
 
-A weighting is a function `(process, t) -> w` for the loss
+A weighting is a function `(process, t) -> w`. The loss is, for the network's own output F (see `parametrizations`):
 
-    w(t) |(x0_hat - x0)/sigma|^2         which is also          w(t) |(F_hat - F)/det|^2
+    w(t) |(x0_hat - x0)/sigma|^2 = w(t) |(F_hat - F)/det|^2
 
-for the network's own output F (see `parametrizations`), so that no ratio of zeros arises where alpha or sigma vanish.
-In terms of the squared errors that papers write,
+In this form no ratio of zeros arises where alpha or sigma vanishes. Papers give the weight of another squared error.
+Because `(eps_hat - eps) sigma = -(x0_hat - x0) alpha`, the same loss has
 
-    on x0: w = weight sigma^2        on eps: w = weight alpha^2        on the score: w = weight alpha^2/sigma^2
+    w = weight sigma^2              for a weight of the squared error of x0
+    w = weight alpha^2              for a weight of the squared error of eps
+    w = weight alpha^2/sigma^2      for a weight of the squared error of the score
 
-since `(eps_hat - eps) sigma = -(x0_hat - x0) alpha`. Any function of this signature will do.
+Any function with this signature is a weighting.
 """
 
 from collections.abc import Callable
@@ -25,16 +27,16 @@ Weighting = Callable[[Process, Any], Any]
 
 
 def uniform(parametrization: Parametrization) -> Weighting:
-    """The plain squared error in the terms of a parametrization, whatever the network itself predicts.
+    """The plain squared error of the output of a parametrization, which need not be the network's own.
 
-    `uniform(eps())` is DDPM's simple loss (weight SNR on x0), `uniform(v())` is SNR + 1 (on variance-preserving
-    processes), `uniform(velocity())` flow matching.
+    `uniform(eps())` is DDPM's simple loss, with weight SNR on x0. On variance-preserving processes, `uniform(v())` has
+    weight SNR + 1 on x0. `uniform(velocity())` is flow matching.
     """
     return lambda process, t: parametrizations.determinant(process, parametrization, t) ** 2
 
 
 def edm(sigma_data: float = 0.5) -> Weighting:
-    """`(sigma^2 + sd^2)/(sigma sd)^2` on x0 (for `alpha = 1`): EDM's own output, weighted uniformly.
+    """The uniform weighting of EDM's output: `(sigma^2 + sd^2)/(sigma sd)^2` on x0 for `alpha = 1`.
 
     Karras et al. 2022 (arXiv 2206.00364), table 1.
     """
@@ -42,12 +44,12 @@ def edm(sigma_data: float = 0.5) -> Weighting:
 
 
 def min_snr(gamma: float = 5.0) -> Weighting:
-    """`min(SNR, gamma)` on x0. Hang et al. 2023 (arXiv 2303.09556), equation 8."""
+    """Min-SNR weighting: `min(SNR, gamma)` on x0. Hang et al. 2023 (arXiv 2303.09556), equation 8."""
     return lambda process, t: jnp.minimum(process.alpha(t) ** 2, gamma * process.sigma(t) ** 2)
 
 
 def p2(gamma: float = 1.0, k: float = 1.0) -> Weighting:
-    """`1/(k + SNR)^gamma` on eps. Choi et al. 2022 (P2, arXiv 2204.00227), equation 8."""
+    """P2 weighting: `1/(k + SNR)^gamma` on eps. Choi et al. 2022 (arXiv 2204.00227), equation 8."""
 
     def weight(process: Process, t: Any) -> Any:
         signal, noise = process.alpha(t) ** 2, process.sigma(t) ** 2
@@ -57,11 +59,11 @@ def p2(gamma: float = 1.0, k: float = 1.0) -> Weighting:
 
 
 def sigmoid(bias: float = 0.0) -> Weighting:
-    """`sigmoid(bias - log SNR)` on eps: less weight where little noise is.
+    """Sigmoid weighting: `sigmoid(bias - log SNR)` on eps, with less weight where there is little noise.
 
-    The same as `e^bias sigmoid(log SNR - bias)` on x0. Kingma & Gao 2023 (arXiv 2303.00848), section 5; Hoogeboom et
-    al. 2024 (SiD2, arXiv 2410.19324). Multiplied there by `-d log SNR/dt`, which turns uniform times into uniform
-    log-SNR: choose the time sampler for that.
+    On x0 it is `e^bias sigmoid(log SNR - bias)`. Kingma & Gao 2023 (arXiv 2303.00848), section 5; Hoogeboom et al. 2024
+    (SiD2, arXiv 2410.19324). The papers multiply it by `-d log SNR/dt`, which turns uniform times into uniform log-SNR.
+    Here the time sampler does this.
     """
 
     def weight(process: Process, t: Any) -> Any:
@@ -72,9 +74,9 @@ def sigmoid(bias: float = 0.0) -> Weighting:
 
 
 def likelihood(process: Process, t: Any) -> Any:
-    """`g(t)^2` on the score, with uniform times: the loss bounds the negative log-likelihood.
+    """Likelihood weighting: `g(t)^2` on the score. With uniform times the loss bounds the negative log-likelihood.
 
-    Song et al. 2021 (arXiv 2101.09258), theorem 1. It grows as `1/sigma` where sigma goes to 0.
+    Song et al. 2021 (arXiv 2101.09258), theorem 1. The weight grows as `1/sigma` where sigma goes to 0.
     """
     # g^2 = 2 (sigma/alpha) (alpha sigma' - sigma alpha'): no division by alpha, which may be 0.
     det = parametrizations.determinant(process, parametrizations.velocity(), t)

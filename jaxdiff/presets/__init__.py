@@ -1,7 +1,7 @@
-"""Presets: configurations by name, or from a file of one's own.
+"""Presets: configurations with a name, or in a file of one's own.
 
-A preset is a Python file with a docstring and a value `CONFIG` of `jaxdiff.runs.config.Config`. Those in this folder have
-names; the full-size recipes in `configs/` are files to copy and edit.
+A preset is a Python file with a docstring and a value `CONFIG` of type `jaxdiff.runs.config.Config`. The presets in
+this folder have names. The full-size recipes in `configs/` are files to copy and edit.
 """
 
 import importlib
@@ -11,18 +11,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from jaxdiff.checks import one_line, one_of
+from jaxdiff.checks import did_you_mean, message, one_line
 from jaxdiff.runs.config import Config
 
 NAMES = ("digits", "mnist", "toy2d")
+ALLOWED = f"{', '.join(NAMES)}, and the path of a preset file"
 
 
 class Preset(NamedTuple):
     """A configuration and its description.
 
     Attributes:
-      name: of the preset, or of its file without `.py`.
-      description: the first line of the file's docstring.
+      name: the preset's name, or the name of its file without `.py`.
+      description: the first paragraph of the file's docstring, on one line.
       config: the configuration.
     """
 
@@ -31,36 +32,33 @@ class Preset(NamedTuple):
     config: Config
 
 
-def is_path(preset: str) -> bool:
-    """Whether `preset` is the path of a file, and not a name."""
-    return preset.endswith(".py") or "/" in preset
-
-
 def open_preset(preset: str) -> Preset:
-    """The preset of this name, or in the file of this path. Opening a file runs it.
+    """Opens the preset with this name, or in the file with this path. Opening a file runs it.
+
+    Args:
+      preset: a name, or a path: text with a `/`, or that ends with `.py`.
 
     Raises:
       ValueError: no preset has this name; or the file is absent, fails, or holds no `CONFIG`.
     """
-    if not is_path(preset):
-        one_of("preset", preset, NAMES)
+    if not preset.endswith(".py") and "/" not in preset:
+        if preset not in NAMES:
+            raise ValueError(message("preset", preset, ALLOWED) + did_you_mean(preset, NAMES))
         return _preset(preset, importlib.import_module(f"{__name__}.{preset}"))
     path = Path(preset)
-    if not path.is_file():
-        raise ValueError(f"preset = {preset!r}; there is no such file")
     specification = importlib.util.spec_from_file_location(f"_preset_{path.stem}", path)
     if specification is None or specification.loader is None:
-        raise ValueError(f"preset = {preset!r}; allowed are Python files, whose names end with .py")
+        raise ValueError(f"preset {path}: the names of preset files end with .py")
+    if not path.is_file():
+        raise ValueError(f"preset {path}: there is no such file")
     module = importlib.util.module_from_spec(specification)
-    sys.modules[module.__name__] = module  # dataclasses of the file look themselves up
+    sys.modules[module.__name__] = module  # dataclasses defined in the file look up their module here
     try:
         specification.loader.exec_module(module)
     except Exception as error:
-        raise ValueError(
-            f"preset = {preset!r}; the file fails with {type(error).__name__}: {one_line(error)}"
-        ) from error
+        raise ValueError(f"preset {path}: fails with {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(getattr(module, "CONFIG", None), Config):
-        raise ValueError(f"preset = {preset!r}; allowed are files with a value CONFIG of jaxdiff.runs.config.Config")
+        raise ValueError(f"preset {path}: holds no value CONFIG of type jaxdiff.runs.config.Config")
     return _preset(path.stem, module)
 
 

@@ -1,5 +1,6 @@
-"""MNIST, class-conditional: trains in 20 minutes on two CPU cores. Give `--data.data-dir`, a TFDS directory that holds
-it.
+"""MNIST, class-conditional: trains in 20 minutes on two CPU cores.
+
+`--data.data-dir` names a TFDS directory that holds `mnist`.
 """
 
 from jaxdiff.networks import UNet

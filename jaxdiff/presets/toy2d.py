@@ -1,4 +1,4 @@
-"""Points in the plane: seconds on a CPU, for trying out a method."""
+"""Points in the plane: trains in seconds on a CPU, to try out a method."""
 
 from jaxdiff.networks import MLP
 from jaxdiff.runs.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig

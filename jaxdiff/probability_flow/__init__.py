@@ -1,8 +1,9 @@
 """The probability-flow ODE of a denoiser, and its integration between data and noise.
 
 - `variables`: the variables in which the ODE is smooth from end to end
-- `fixed_steps`: integration over a grid; `adaptive_steps`: integration to a tolerance, by diffrax
-- `transport`: from one end to the other, either way
+- `fixed_steps`: integration over a grid
+- `adaptive_steps`: integration to a tolerance, by diffrax
+- `transport`: integration from one end to the other, in either direction
 """
 
 from jaxdiff.probability_flow.transport import Arrival, plain_rate, transport

@@ -1,4 +1,4 @@
-"""Steps of adaptive length along the probability-flow ODE, by diffrax. Imported only where they are asked for."""
+"""Integration of the probability-flow ODE to a tolerance, by diffrax, which is imported only when it is needed."""
 
 from typing import Any
 
@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxdiff import trees
+from jaxdiff import checks, trees
 from jaxdiff.probability_flow.variables import Path, Rate, time_at
 
-_STAGES = 6  # evaluations a step of Tsit5 makes; a seventh, the first, is the last of the step before
+_STAGES = 6  # the evaluations of one step of Tsit5; its first stage reuses the last evaluation of the step before
 
 
 class _Counting(diffrax.PIDController):
-    """Diffrax's controller of step lengths, which also counts evaluations: its own statistics do not tell how many
-    attempts were rejected before the first was accepted, each of which evaluates its first stage anew.
+    """Diffrax's controller of step lengths, which also counts evaluations.
+
+    Until a first step is accepted, every attempt evaluates its first stage anew. Diffrax's own statistics do not tell
+    how many such attempts there were.
     """
 
     def init(self, *args: Any, **kwargs: Any) -> Any:
@@ -53,38 +55,39 @@ def solve(
     atol: Any,
     max_steps: int,
 ) -> tuple[Any, Int[Array, ""]]:
-    """Takes `state = (z, beside)` from r = `start` to r = `stop`.
+    """Takes `state = (z, integral)` from r = `start` to r = `stop`.
 
-    Tsitouras' method of order 5 (2011) with an error estimate of order 4. A step is accepted if for every example the
-    root mean square, over its coordinates, of `error / (atol + rtol |z|)` is below 1, and so is what is integrated
-    beside it: another example in the batch can shorten the steps, never lengthen them.
+    The method is that of Tsitouras (2011), of order 5 with an error estimate of order 4. A step is accepted if two
+    conditions hold for every example. The root mean square of `error / (atol + rtol |z|)` over the coordinates of z is
+    below 1, and so is the same ratio for the integral. An example can thus shorten the steps of the other examples in
+    its batch, but never lengthen them.
 
     Args:
       rate: `(t, state, (denoiser, extra)) -> d state / dr`.
-      rtol, atol: scalars; traced or not.
-      max_steps: how many attempts are made at most. Static.
+      rtol, atol: scalars, which may be traced.
+      max_steps: the largest number of attempts. Static.
 
-    Returns: the state at `stop`, and how often the denoiser was asked.
+    Returns:
+      The state at `stop`, and the number of evaluations of the denoiser.
 
     Raises:
-      ValueError: tolerances that are not positive, or `max_steps` below 1.
-      RuntimeError: (at run time, under jit too) `stop` was not reached within `max_steps`.
+      ValueError: a tolerance is not between 0 and 1, or `max_steps` is below 1.
+      RuntimeError: `stop` was not reached within `max_steps`. This error is raised at run time, under jit too.
     """
     for name, value in (("rtol", rtol), ("atol", atol)):
-        if not isinstance(value, jax.core.Tracer) and not 0 < value < 1:
-            raise ValueError(f"{name} = {value}; allowed are numbers between 0 and 1")
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-        raise ValueError(f"max_steps = {max_steps!r}; allowed are integers of at least 1")
+        checks.require(trees.traced(value) or 0 < value < 1, name, value, "numbers between 0 and 1")
+    checks.integer("max_steps", max_steps)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(_at_r),
+        diffrax.ODETerm(_rate_at_r),
         diffrax.Tsit5(),
         t0=start,
         t1=stop,
         dt0=0.01 * (stop - start),
         y0=state,
         args=(_Static(rate), path, extra),
-        # Proportional and integral: on the integral part alone, a step whose estimate happens to vanish is followed by
-        # one ten times as long, and errors reach 90 times the tolerance (10 with both, by fewer evaluations).
+        # Proportional and integral control. With integral control alone, a step whose error estimate happens to vanish
+        # is followed by a step ten times as long, and errors reach 90 times the tolerance. With both they reach 10
+        # times the tolerance, with fewer evaluations.
         stepsize_controller=_Counting(rtol=rtol, atol=atol, norm=_worst_example, pcoeff=0.3, icoeff=0.4),
         saveat=diffrax.SaveAt(t1=True, controller_state=True),
         max_steps=max_steps,
@@ -101,17 +104,18 @@ def solve(
 
 
 class _Static(eqx.Module):
-    """A function as a part of a pytree."""
+    """A function as a static part of a pytree."""
 
     function: Rate = eqx.field(static=True)
 
 
-def _at_r(r: Any, state: Any, args: tuple[_Static, Path, Any]) -> Any:
+def _rate_at_r(r: Any, state: Any, args: tuple[_Static, Path, Any]) -> Any:
     rate, path, extra = args
     return rate.function(time_at(path, r), state, (path.denoiser, extra))
 
 
 def _worst_example(errors: tuple[Any, Any]) -> Float[Array, ""]:
-    z, beside = errors
+    """The norm that decides about a step: the largest error of any example."""
+    z, integral = errors
     worst = jnp.sqrt(jnp.max(trees.mean_square(z)))
-    return worst if beside is None else jnp.maximum(worst, jnp.max(jnp.abs(beside)))
+    return worst if integral is None else jnp.maximum(worst, jnp.max(jnp.abs(integral)))

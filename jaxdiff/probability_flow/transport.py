@@ -1,4 +1,4 @@
-"""Data and noise moved along the probability-flow ODE from one end to the other."""
+"""Moving data and noise along the probability-flow ODE, from one end to the other."""
 
 from typing import Any, NamedTuple
 
@@ -7,32 +7,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from jaxdiff import trees
+from jaxdiff import checks, trees
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.probability_flow import fixed_steps
-from jaxdiff.probability_flow.variables import CLEANEST, Path, Rate, along, end_at, velocity
+from jaxdiff.probability_flow.variables import Path, Rate, path_between, path_over, velocity
 from jaxdiff.processes import Times
 from jaxdiff.solvers.tableau import check_arguments
 
 
 class Arrival(NamedTuple):
-    """What `transport` brings to the other end.
+    """The result of `transport`.
 
     Attributes:
-      x: leaves `[batch, *event]`, at the end that was gone to.
-      beside: what was integrated along with it.
-      path: the path that was taken.
-      evaluations: how often the denoiser was asked.
+      x: the data or noise at the end of the path: leaves `[batch, *event]`.
+      integral: the quantity that `rate` integrated along the path.
+      path: the path.
+      evaluations: the number of evaluations of the denoiser.
     """
 
     x: PyTree
-    beside: Any
+    integral: Any
     path: Path
     evaluations: Int[Array, ""]
 
 
 def plain_rate(t: Any, state: tuple[PyTree, None], args: tuple[Denoiser, None]) -> tuple[PyTree, None]:
-    """The ODE with nothing integrated beside it."""
+    """The rate of the ODE alone, with no integral along the path."""
     return velocity(args[0], state[0], t), None
 
 
@@ -47,66 +47,63 @@ def transport(
     atol: Any = 1e-5,
     max_steps: int = 4096,
     rate: Rate = plain_rate,
-    beside: Any = None,
+    integral: Any = None,
     extra: Any = None,
 ) -> Arrival:
     """Moves x along the ODE from one end to the other.
 
-    With `times`, by the classical Runge-Kutta method of order 4 in r: four evaluations a step. Without, by steps that
-    keep to a tolerance (`probability_flow.adaptive_steps`).
+    With `times`, the ODE is integrated by `fixed_steps.solve`, with four evaluations per step of the grid. Without
+    `times`, it is integrated by `adaptive_steps.solve`.
 
     Args:
-      x: leaves `[batch, *event]`, at the end that is left.
-      to_noise: from data to noise, or from noise to data.
-      times: a grid, decreasing, as solvers take it, whatever the direction; traced or not.
-      end: without `times`, where the data is; `t_min` by default.
+      x: data or noise at the start of the path: leaves `[batch, *event]`.
+      to_noise: whether to go from data to noise, or from noise to data.
+      times: a decreasing grid, as for solvers, in both directions. It may be traced.
+      end: without `times`, the time at which the data are; by default `t_min`.
       rtol, atol, max_steps: without `times`, see `adaptive_steps.solve`.
-      rate: `(t, (z, beside), (denoiser, extra)) -> d(z, beside)/dr`; a module's function, so as to compile once.
-      beside, extra: what `rate` takes.
+      rate: `(t, (z, integral), (denoiser, extra)) -> d(z, integral)/dr`. It should be a function of a module, so that
+        it compiles once.
+      integral, extra: the initial value of the integral, and further arguments of `rate`.
 
     Raises:
-      TypeError, ValueError: arguments that are not what they should be, by name.
+      TypeError, ValueError: an argument of the wrong type or value.
     """
     x = _check(denoiser, x, times, end)
     dtype = trees.wide(*jax.tree.leaves(x))
     process = denoiser.process
     if times is None:
-        start, stop = process.t_max, process.t_min if end is None else jnp.clip(end, process.t_min, process.t_max)
-        path = Path(denoiser, end_at(process, start, dtype, CLEANEST), end_at(process, stop, dtype, CLEANEST))
+        last = process.t_min if end is None else jnp.clip(end, process.t_min, process.t_max)
+        path = path_between(denoiser, process.t_max, last, dtype)
     else:
-        path, grid, asked = along(denoiser, times, dtype)
+        path, grid, grid_times = path_over(denoiser, times, dtype)
     here, there = (path.data, path.noise) if to_noise else (path.noise, path.data)
-    state = (trees.lincomb((1 / here.scale,), (x,)), beside)
+    state = (trees.lincomb((1 / here.scale,), (x,)), integral)
     if times is None:
         from jaxdiff.probability_flow import adaptive_steps
 
         state, evaluations = adaptive_steps.solve(rate, state, here.r, there.r, path, extra, rtol, atol, max_steps)
     else:
         order = slice(None, None, -1 if to_noise else 1)
-        state, evaluations = fixed_steps.solve(rate, state, grid[order], asked[order], path, extra)
+        state, evaluations = fixed_steps.solve(rate, state, grid[order], grid_times[order], path, extra)
     return Arrival(trees.lincomb((there.scale,), (state[0],)), state[1], path, evaluations)
 
 
-def _check(denoiser: Denoiser, x: PyTree, times: Times, end: Any) -> PyTree:
-    """x in float32 or wider, once the arguments are known to be good."""
+def _check(denoiser: Denoiser, x: PyTree, times: Times | None, end: Any) -> PyTree:
+    """Checks the arguments of `transport`, and returns x in float32 or wider."""
     check_denoiser(denoiser)
     trees.batch_size(x)
-    for leaf in jax.tree.leaves(x):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(f"x has a leaf of type {jnp.result_type(leaf)}; allowed are floating-point arrays")
-    process, known = denoiser.process, not _traced((denoiser.process, times, end))
+    trees.check_floating("x", x)
+    process, known = denoiser.process, not trees.traced((denoiser.process, times, end))
     if times is not None and known:
         check_arguments(process, times)
     elif times is not None:
-        if np.ndim(times) != 1 or len(times) < 2:
-            raise ValueError(f"times has shape {np.shape(times)}; allowed is [steps + 1] with at least 1 step")
-        if not _traced(times) and not np.all(np.diff(times) < 0):
-            raise ValueError(f"times = {times} do not decrease; time runs from noise to data, whatever the direction")
-    if end is not None and known and not (np.ndim(end) == 0 and process.t_min <= end < process.t_max):
-        raise ValueError(f"end = {end}; allowed are times from t_min = {process.t_min} to below {process.t_max}")
+        # `check_arguments` refuses a traced process, which is welcome here.
+        grid = np.ndim(times) == 1 and len(times) >= 2
+        checks.require(grid, "times.shape", np.shape(times), "[steps + 1] with at least one step")
+        decreasing = trees.traced(times) or np.all(np.diff(times) < 0)
+        checks.require(decreasing, "times", times, "decreasing times, from noise to data in both directions")
+    if end is not None and known:
+        good = np.ndim(end) == 0 and process.t_min <= end < process.t_max
+        checks.require(good, "end", end, f"times from t_min = {process.t_min} to below t_max = {process.t_max}")
     dtype = trees.wide(*jax.tree.leaves(x))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), x)
-
-
-def _traced(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

@@ -1,11 +1,12 @@
 """Processes: how data turns into noise, `x_t = alpha(t) x_0 + sigma(t) eps`.
 
-- `process`: what a process is, how to write one, and all that follows from its two functions
+- `process`: the class `Process`, how to write a process, and the functions that work for every process
 - `continuous`: `vp_linear`, `sub_vp`, `vp_cosine`, `vp_nichol`, `ve`, `edm`, `flow`, `trigonometric`
-- `discrete`: `vp_discrete`, `vp_from_betas`: DDPM's chain
+- `discrete`: DDPM's chain, `vp_discrete` and `vp_from_betas`
 - `learned`: VDM's schedule, a monotone network
 
-The makers check their arguments; the classes, which every transformation of JAX rebuilds, do not.
+Functions such as `vp_linear` check their arguments. The classes do not, because every transformation of JAX makes their
+instances anew.
 """
 
 from jaxdiff.processes.continuous import (

@@ -1,15 +1,16 @@
-"""The processes in use, in continuous time."""
+"""Processes in continuous time."""
 
 from typing import Any, ClassVar
 
 import numpy as np
 
 from jaxdiff.arithmetic import namespace, root
+from jaxdiff.checks import message, positive
 from jaxdiff.processes.process import Process, VariancePreserving
 
 
 class VPLinear(VariancePreserving):
-    """See `vp_linear`."""
+    """The variance-preserving SDE with a linear rate. `vp_linear` makes it."""
 
     beta_min: float
     beta_max: float
@@ -19,20 +20,20 @@ class VPLinear(VariancePreserving):
 
 
 class SubVP(VPLinear):
-    """See `sub_vp`."""
+    """The sub-VP SDE. `sub_vp` makes it."""
 
     def sigma(self, t: Any) -> Any:
         return -namespace(t).expm1(2 * self.log_alpha(t))
 
 
 class VPCosine(Process):
-    """See `vp_cosine`."""
+    """The continuous cosine schedule. `vp_cosine` makes it."""
 
     t_noise: ClassVar[float] = 1.0
     shift: float
 
     def _sides(self, t: Any) -> tuple[Any, Any, Any]:
-        # cos(pi t / 2) as a sine, so that alpha(1) is zero exactly and not 6e-17.
+        # cos(pi t / 2) is computed as a sine, so that alpha(1) is exactly 0 and not 6e-17.
         xp = namespace(t)
         cos, sin = xp.sin(np.pi / 2 * (1 - t)), self.shift * xp.sin(np.pi / 2 * t)
         return cos, sin, xp.sqrt(cos**2 + sin**2)
@@ -47,7 +48,7 @@ class VPCosine(Process):
 
 
 class VPNichol(Process):
-    """See `vp_nichol`."""
+    """The cosine schedule with an offset. `vp_nichol` makes it."""
 
     t_noise: ClassVar[float] = 1.0
     offset: float
@@ -63,7 +64,7 @@ class VPNichol(Process):
 
 
 class VE(Process):
-    """See `ve`."""
+    """The variance-exploding SDE. `ve` makes it."""
 
     t_clean: ClassVar[float] = -np.inf
     sigma_min: float
@@ -74,7 +75,7 @@ class VE(Process):
 
     def sigma(self, t: Any) -> Any:
         xp = namespace(t)
-        noisy = t > -np.inf  # at -inf the derivative by the process's numbers would be 0 times infinity
+        noisy = t > -np.inf  # at -inf the derivative with respect to sigma_min and sigma_max would be 0 times infinity
         growth = xp.exp(xp.where(noisy, t, 0.0) * xp.log(xp.asarray(self.sigma_max / self.sigma_min)))
         return xp.where(noisy, self.sigma_min * growth, 0.0)
 
@@ -83,7 +84,7 @@ class VE(Process):
 
 
 class EDM(Process):
-    """See `edm`."""
+    """The process of EDM. `edm` makes it."""
 
     def alpha(self, t: Any) -> Any:
         return namespace(t).ones_like(t)
@@ -96,7 +97,7 @@ class EDM(Process):
 
 
 class Flow(Process):
-    """See `flow`."""
+    """The straight line from data to noise. `flow` makes it."""
 
     t_noise: ClassVar[float] = 1.0
 
@@ -108,7 +109,7 @@ class Flow(Process):
 
 
 class Trigonometric(Process):
-    """See `trigonometric`."""
+    """The process of TrigFlow. `trigonometric` makes it."""
 
     t_noise: ClassVar[float] = np.pi / 2
     sigma_data: float
@@ -122,23 +123,22 @@ class Trigonometric(Process):
 
 def _check_interval(t_min: float, t_max: float, low: float = 0.0, high: float = np.inf) -> None:
     if not low <= t_min < t_max <= high:
-        raise ValueError(f"t_min = {t_min}, t_max = {t_max}; allowed is {low} <= t_min < t_max <= {high}")
+        raise ValueError(message("(t_min, t_max)", (t_min, t_max), f"{low} <= t_min < t_max <= {high}"))
 
 
 def _check_ordered(low_name: str, low: float, high_name: str, high: float) -> None:
     if not 0 < low < high < np.inf:
-        raise ValueError(f"{low_name} = {low}, {high_name} = {high}; allowed is 0 < {low_name} < {high_name}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < np.inf:
-        raise ValueError(f"{name} = {value}; allowed are positive finite numbers")
+        allowed = f"0 < {low_name} < {high_name} < infinity"
+        raise ValueError(message(f"({low_name}, {high_name})", (low, high), allowed))
 
 
 def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, t_max: float = 1.0) -> VPLinear:
-    """The variance-preserving SDE with a linear rate: `alpha = exp(-t^2 (beta_max - beta_min)/4 - t beta_min/2)`.
+    """The variance-preserving SDE with a linear rate. It is DDPM's process in continuous time.
 
-    `sigma = sqrt(1 - alpha^2)`. Song et al. 2021 (arXiv 2011.13456), appendix B; DDPM in continuous time.
+        alpha = exp(-t^2 (beta_max - beta_min)/4 - t beta_min/2)
+        sigma = sqrt(1 - alpha^2)
+
+    Song et al. 2021 (arXiv 2011.13456), appendix B.
     """
     _check_interval(t_min, t_max)
     _check_ordered("beta_min", beta_min, "beta_max", beta_max)
@@ -146,7 +146,7 @@ def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3
 
 
 def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, t_max: float = 1.0) -> SubVP:
-    """The sub-VP SDE: `alpha` as `vp_linear`, and `sigma = 1 - alpha^2` with no square root.
+    """The sub-VP SDE: `alpha` is that of `vp_linear`, and `sigma = 1 - alpha^2` without a square root.
 
     Song et al. 2021 (arXiv 2011.13456), section 3.4 and appendix B.
     """
@@ -156,32 +156,36 @@ def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, t
 
 
 def vp_cosine(shift: float = 1.0, t_min: float = 0.0, t_max: float = 1.0) -> VPCosine:
-    """The continuous cosine schedule: `sigma/alpha = shift * tan(pi t/2)`, `alpha^2 + sigma^2 = 1`, `t` in [0, 1].
+    """The continuous cosine schedule: `sigma/alpha = shift * tan(pi t/2)` and `alpha^2 + sigma^2 = 1`, `t` in [0, 1].
 
-    With `shift = 1`, `alpha = cos(pi t/2)` and `sigma = sin(pi t/2)`. For images of d x d pixels, Hoogeboom et al. 2023
-    (simple diffusion, arXiv 2301.11093) move log-SNR by `2 log(64/d)`: that is `shift = d/64`.
-    At `t = 1` no signal is left (`alpha = 0`): use the v, velocity, x0 or EDM parametrization there.
+    With `shift = 1`, `alpha = cos(pi t/2)` and `sigma = sin(pi t/2)`. Hoogeboom et al. 2023 (simple diffusion, arXiv
+    2301.11093) move the log-SNR by `2 log(64/d)` for images of d x d pixels. That is `shift = d/64`.
+
+    At `t = 1` no signal is left (`alpha = 0`). Use the v, velocity, x0 or EDM parametrization there.
     """
     _check_interval(t_min, t_max, high=1.0)
-    _check_positive("shift", shift)
+    positive("shift", shift)
     return VPCosine(shift=shift, t_min=t_min, t_max=t_max)
 
 
 def vp_nichol(offset: float = 0.008, t_min: float = 1e-3, t_max: float = 1.0) -> VPNichol:
-    """The cosine schedule with an offset: `alpha = cos(pi/2 (t + s)/(1 + s)) / cos(pi/2 s/(1 + s))`, `t` in [0, 1].
+    """The cosine schedule with an offset s, `t` in [0, 1].
 
-    Nichol & Dhariwal 2021 (iDDPM, arXiv 2102.09672), equation 17, in continuous time; `sigma = sqrt(1 - alpha^2)`.
-    `vp_discrete("cosine")` is the paper's 1000-step form with its cap. At `t = 1`, `alpha = 0`.
+        alpha = cos(pi/2 (t + s)/(1 + s)) / cos(pi/2 s/(1 + s))
+        sigma = sqrt(1 - alpha^2)
+
+    Nichol & Dhariwal 2021 (iDDPM, arXiv 2102.09672), equation 17, in continuous time. `vp_discrete("cosine")` is the
+    form of the paper, with 1000 steps and capped betas. At `t = 1` no signal is left (`alpha = 0`).
     """
     _check_interval(t_min, t_max, high=1.0)
-    _check_positive("offset", offset)
+    positive("offset", offset)
     return VPNichol(offset=offset, t_min=t_min, t_max=t_max)
 
 
 def ve(sigma_min: float = 0.01, sigma_max: float = 50.0, t_min: float = 0.0, t_max: float = 1.0) -> VE:
-    """The variance-exploding SDE: `alpha = 1`, `sigma = sigma_min (sigma_max/sigma_min)^t`, `t` in [0, 1].
+    """The variance-exploding SDE: `alpha = 1` and `sigma = sigma_min (sigma_max/sigma_min)^t`, `t` in [0, 1].
 
-    Its prior has standard deviation `sigma_max`. Song et al. 2021 (arXiv 2011.13456), section 3.4.
+    Its prior has the standard deviation `sigma_max`. Song et al. 2021 (arXiv 2011.13456), section 3.4.
     """
     _check_interval(t_min, t_max)
     _check_ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
@@ -189,25 +193,30 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0, t_min: float = 0.0, t_m
 
 
 def edm(sigma_min: float = 0.002, sigma_max: float = 80.0) -> EDM:
-    """`alpha = 1`, `sigma = t`: time is the noise level. Karras et al. 2022 (arXiv 2206.00364), table 1."""
+    """The process of EDM: `alpha = 1` and `sigma = t`, so that time is the noise level.
+
+    Karras et al. 2022 (arXiv 2206.00364), table 1.
+    """
     _check_ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
     return EDM(t_min=sigma_min, t_max=sigma_max)
 
 
 def flow(t_min: float = 0.0, t_max: float = 1.0) -> Flow:
-    """The straight line from data to noise: `alpha = 1 - t`, `sigma = t`, `t` in [0, 1].
+    """The straight line from data to noise: `alpha = 1 - t` and `sigma = t`, `t` in [0, 1].
 
-    Rectified flow (Liu et al. 2023, arXiv 2209.03003), flow matching (Lipman et al. 2023, arXiv 2210.02747; there time
-    runs the other way). At `t = 1` no signal is left: use the velocity, v, x0 or EDM parametrization there.
+    It is the process of rectified flow (Liu et al. 2023, arXiv 2209.03003) and of flow matching (Lipman et al. 2023,
+    arXiv 2210.02747, where time runs the other way). At `t = 1` no signal is left (`alpha = 0`). Use the velocity, v,
+    x0 or EDM parametrization there.
     """
     _check_interval(t_min, t_max, high=1.0)
     return Flow(t_min=t_min, t_max=t_max)
 
 
 def trigonometric(sigma_data: float = 1.0, t_min: float = 0.0, t_max: float = np.pi / 2) -> Trigonometric:
-    """`alpha = cos t`, `sigma = sigma_data sin t`, `t` in [0, pi/2]. TrigFlow: Lu & Song 2025 (sCM, arXiv 2410.11081),
-    section 3.
+    """The process of TrigFlow: `alpha = cos t` and `sigma = sigma_data sin t`, `t` in [0, pi/2].
+
+    Lu & Song 2025 (sCM, arXiv 2410.11081), section 3. At `t = pi/2` no signal is left (`alpha = 0`).
     """
     _check_interval(t_min, t_max, high=np.pi / 2)
-    _check_positive("sigma_data", sigma_data)
+    positive("sigma_data", sigma_data)
     return Trigonometric(sigma_data=sigma_data, t_min=t_min, t_max=t_max)

@@ -1,4 +1,4 @@
-"""VDM's learned noise schedule: a monotone network as a process."""
+"""VDM's learned noise schedule: a process that is a monotone network."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -10,11 +10,15 @@ from jaxtyping import Array, Float, Key
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import namespace
+from jaxdiff.checks import integer, message
 from jaxdiff.processes.process import Process
 
 
 class Learned(Process):
-    """See `learned`. `t_min` and `t_max` are static: an optimiser of the leaves must not move them."""
+    """VDM's learned noise schedule. `learned` makes it.
+
+    `t_min` and `t_max` are static, because an optimiser of the leaves must not move them.
+    """
 
     t_clean: ClassVar[float] = -np.inf
     t_min: float = dataclasses.field(default=0.0, metadata={"static": True})
@@ -27,40 +31,41 @@ class Learned(Process):
     log_outer: Float[Any, " hidden"]
 
     def progress(self, t: Any) -> Any:
-        """`(gamma(t) - gamma_min)/(gamma_max - gamma_min)`: from 0 to 1, increasing."""
+        """The progress `(gamma(t) - gamma_min)/(gamma_max - gamma_min)`. It increases from 0 at t = 0 to 1 at t = 1."""
         xp = namespace(t)
         slope, inner, outer = (xp.exp(xp.asarray(leaf)) for leaf in (self.log_slope, self.log_inner, self.log_outer))
         bias = xp.asarray(self.bias)
 
-        def risen(t: Any) -> Any:
-            # From its value at 0, with sigmoid(x) = (1 + tanh(x/2))/2, which overflows nowhere.
+        def rise(t: Any) -> Any:
+            # g(t) - g(0) of `learned`, with sigmoid(x) = (1 + tanh(x/2))/2, which cannot overflow.
             line = slope * xp.asarray(t)
             bent = xp.tanh((inner * line[..., None] + bias) / 2) - xp.tanh(bias / 2)
             return line + xp.sum(outer * bent, axis=-1) / 2
 
-        return risen(t) / risen(1.0)
+        return rise(t) / rise(1.0)
 
     def gamma(self, t: Any) -> Any:
-        """Minus the log-SNR."""
+        """Minus the log-SNR at `t` (any shape)."""
         xp = namespace(t)
         low, high = xp.asarray(self.gamma_min), xp.asarray(self.gamma_max)
         return low + (high - low) * self.progress(t)
 
     def alpha(self, t: Any) -> Any:
-        xp, noisy, t = _known(t)
+        xp, noisy, t = _split_clean(t)
         return xp.where(noisy, xp.exp(-xp.logaddexp(0.0, self.gamma(t)) / 2), 1.0)
 
     def sigma(self, t: Any) -> Any:
-        xp, noisy, t = _known(t)
+        xp, noisy, t = _split_clean(t)
         return xp.where(noisy, xp.exp(-xp.logaddexp(0.0, -self.gamma(t)) / 2), 0.0)
 
     def time_input(self, t: Any) -> Any:
         return 1000 * self.progress(t)
 
 
-def _known(t: Any) -> tuple[Any, Any, Any]:
-    """The namespace, where noise is left, and a finite time elsewhere: at -inf derivatives by the parameters would be 0
-    times infinity.
+def _split_clean(t: Any) -> tuple[Any, Any, Any]:
+    """The namespace of `t`, whether noise is left at `t`, and `t` with -inf replaced by 0.
+
+    At -inf, derivatives with respect to the parameters would be 0 times infinity.
     """
     xp = namespace(t)
     noisy = t > -np.inf
@@ -68,38 +73,44 @@ def _known(t: Any) -> tuple[Any, Any, Any]:
 
 
 def learned(key: Key[Array, ""], gamma_min: float = -13.3, gamma_max: float = 5.0, *, hidden: int = 1024) -> Learned:
-    """A noise schedule with parameters to learn: `log SNR = -gamma(t)`, `alpha^2 = sigmoid(-gamma)`, `sigma^2 =
-    sigmoid(gamma)`, `t` in [0, 1].
+    """A noise schedule whose parameters are learned, `t` in [0, 1].
 
-        g(t) = l_1(t) + l_3(sigmoid(l_2(l_1(t))))
+    The schedule is a monotone function gamma, minus the log-SNR:
+
+        alpha^2 = sigmoid(-gamma)
+        sigma^2 = sigmoid(gamma)
         gamma(t) = gamma_min + (gamma_max - gamma_min) (g(t) - g(0))/(g(1) - g(0))
+        g(t) = l_1(t) + l_3(sigmoid(l_2(l_1(t))))
 
-    with linear layers of positive weights, 1 to 1, 1 to `hidden` and `hidden` to 1. (The weights are exponentials of
-    the leaves; the biases of `l_1` and `l_3` would change nothing and are left out.) Kingma et al. 2021 (VDM, arXiv
-    2107.00630), appendix H.
+    `l_1`, `l_2` and `l_3` are linear layers with positive weights, from 1 to 1, from 1 to `hidden` and from `hidden` to
+    1 units. The weights are the exponentials of the leaves. The biases of `l_1` and `l_3` are left out, because they
+    would not change gamma. Kingma et al. 2021 (VDM, arXiv 2107.00630), appendix H.
 
-    It is a pytree of its parameters and both ends: take gradients with respect to it wherever a process goes (a
-    denoiser's `process`, an objective, a bound), and then use it as any other for grids, solvers and samples. Networks
-    are told 1000 times how far gamma has come, so that what they learn does not depend on the inside of the schedule.
-    Neither does the variational bound in continuous time (section 5.1), only the variance of its estimate from uniform
-    times: the inside is learned by minimising the square of that (appendix I.2), the ends by minimising the bound.
+    The process is a pytree of the parameters and of both ends of gamma. Differentiate with respect to the process to
+    learn it, wherever it is used: in a denoiser, an objective or a bound. The learned process then works like any other
+    process, in grids, solvers and samplers. The default time input of networks is 1000 times the progress of gamma from
+    0 to 1. It tells the noise level, so it keeps its meaning while the shape of gamma is learned.
+
+    The ends are learned by minimising the variational bound. The shape of gamma between the ends does not change the
+    bound in continuous time (section 5.1). It only changes the variance of the estimate of the bound from uniform
+    times. The shape is learned by minimising the square of that estimate (appendix I.2).
 
     Args:
-      key: initialises the network, near a gamma that is linear in time.
-      gamma_min, gamma_max: gamma at 0 and at 1: minus the largest and the smallest log-SNR.
+      key: one key, for the initial parameters. The initial gamma is nearly linear in time.
+      gamma_min: gamma at t = 0, minus the largest log-SNR.
+      gamma_max: gamma at t = 1, minus the smallest log-SNR.
       hidden: the width of the middle layer.
 
     Raises:
-      ValueError: ends that are not finite and increasing, or a width below 1.
+      TypeError: `key` is not a JAX random key.
+      ValueError: the ends are not finite and increasing, or `hidden` is not an integer of at least 1.
     """
-    traced = any(isinstance(end, jax.core.Tracer) for end in (gamma_min, gamma_max))
-    if not traced and not -np.inf < gamma_min < gamma_max < np.inf:
-        raise ValueError(f"gamma_min = {gamma_min}, gamma_max = {gamma_max}; allowed is gamma_min < gamma_max, finite")
-    if isinstance(hidden, bool) or not isinstance(hidden, int | np.integer) or hidden < 1:
-        raise ValueError(f"hidden = {hidden!r}; allowed are integers of at least 1")
+    ends = gamma_min, gamma_max
+    if not trees.traced(ends) and not -np.inf < gamma_min < gamma_max < np.inf:
+        raise ValueError(message("(gamma_min, gamma_max)", ends, "finite numbers, gamma_min < gamma_max"))
+    integer("hidden", hidden)
     centre_key, width_key = trees.split(trees.as_key(key), 2)
-    # Bends of all widths around a tenth, spread evenly: their sum is nearly a line, and there is one wherever it is
-    # needed.
+    # The units bend at evenly spread times, over widths around a tenth. Their sum is nearly a line.
     centre = (jnp.arange(hidden) + jax.random.uniform(centre_key, (hidden,))) / hidden
     log_inner = np.log(10.0) + jax.random.normal(width_key, (hidden,)) / 2
     return Learned(

@@ -1,9 +1,9 @@
-"""Processes: how data turns into noise, `x_t = alpha(t) x_0 + sigma(t) eps`.
+"""The class of processes, and the functions that work for every process.
 
-A process is a frozen dataclass with two functions, `alpha(t)` and `sigma(t)`, and the interval `[t_min, t_max]` they
-are used on; time runs from data to noise. It is a pytree whose leaves are its numbers, so that they may be traced,
-differentiated and learned. Everything else (log-SNR and its inverse, the SDE, corruption, the prior) follows from these
-two functions and is written once, below, for any process. A new one is a subclass, with the namespace of its argument:
+A process `x_t = alpha(t) x_0 + sigma(t) eps` is a frozen dataclass with two functions, `alpha(t)` and `sigma(t)`, and
+an interval of times `[t_min, t_max]`. Time runs from data to noise. A process is also a pytree. Its numbers are the
+leaves, so they can be traced, differentiated and learned. The functions at the end of this file (log-SNR and its
+inverse, the SDE, corruption, the prior) need only alpha and sigma. A new process is a subclass of `Process`:
 
     class Power(Process):
         t_noise = 1.0  # no signal is left there
@@ -17,8 +17,9 @@ two functions and is written once, below, for any process. A new one is a subcla
 
     process = Power(power=2.0, t_min=1e-3, t_max=0.99)
 
-Both functions compute in the arithmetic of their argument: a NumPy float64 time gives NumPy float64, whatever JAX's
-precision flag and inside any trace, which is how solver coefficients are made; a JAX time gives a JAX array.
+Both functions compute in the arithmetic of their argument, with the functions of `namespace(t)`. A JAX time gives a JAX
+array. A NumPy float64 time gives NumPy float64, even inside a trace and without JAX's x64 mode. Solvers compute their
+coefficients in this way.
 """
 
 import dataclasses
@@ -32,14 +33,15 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import derivative, namespace, root
+from jaxdiff.checks import message, require
 
-# A time grid: decreasing from noise to data, in the units of the process. NumPy, or a JAX array where it is traced.
+# A time grid: times in the units of the process, decreasing from noise to data. A NumPy array, or a traced JAX array.
 Times = Float[Any, " steps+1"]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
 class _Numbers:
-    """Every subclass is a frozen dataclass of its numbers, and a pytree of them."""
+    """The base class that makes every subclass a frozen dataclass and a pytree of its numbers."""
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
@@ -49,17 +51,17 @@ class _Numbers:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if isinstance(value, int) and not field.metadata.get("static"):
-                # An integer leaf would have no derivative, and compile anew.
+                # An integer leaf would have no derivative, and would be compiled for separately.
                 object.__setattr__(self, field.name, float(value))
 
 
 class Process(_Numbers):
-    """`x_t = alpha(t) x_0 + sigma(t) eps` for `t_min <= t <= t_max`, from data to noise.
+    """A process `x_t = alpha(t) x_0 + sigma(t) eps` for `t_min <= t <= t_max`, from data to noise.
 
     Attributes:
-      t_min, t_max: the times that are trained on and sampled over, in the process's own units.
-      t_clean: the time at which no noise is left (`sigma = 0`); it may lie below `t_min`, and at minus infinity.
-      t_noise: the time at which no signal is left (`alpha = 0`); infinity for processes that never get there.
+      t_min, t_max: the ends of the interval that is used for training and sampling, in the units of the process.
+      t_clean: the time without noise (`sigma = 0`). It may lie below `t_min`, and may be minus infinity.
+      t_noise: the time without signal (`alpha = 0`). It is infinity for a process that always keeps some signal.
     """
 
     t_clean: ClassVar[float] = 0.0
@@ -76,14 +78,15 @@ class Process(_Numbers):
         raise TypeError(f"{type(self).__name__} does not define sigma(t)")
 
     def time_input(self, t: Any) -> Any:
-        """What networks of this process are customarily told of `t`; a parametrization may say otherwise."""
+        """The default time input of networks for this process. A parametrization may use another one."""
         return 1000 * t
 
 
 class VariancePreserving(Process):
-    """Processes given by log alpha, with `sigma = sqrt(1 - alpha^2)` free of cancellation as alpha nears 1."""
+    """A process given by log alpha, with `sigma = sqrt(1 - alpha^2)` computed without cancellation near `alpha = 1`."""
 
     def log_alpha(self, t: Any) -> Any:
+        """The logarithm of `alpha` at `t` (any shape)."""
         raise TypeError(f"{type(self).__name__} does not define log_alpha(t)")
 
     def alpha(self, t: Any) -> Any:
@@ -93,67 +96,65 @@ class VariancePreserving(Process):
         return root(-namespace(t).expm1(2 * self.log_alpha(t)))
 
 
-# ------------------------------------------------------------------ what follows from alpha and sigma
+# -------------------------------------------------------------------- functions of every process
 
 
 def on_host(process: Process) -> Process:
-    """The process with NumPy numbers, for grids and tableaux, which are made on the host in float64.
+    """The process with NumPy numbers. Grids and tableaux are made with it, on the host and in float64.
 
     Raises:
-      TypeError: not a process, one whose numbers are being traced, or one that does not keep to NumPy (see the head of
-        this file).
+      TypeError: `process` is not a process; or JAX is tracing it; or its functions do not return NumPy arrays of the
+        shape of their argument.
     """
-    if not isinstance(process, Process):
-        raise TypeError(f"process = {process!r}; allowed is a Process, such as jaxdiff.processes.vp_linear()")
+    require(isinstance(process, Process), "process", process, "processes, such as vp_linear()", TypeError)
     name = type(process).__name__
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(process)):
+    if trees.traced(process):
         raise TypeError(
-            f"process is a {name} whose numbers are being traced; do this outside of transformations, or inside of "
-            "jax.jit with times as an argument of the function"
+            f"process = {name} with traced numbers; allowed are known numbers: call this outside of JAX's "
+            "transformations, or pass the times to the jitted function as an argument"
         )
     process = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[()], process)
     for function in (process.alpha, process.sigma):
-        made = function(np.array([process.t_max]))
-        if isinstance(made, jax.Array):
-            raise TypeError(
-                f"{function.__name__}(t) of {name} makes a JAX array of NumPy times; compute in namespace(t) (see "
-                "jaxdiff.processes)"
-            )
-        if np.shape(made) != (1,):
-            raise TypeError(
-                f"{function.__name__}(t) of {name} has shape {np.shape(made)} for times of shape (1,); allowed is "
-                "theirs"
-            )
+        value = function(np.array([process.t_max]))
+        called = f"{name}.{function.__name__}(t)"
+        numpy_only = "NumPy arrays for NumPy times, computed with namespace(t) (see jaxdiff.processes.process)"
+        require(not isinstance(value, jax.Array), f"type of {called}", type(value), numpy_only, TypeError)
+        require(np.shape(value) == (1,), f"{called}.shape", np.shape(value), "(1,), the shape of t", TypeError)
     return process
 
 
 def same_process(one: Process, other: Process) -> bool:
-    """Whether two processes are of one kind and, where it can be told, of the same numbers to float32's precision."""
+    """Whether two processes have the same class and the same numbers to float32's precision.
+
+    Numbers that JAX is tracing are not compared.
+    """
     if not trees.same_structure(one, other):
         return False
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    known = ((a, b) for a, b in pairs if not isinstance(a, jax.core.Tracer) and not isinstance(b, jax.core.Tracer))
+    known = (pair for pair in pairs if not trees.traced(pair))
     return all(np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in known)
 
 
 def log_snr(process: Process, t: Any) -> Any:
-    """`log(alpha(t)^2 / sigma(t)^2)`: decreasing in `t`, infinite without noise, minus infinity without signal."""
+    """The log-SNR `log(alpha(t)^2 / sigma(t)^2)`. It decreases from infinity (no noise) to minus infinity."""
     xp = namespace(t)
     with np.errstate(divide="ignore"):
         return 2 * (xp.log(process.alpha(t)) - xp.log(process.sigma(t)))
 
 
 def time_of_log_snr(process: Process, value: Any) -> Any:
-    """The time at which `log_snr` takes `value`: its inverse, by bisection, for any process.
+    """The time at which the log-SNR is `value`: the inverse of `log_snr`, by bisection.
 
-    In float64 for NumPy values, to the last digit; for JAX values in their own arithmetic, with first derivatives. Plus
-    infinity gives `t_clean`.
+    NumPy values give times in float64, accurate to the last digit. JAX values give times in their own type, which have
+    first derivatives. A log-SNR of infinity gives `t_clean`.
 
     Args:
-      value: log-SNR, any shape. A JAX value that the process does not reach gives some time near its ends: clip.
+      process: the process.
+      value: log-SNR, any shape. A JAX value that the process does not reach gives some time near the ends of the
+        process, so clip such values.
 
     Raises:
-      ValueError: (NumPy only) the process does not reach `value`.
+      ValueError: the process does not reach `value`. Only NumPy values are checked.
     """
     xp = namespace(value)
     if xp is np:
@@ -171,36 +172,40 @@ def time_of_log_snr(process: Process, value: Any) -> Any:
         return xp.where(above, middle, bracket[0]), xp.where(above, bracket[1], middle)
 
     if xp is np:
-        for i in range(200):  # an absolute 2^-200 of the bracket: relative precision down to tiny times
+        for i in range(200):  # down to 2^-200 of the bracket, so that tiny times have full relative precision
             before = low, high
             low, high = halve(i, before)
             if np.array_equal(low, before[0]) and np.array_equal(high, before[1]):
                 break
         t = (low + high) / 2
-        with np.errstate(invalid="ignore"):  # infinity from infinity
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
             missed = ~clean & ~np.isclose(log_snr(process, t), value, rtol=1e-6, atol=1e-6)
         if np.any(missed):
-            raise ValueError(f"log-SNR {value[missed] if value.ndim else value} is out of the reach of {process}")
+            reached = f"values that this {type(process).__name__} reaches"
+            raise ValueError(message("log-SNR", value[missed] if value.ndim else value, reached))
         return np.where(clean, process.t_clean, t)
     low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 64, halve, (low, high)))
     t = (low + high) / 2
-    # One Newton step from the solution: it changes nothing but gives the derivative of the inverse function.
+    # A Newton step from the solution does not change the value, but gives it the derivative of the inverse function.
     slope = jax.lax.stop_gradient(derivative(lambda s: log_snr(process, s), t))
     return jnp.where(clean, process.t_clean, t - (log_snr(process, t) - value) / slope)
 
 
 def drift(process: Process, t: Any) -> Any:
-    """`f(t) = d log alpha / dt` of the SDE `dx = f x dt + g dw`; minus infinity where no signal is left.
+    """The drift `f(t) = d log alpha / dt` of the SDE `dx = f x dt + g dw`. Without signal it is minus infinity.
 
-    Song et al. 2021 (arXiv 2011.13456), section 3; in terms of alpha and sigma, Kingma et al. 2021 (VDM, arXiv
-    2107.00630).
+    Song et al. 2021 (arXiv 2011.13456), section 3. The form in alpha and sigma is that of Kingma et al. 2021 (VDM,
+    arXiv 2107.00630).
     """
     with np.errstate(divide="ignore"):
         return derivative(process.alpha, t) / process.alpha(t)
 
 
 def diffusion(process: Process, t: Any) -> Any:
-    """`g(t)` of the SDE `dx = f x dt + g dw`: `g^2 = d sigma^2/dt - 2 f sigma^2`. Source as `drift`."""
+    """The diffusion coefficient g(t) of the SDE `dx = f x dt + g dw`: `g^2 = d sigma^2/dt - 2 f sigma^2`.
+
+    The sources are those of `drift`.
+    """
     xp = namespace(t)
     sigma = process.sigma(t)
     squared = 2 * sigma * (derivative(process.sigma, t) - drift(process, t) * sigma)
@@ -208,10 +213,12 @@ def diffusion(process: Process, t: Any) -> Any:
 
 
 def corrupt(process: Process, x0: PyTree, eps: PyTree, t: Any) -> PyTree:
-    """`x_t = alpha(t) x0 + sigma(t) eps`.
+    """The corrupted data `x_t = alpha(t) x0 + sigma(t) eps`, in float32 or wider.
 
     Args:
-      x0, eps: data and standard normal noise, leaves `[batch, *event]`.
+      process: the process.
+      x0: the data, leaves `[batch, *event]`.
+      eps: standard normal noise of the shape of `x0`.
       t: a scalar or `[batch]`.
     """
     t = jnp.asarray(t)
@@ -219,17 +226,22 @@ def corrupt(process: Process, x0: PyTree, eps: PyTree, t: Any) -> PyTree:
 
 
 def prior_sample(key: Key[Array, "*batch"], process: Process, shape: PyTree, *, t: Any = None) -> PyTree:
-    """Noise to start sampling from: normal with mean 0 and standard deviation `sigma(t_max)`.
+    """The noise that sampling starts from: normal, with mean 0 and standard deviation `sigma(t_max)`.
 
     Args:
       key: one key, or one key per example (`[batch]`).
-      shape: `(batch, *event)`, or a pytree of arrays or `jax.ShapeDtypeStruct` of such shapes.
-      t: where sampling starts, if not at `t_max`: `times[0]` of a grid that begins elsewhere.
+      process: the process.
+      shape: `(batch, *event)`, or a pytree of arrays or of `jax.ShapeDtypeStruct` with such shapes.
+      t: the time that sampling starts from, if not `t_max`: `times[0]` of a grid that starts elsewhere.
 
-    Returns: noise in float32, or float64 where that is JAX's default or the type asked for.
+    Returns:
+      Noise of this shape, in float32 or the wider type of `shape`. For a tuple, the type is JAX's default float type.
+
+    Raises:
+      TypeError: `shape` is a number, or `key` is not a JAX random key.
+      ValueError: the shape of `key` is neither `()` nor `[batch]`.
     """
-    if isinstance(shape, int):
-        raise TypeError(f"shape = {shape}; allowed is (batch, *event), or a pytree of arrays")
+    require(not isinstance(shape, int), "shape", shape, "(batch, *event), and pytrees of arrays", TypeError)
     if isinstance(shape, Sequence) and all(isinstance(n, int | np.integer) for n in shape):
         shape = jax.ShapeDtypeStruct(tuple(shape), jnp.result_type(float))
     std = process.sigma(jnp.asarray(process.t_max if t is None else t))

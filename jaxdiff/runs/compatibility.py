@@ -1,25 +1,24 @@
-"""What makes two runs the same: the settings that a run directory may be gone on with."""
+"""Compatibility: which settings may change when a run is resumed."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 from jaxdiff.runs.config import Config
-from jaxdiff.runs.config_json import to_json
 from jaxdiff.runs.data_spec import DataSpec
 from jaxdiff.runs.directory import Run, create_run
-from jaxdiff.runs.load import read_saved
+from jaxdiff.runs.settings import read_saved, saved_settings
 
 
 def open_or_create(run_dir: str | os.PathLike[str], config: Config, spec: DataSpec) -> Run:
-    """The run directory, once it is known that it is new or holds this very run.
+    """The run directory of a configuration: a new one, or one that holds the same run already.
 
     Raises:
-      ValueError: it holds another run, or cannot be used; nothing has been touched.
+      ValueError: the directory holds another run, or cannot be used. Nothing in it has been changed.
     """
     run = Run(Path(run_dir).absolute())
     if run.config.exists():
-        changed = _differences(read_saved(run), {"config": to_json(config), "data": spec.to_json()}, _free(config))
+        changed = _differences(read_saved(run), saved_settings(config, spec), _free(config))
         if changed:
             raise ValueError(
                 f"run directory {run.directory} holds a run with other settings: {'; '.join(changed)}; "
@@ -29,14 +28,15 @@ def open_or_create(run_dir: str | os.PathLike[str], config: Config, spec: DataSp
 
 
 def _free(config: Config) -> set[tuple[str, ...]]:
-    """The settings that may change between two parts of one run: they have no bearing on what it comes to, or, for
-    those of `parallel` and the place of the data, none but rounding.
+    """The settings that may change when a run is resumed.
+
+    They have no effect on the result of the run. Those of `parallel` and the place of the data affect rounding only.
     """
-    written = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep", "keep_every", "keep_best")
-    free: set[tuple[str, ...]] = {("train", name) for name in written}
+    reports = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep", "keep_every", "keep_best")
+    free: set[tuple[str, ...]] = {("train", name) for name in reports}
     free |= {("parallel",), ("log",), ("data", "placement"), ("data", "workers"), ("network", "remat")}
     if config.optimizer.schedule != "cosine":
-        # A cosine falls to 0 at the last step: of a longer run, the steps made already would have been others.
+        # A cosine falls to 0 at the last step, so a longer run would have had other rates from the start.
         free.add(("train", "steps"))
     if config.data.name != "folder":
         free.add(("data", "data_dir"))
@@ -44,7 +44,7 @@ def _free(config: Config) -> set[tuple[str, ...]]:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], free: set[tuple[str, ...]]) -> list[str]:
-    """The settings that differ, as `name was a, is b`, without those that may."""
+    """The settings that differ and may not differ, each as `name was a, is b`."""
 
     def flat(tree: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
         if isinstance(tree, dict) and tree:

@@ -1,8 +1,10 @@
-"""Settings of a training run: frozen dataclasses, every field typed, checked when they are made.
+"""The settings of a training run: frozen dataclasses with typed fields.
 
-Presets are values of `Config`, in `configs/`; the command line overrides single fields; a run directory keeps them as
-JSON. The network is the Linen module itself, whose fields are its settings. Names (`process = "vp_cosine"`) are those
-of the functions in `jaxdiff`, and `..._options` their keyword arguments.
+A preset is a value of `Config`. The command line replaces single fields, and a run directory keeps all of them as JSON.
+The network is the Linen module itself, whose fields are its settings. A name (`process = "vp_cosine"`) is the name of a
+function in `jaxdiff`, and `..._options` are the keyword arguments of this function.
+
+A settings class checks its own numbers when it is made, without JAX. `config_checks.check` checks the rest.
 """
 
 import dataclasses
@@ -58,13 +60,13 @@ GridName = Literal[
 ]
 MOST = 2**31 - 1  # the device counts steps in int32
 
-Options = dict[str, int | float | str]  # in this order, so that the command line makes an integer of 3
+Options = dict[str, int | float | str]  # in this order, so that the command line reads 3 as an integer
 
 
 def _call(kind: str, function: Any, *args: Any, options: Mapping[str, Any]) -> Any:
-    """Calls a function named in the settings, so that a wrong option is a one-line error."""
+    """Calls a function that the settings name. A wrong option is a one-line error."""
     for name, parameter in inspect.signature(function).parameters.items():
-        # A function may find out late, or never: the word `False` is true.
+        # The function might notice text late or never: the word "False" is true.
         number, value = isinstance(parameter.default, int | float), options.get(name)
         require(not (number and isinstance(value, str)), f"{kind}_options.{name}", value, "numbers")
     try:
@@ -75,28 +77,29 @@ def _call(kind: str, function: Any, *args: Any, options: Mapping[str, Any]) -> A
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What is trained on."""
+    """The data set and how it is read."""
 
     name: str = "digits"
-    """A TFDS image set, the embedded `digits`, `folder` (pictures in data_dir), or a toy set in the plane."""
+    """A TFDS image set; `digits` from scikit-learn; `folder` for the pictures in data_dir; or a toy set of points."""
     data_dir: str | None = None
-    """Where it lies; None for the TFDS directory."""
+    """The directory of the data; None for the TFDS directory."""
     split: str = "train"
+    """A part of the set, in TFDS's notation, such as `train` or `train[:50%]`."""
     size: int | None = None
-    """Side in pixels that the pictures of a folder are brought to."""
+    """Side in pixels to which the pictures of a folder are resized."""
     flip: bool = False
-    """Mirror half of the images."""
+    """Mirror each image with probability 1/2."""
     augment: float = 0.0
-    """How likely each of EDM's augmentations is; the network is told of them."""
+    """Probability of each of EDM's augmentations, which the network is told of."""
     placement: Literal["disk", "memory", "device"] = "memory"
-    """Where the set lies meanwhile: read as needed, or decoded once into the host's or every device's memory."""
+    """Read the set from disk, or decode it once into the memory of the host or of every device."""
     workers: int = 0
     """Processes that read and decode a set on disk; 0 for threads."""
 
     def __post_init__(self) -> None:
         integer("workers", self.workers, least=0)
         fraction("augment", self.augment)
-        require(not (self.flip and self.augment), "flip", self.flip, "False with augment, which mirrors by itself")
+        require(not (self.flip and self.augment), "flip", self.flip, "False with augment, which mirrors too")
         require(self.workers == 0 or self.placement == "disk", "workers", self.workers, "0 unless placement is 'disk'")
         if self.size is not None:
             integer("size", self.size)
@@ -106,7 +109,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig:
-    """The process, what the network predicts, and which errors count."""
+    """The process, the network's target, and the weights of the loss."""
 
     process: Literal[
         "vp_linear", "sub_vp", "vp_cosine", "vp_nichol", "vp_discrete", "ve", "edm", "flow", "trigonometric"
@@ -117,36 +120,32 @@ class DiffusionConfig:
     weighting: Literal[
         "output", "eps", "x0", "v", "velocity", "score", "edm", "min_snr", "p2", "sigmoid", "likelihood"
     ] = "output"
-    """Squared errors of the network's own output, of another parametrization's, or one of `objectives.weightings`."""
+    """The squared error of the network's output or of another target, or one of `objectives.weightings`."""
     weighting_options: Options = dataclasses.field(default_factory=dict)
     times: Literal["uniform", "stratified", "logit_normal", "log_normal", "indices"] = "stratified"
     times_options: Options = dataclasses.field(default_factory=dict)
     conditional: bool = True
-    """Use the labels, where there are any."""
+    """Tell the network the labels, if the data have labels."""
     label_dropout: float = 0.1
-    """How often a label is dropped, for classifier-free guidance."""
+    """Probability that a label is dropped, for classifier-free guidance."""
     learned_weighting: bool = False
-    """Divide the loss by what is expected of it at each noise level, which is learned (EDM2)."""
+    """Divide the loss at each noise level by its expected value there, which is learned (EDM2)."""
 
     def __post_init__(self) -> None:
         fraction("label_dropout", self.label_dropout)
-        self.make_process()
-        self.make_parametrization()
-        self.make_weighting()
-        self.make_times()
 
     def make_process(self) -> Process:
-        """The process that is named."""
+        """The process of these settings."""
         return _call("process", getattr(processes, self.process), options=self.process_options)
 
     def make_parametrization(self) -> Parametrization:
-        """The parametrization that is named."""
+        """The parametrization of these settings."""
         return _call(
             "parametrization", getattr(parametrizations, self.parametrization), options=self.parametrization_options
         )
 
     def make_weighting(self) -> weightings.Weighting | None:
-        """The weighting that is named; None for the plain error of the output."""
+        """The weighting of these settings; None for the plain error of the output."""
         if self.weighting in ("edm", "min_snr", "p2", "sigmoid"):
             return _call("weighting", getattr(weightings, self.weighting), options=self.weighting_options)
         allowed = f"none with weighting = {self.weighting!r}"
@@ -158,7 +157,7 @@ class DiffusionConfig:
         return weightings.uniform(getattr(parametrizations, self.weighting)())
 
     def make_times(self) -> time_samplers.TimeSampler:
-        """The time sampler that is named."""
+        """The time sampler of these settings."""
         sampler = getattr(time_samplers, self.times)
         if self.times in ("logit_normal", "log_normal"):
             return _call("times", sampler, options=self.times_options)
@@ -168,29 +167,32 @@ class DiffusionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long, and what is kept."""
+    """The length of training, the averages of the parameters, and the reports."""
 
     steps: int = 1000
+    """Steps of training."""
     batch_size: int = 128
+    """Examples in a step, over all devices."""
     seed: int = 0
+    """Seed of all random numbers of the run."""
     ema_half_life: int = 50_000
-    """Of the averaged parameters, in images seen; at most a twentieth of those seen so far."""
+    """Half-life of the averaged parameters in images, at most a twentieth of the images seen so far."""
     ema_widths: tuple[float, ...] = ()
-    """Relative widths of power-function averages (EDM2: 0.05 and 0.1), from whose snapshots any other is made."""
+    """Relative widths of power-function averages (EDM2: 0.05 and 0.1). Snapshots of these give all other widths."""
     snapshot_every: int = 0
-    """Steps between snapshots of those averages; 0 for none."""
+    """Steps between snapshots of these averages; 0 for no snapshots."""
     log_every: int = 50
     """Steps between lines of metrics."""
     sample_every: int = 1000
-    """Steps between sample grids; 0 for one at the end only."""
+    """Steps between sample grids; 0 for one grid at the end."""
     checkpoint_every: int = 1000
-    """Steps between checkpoints; there is one at the end in any case."""
+    """Steps between checkpoints. The last step always has a checkpoint."""
     keep: int = 3
-    """How many of the newest checkpoints stay on disk."""
+    """Number of the newest checkpoints that stay on disk."""
     keep_every: int = 0
-    """Checkpoints of every so many steps stay for good; 0 for none."""
+    """Steps between checkpoints that stay on disk for good; 0 for none."""
     keep_best: int = 0
-    """As many checkpoints with the lowest loss stay too; 0 for none."""
+    """Number of checkpoints with the lowest loss that stay on disk too."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "ema_half_life", "log_every", "checkpoint_every", "keep"):
@@ -208,26 +210,26 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig:
-    """How samples are drawn."""
+    """The solver, the time grid and the guidance of samples."""
 
     solver: SolverName = "ddim"
     solver_options: Options = dataclasses.field(default_factory=dict)
     grid: GridName = "uniform_time"
     grid_options: Options = dataclasses.field(default_factory=dict)
     steps: int = 50
-    """Steps of the grid."""
+    """Steps of the time grid."""
     guidance: float = 1.0
-    """Classifier-free guidance: 1 for none, 0 for unconditional."""
+    """Scale of classifier-free guidance: 1 for no guidance, 0 for unconditional samples."""
 
     def __post_init__(self) -> None:
         integer("steps", self.steps, most=100_000)
         require(math.isfinite(self.guidance), "guidance", self.guidance, "finite numbers")
 
     def make_tableau(self, process: Process) -> Tableau:
-        """The tableau that is named, for a process.
+        """The tableau of these settings for a process.
 
         Raises:
-          ValueError, TypeError: a grid or solver that the process does not allow, or options that it does not have.
+          ValueError, TypeError: the process does not allow the grid or the solver, or an option is unknown.
         """
         times = _call("grid", getattr(grids, self.grid), process, self.steps, options=self.grid_options)
         return _call("solver", getattr(solvers, self.solver), process, times, options=self.solver_options)
@@ -235,16 +237,16 @@ class SampleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-    """How a step is spread over devices. Nothing here changes what a run comes to, but for rounding."""
+    """How a step is spread over devices. These settings affect the result of a run by rounding only."""
 
     strategy: Literal["auto", "single", "jit", "pmap"] = "auto"
-    """`jit` over a mesh, `pmap`, or a `single` device; `auto` is `jit` where there are several devices."""
+    """`jit` over a mesh of all devices, `pmap` over all devices, or a `single` device. `auto` is `jit`."""
     fsdp: int = 1
-    """Devices that share one copy of parameters, optimiser state and averages; `jit` only."""
+    """Devices that share one copy of the parameters, the optimiser state and the averages; `jit` only."""
     overrides: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Which axis of a leaf they share: a pattern of its name, to the number of the axis or `none`."""
+    """The axis along which a leaf is shared: a pattern of the leaf's name, and the number of an axis or `none`."""
     accumulate: int = 1
-    """Parts that a batch is cut into, one after the other, to save memory."""
+    """Parts of a batch that are computed one after another, to save memory."""
     steps_per_call: int = 1
     """Steps that the device makes without the host."""
 
@@ -258,12 +260,12 @@ class ParallelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
-    """What a run tells beside its directory."""
+    """Reports beside metrics and pictures."""
 
     wandb: str | None = None
-    """A project of Weights & Biases to report to."""
+    """A project of Weights & Biases that gets the metrics and pictures too."""
     profile: tuple[int, int] | None = None
-    """First and last step of a trace of the device, written to `profile/`."""
+    """First and last step of a trace of the device, which is written to `profile/`."""
 
     def __post_init__(self) -> None:
         require(self.wandb != "", "wandb", self.wandb, "the name of a project, or None")
@@ -273,12 +275,12 @@ class LogConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Everything that a run is determined by."""
+    """All settings of a run."""
 
     data: DataConfig = DataConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     network: UNet | MLP = dataclasses.field(default_factory=UNet)
-    """A Linen module; its number of classes is set by the data."""
+    """A Linen module. The data set its number of classes."""
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()

@@ -1,28 +1,31 @@
-"""Checks of whole configurations: settings that are good alone, but do not fit each other."""
+"""Checks of a whole configuration: settings that are valid alone may not fit each other."""
 
 import dataclasses
 import math
 from typing import Any
 
 from jaxdiff import parametrizations
-from jaxdiff.checks import integer, message, not_negative, one_of, positive, require
+from jaxdiff.checks import integer, not_negative, one_of, positive, require
 from jaxdiff.networks import MLP, UNet
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_json import to_json
 
 
 def check(config: Config) -> None:
-    """Raises where the settings of `config` do not fit each other.
+    """Checks that the settings of `config` are valid together.
 
-    The check computes with JAX, so several processes must be joined before it.
+    The check computes with JAX, so that several processes must be joined before it, and settings do not call it when
+    they are made.
 
     Raises:
-      ValueError, TypeError: one line that names the setting, its value, and the values that are allowed.
+      ValueError, TypeError: one line that names a setting, its value and the values that are allowed.
     """
     _check_finite("", to_json(config))
     _check_network(config.network)
     process = config.diffusion.make_process()
     parametrizations.check(process, config.diffusion.make_parametrization())
+    config.diffusion.make_weighting()
+    config.diffusion.make_times()
     config.sample.make_tableau(process)
     train, parallel, profile = config.train, config.parallel, config.log.profile
     require(
@@ -35,8 +38,8 @@ def check(config: Config) -> None:
         every = getattr(train, name)
         allowed = f"multiples of parallel.steps_per_call = {parallel.steps_per_call}"
         require(every % parallel.steps_per_call == 0, f"train.{name}", every, allowed)
-    if profile is not None and profile[0] > train.steps:
-        raise ValueError(message("log.profile", profile, f"steps up to train.steps = {train.steps}"))
+    good = profile is None or profile[0] <= train.steps
+    require(good, "log.profile", profile, f"steps up to train.steps = {train.steps}")
 
 
 def _check_finite(name: str, value: Any) -> None:
@@ -48,7 +51,7 @@ def _check_finite(name: str, value: Any) -> None:
 
 
 def _check_network(network: UNet | MLP) -> None:
-    """Refuses settings that would come to light late or never. The network checks the others when it is called."""
+    """Refuses settings that would fail late or never. The network itself checks the others when it is called."""
     fields = {f"network.{f.name}": getattr(network, f.name) for f in dataclasses.fields(network)}
     for name in ("network.num_classes", "network.augmentation_features", "network.vector_features"):
         require(fields[name] == 0, name, fields[name], "0, since the data set tells the network")

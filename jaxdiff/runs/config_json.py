@@ -13,7 +13,7 @@ from jaxdiff.runs.config import Config
 
 
 def to_json(config: Any) -> Any:
-    """Settings as JSON can express them: dataclasses and Linen modules become objects."""
+    """Settings as JSON values: dataclasses and Linen modules become objects, tuples become lists."""
     if dataclasses.is_dataclass(config):
         hidden = ("parent", "name") if isinstance(config, nn.Module) else ()
         return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in hidden}
@@ -25,15 +25,16 @@ def to_json(config: Any) -> Any:
 
 
 def from_json(values: Mapping[str, Any]) -> Config:
-    """The settings that `to_json` wrote.
+    """The configuration that `to_json` wrote.
 
     Raises:
-      ValueError: an unknown key (with the nearest that is known), a value of the wrong type or out of range.
+      ValueError: a setting is unknown, of the wrong type or out of range.
     """
     strict = dacite.Config(cast=[tuple], strict=True)
     try:
         if isinstance(fields := values.get("network"), Mapping):
-            # Of a union, dacite could only say that no member fits.
+            # For a union dacite reports only that no member fits, so the member with the most fields in common is
+            # chosen here.
             kind = max((UNet, MLP), key=lambda kind: len(fields.keys() & {f.name for f in dataclasses.fields(kind)}))
             values = {**values, "network": dacite.from_dict(kind, fields, strict)}
         return dacite.from_dict(Config, values, strict)

@@ -8,13 +8,13 @@ import dacite
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """The facts about a data set that a network and a sampler need. A run's `config.json` holds them.
+    """The facts about a data set that a network and a sampler need. A run's `config.json` holds them as "data".
 
     Attributes:
-      shape: of one example.
-      num_classes: of the labels that the network is told; 0 for none.
-      class_names: in the order of the labels; empty where they have no names.
-      augmentation_features: numbers that tell the network of an augmentation; 0 for none.
+      shape: the shape of one example.
+      num_classes: the number of classes that the network is told of; 0 without labels.
+      class_names: the names of the classes in the order of their labels; empty if they have no names.
+      augmentation_features: the length of the vector that describes an augmentation; 0 without augmentation.
     """
 
     shape: tuple[int, ...]
@@ -23,12 +23,12 @@ class DataSpec:
     augmentation_features: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON can express them."""
+        """The fields as JSON values."""
         return {**dataclasses.asdict(self), "shape": list(self.shape), "class_names": list(self.class_names)}
 
     @classmethod
     def from_json(cls, values: Any) -> "DataSpec":
-        """The specification that `to_json` wrote.
+        """The facts that `to_json` wrote.
 
         Raises:
           ValueError: a field is missing, unknown, or of the wrong type.

@@ -1,7 +1,8 @@
-"""A run on disk: one directory that is enough to go on training from, and to sample from.
+"""A run on disk: one directory that is enough to resume training and to sample.
 
-It holds `config.json`, `checkpoints/`, `metrics.jsonl`, `samples/*.png`, TensorBoard's `events.out.tfevents.*`, and
-`trainer.lock`; with the settings that ask for them `snapshots/` and `averages/`, `profile/`, `wandb/` and `wandb_id`.
+The directory holds `config.json`, `checkpoints/`, `metrics.jsonl`, `samples/*.png`, TensorBoard's
+`events.out.tfevents.*` and `trainer.lock`. Some settings add `snapshots/`, `averages/`, `profile/`, `wandb/` and
+`wandb_id`.
 """
 
 from __future__ import annotations
@@ -18,31 +19,32 @@ from pathlib import Path
 from typing import Any
 
 from jaxdiff.files import write_atomically
+from jaxdiff.logging.names import METRICS, SAMPLES
 
 
 class RunError(ValueError):
-    """A run directory cannot be used; one line that names the path and the reason."""
+    """A run directory cannot be used. The error is one line with the path and the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The paths of a run. Makes and checks nothing: see `create_run` and `open_run`."""
+    """The paths of a run. `create_run` makes the directory, and `open_run` checks that it is there."""
 
     directory: Path
 
     @property
     def config(self) -> Path:
-        """The configuration, as JSON."""
+        """The file that `write_config` writes and `read_config` reads."""
         return self.directory / "config.json"
 
     @property
     def checkpoints(self) -> Path:
-        """The directory of `jaxdiff.runs.checkpoints.Checkpoints`."""
+        """The checkpoints of training, in the layout of `jaxdiff.runs.checkpoints.Checkpoints`."""
         return self.directory / "checkpoints"
 
     @property
     def snapshots(self) -> Path:
-        """The snapshots of averages, taken while training: `snapshots/STEP/`, each `{average's name: average}`."""
+        """The snapshots of averages that training takes: `snapshots/STEP/`, each `{name of an average: average}`."""
         return self.directory / "snapshots"
 
     @property
@@ -52,26 +54,26 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, written by `jaxdiff.logging.logger.Logger`."""
-        return self.directory / "metrics.jsonl"
+        """The metrics, one JSON object per line, as `jaxdiff.logging.logger.Logger` writes them."""
+        return self.directory / METRICS
 
     @property
     def samples(self) -> Path:
         """The directory of sample pictures."""
-        return self.directory / "samples"
+        return self.directory / SAMPLES
 
 
 def create_run(directory: str | os.PathLike[str]) -> Run:
-    """Makes a run directory, or takes up the one that is there, and proves that it can be written to.
+    """Makes a run directory, unless it is there already, and tests that one can write to it.
 
     Raises:
-        RunError: the path is a file, or cannot be created or written to.
+      RunError: the path is a file, or cannot be created or written to.
     """
     run = Run(Path(directory).absolute())
     try:
         for path in (run.directory, run.checkpoints, run.samples):
             path.mkdir(parents=True, exist_ok=True)
-            # The permission bits do not tell about read-only and remote file systems: trying does.
+            # On a read-only or remote file system permission bits do not show whether writing works.
             with tempfile.TemporaryFile(dir=path):
                 pass
     except FileExistsError as error:
@@ -85,7 +87,7 @@ def open_run(directory: str | os.PathLike[str]) -> Run:
     """An existing run, for reading.
 
     Raises:
-        RunError: there is no such directory, or it holds no `config.json`.
+      RunError: there is no such directory, or it holds no `config.json`.
     """
     run = Run(Path(directory).absolute())
     if not run.directory.is_dir():
@@ -96,10 +98,11 @@ def open_run(directory: str | os.PathLike[str]) -> Run:
 
 
 def read_config(run: Run) -> dict[str, Any]:
-    """The configuration in `config.json`.
+    """The contents of `config.json`.
 
     Raises:
-        RunError: the file is missing, unreadable, or not a JSON object; names the file, and the line where it can.
+      RunError: the file is missing, unreadable, or not a JSON object. The error names the file, and the line of a
+        syntax error.
     """
     try:
         text = run.config.read_text(encoding="utf-8")
@@ -117,12 +120,12 @@ def read_config(run: Run) -> dict[str, Any]:
 
 
 def write_config(run: Run, config: Mapping[str, Any]) -> None:
-    """Writes `config.json`, whole or not at all.
+    """Writes `config.json`. If this fails, the old file stays as it is.
 
     Raises:
-        TypeError: `config` holds something that JSON cannot express.
-        ValueError: `config` holds a NaN or an infinity.
-        OSError: the file cannot be written; the old one is unharmed.
+      TypeError: `config` holds a value that JSON cannot express.
+      ValueError: `config` holds a NaN or an infinity.
+      OSError: the file cannot be written.
     """
     try:
         text = json.dumps(config, indent=2, allow_nan=False)
@@ -137,7 +140,7 @@ _held: set[int] = set()
 
 
 def _forget_locks() -> None:
-    """In a forked child: a copy of the descriptor would keep the lock for as long as the child lives."""
+    """Closes a forked child's copies of the descriptors, which would keep the locks for as long as the child lives."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -148,10 +151,10 @@ os.register_at_fork(after_in_child=_forget_locks)
 
 @contextlib.contextmanager
 def lock_run(run: Run) -> Iterator[None]:
-    """Keeps every other trainer off the run until the block ends or this process dies, however it dies.
+    """Locks a run against other trainers until the block ends or this process dies.
 
     Raises:
-        RunError: another process holds the lock; names it.
+      RunError: another process holds the lock. The error names this process.
     """
     path = run.directory / "trainer.lock"
     try:
@@ -175,6 +178,6 @@ def lock_run(run: Run) -> Iterator[None]:
     finally:
         if descriptor in _held:
             _held.remove(descriptor)
-            # The file stays: removing it would let two trainers hold locks on two files of one name.
+            # The file stays. If it were removed, two trainers could lock two files of the same name.
             os.ftruncate(descriptor, 0)
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A configuration made ready for this job's devices: the compiled step, the initial state, the batches."""
+"""A configuration prepared for this job's devices: the compiled step, the initial state and the batches."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,19 +15,20 @@ from jaxdiff.runs.recipe import batch_shapes, make_training
 from jaxdiff.training.flops import flops_of
 from jaxdiff.training.state import State
 
-# Optimising a program that runs once costs more than it saves. Only the CPU's compiler is slow at this one.
+# Optimising a program that runs once takes longer than it saves. Only the CPU's compiler is slow for this program.
 _RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class Program(NamedTuple):
-    """A configuration made ready for devices.
+    """A configuration prepared for devices.
 
     Attributes:
-      strategy: how the devices are used.
-      call: `(state, batch, *resident) -> (state, metrics)`, compiled when first called.
-      initialise: makes the canonical state.
-      shapes: of the canonical state, with shardings.
-      flops: of one step, over all devices.
+      strategy: the use of the devices.
+      call: the step `(state, batch, *resident) -> (state, metrics)`, compiled at its first call. `resident` is the data
+        set if it is placed on the device.
+      initialise: a function that makes the canonical state.
+      shapes: the shapes of the canonical state, with shardings.
+      flops: the floating-point operations of one step over all devices.
     """
 
     strategy: distributed.Strategy
@@ -38,18 +39,19 @@ class Program(NamedTuple):
 
 
 def make_program(config: Config, spec: DataSpec) -> Program:
-    """The step and the initial state of a configuration on this job's devices.
+    """Makes the step and the initial state of a configuration on this job's devices.
 
     Args:
-      spec: of the data, by `recipe.describe_data`.
+      config: the configuration.
+      spec: the facts about the data, from `recipe.describe_data`.
 
     Raises:
-      ValueError, TypeError: settings that do not fit each other or the devices.
+      ValueError, TypeError: the settings do not fit each other or the devices.
     """
     settings = config.parallel
     strategy = distributed.make_strategy(settings.strategy, settings.fsdp, settings.overrides)
     distributed.check_batch(config.train.batch_size, strategy.mesh, settings.accumulate)
-    # The plain step first: settings that do not fit each other come to light here, before anything is written.
+    # Tracing the plain step refuses settings that do not fit each other, before anything is written.
     plain = dataclasses.replace(config, parallel=ParallelConfig())
     if isinstance(config.network, UNet):
         plain = dataclasses.replace(plain, network=config.network.clone(remat="none"))
@@ -57,30 +59,29 @@ def make_program(config: Config, spec: DataSpec) -> Program:
     shapes = jax.eval_shape(initialise)
     flops = flops_of(step, shapes, batch_shapes(config, spec))
 
-    spread, _ = make_training(config, spec, strategy)
+    distributed_step, _ = make_training(config, spec, strategy)
 
     def with_set(state: State, batch: Any, arrays: Any) -> Any:
-        return spread(state, data.take(arrays, batch))
+        return distributed_step(state, data.take(arrays, batch))
 
     on_device = config.data.placement == "device"
-    call = strategy.compile(with_set if on_device else spread, shapes, settings.steps_per_call)
+    call = strategy.compile(with_set if on_device else distributed_step, shapes, settings.steps_per_call)
     held = strategy.canonical_shapes(shapes)
     options = _RUN_ONCE if jax.default_backend() == "cpu" else {}
-    made = jax.jit(initialise, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, held), compiler_options=options)
-    return Program(strategy, call, made, held, flops)
+    initial = jax.jit(
+        initialise, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, held), compiler_options=options
+    )
+    return Program(strategy, call, initial, held, flops)
 
 
 def make_batches(config: Config, opened: Examples, strategy: distributed.Strategy) -> data.Prefetched:
-    """This process's part of the batches, on its devices."""
+    """The batches of a configuration: this process's rows, on its devices."""
     settings = config.train
-    drawn: dict[str, Any] = {
-        "seed": settings.seed,
-        "flip": config.data.flip,
-        "rows": strategy.rows(settings.batch_size),
-    }
+    rows = strategy.rows(settings.batch_size)
+    options: dict[str, Any] = {"seed": settings.seed, "flip": config.data.flip, "rows": rows}
     if config.data.placement == "device":
-        source = data.training_indices(opened, settings.batch_size, **drawn)
+        source = data.training_indices(opened, settings.batch_size, **options)
     else:
-        source = data.training_batches(opened, settings.batch_size, **drawn, workers=config.data.workers)
+        source = data.training_batches(opened, settings.batch_size, **options, workers=config.data.workers)
     group = config.parallel.steps_per_call
     return data.prefetch(source, lambda batch: strategy.place(batch, stacked=group > 1), group=group)

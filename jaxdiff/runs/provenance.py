@@ -1,4 +1,4 @@
-"""Which code is running."""
+"""The version of the running code."""
 
 import functools
 import importlib.metadata
@@ -12,26 +12,28 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 @functools.cache
 def provenance() -> dict[str, str | bool | None]:
-    """The versions of jaxdiff and of what it rests on, and the commit it was taken from.
+    """The versions of jaxdiff and of its dependencies, and the git commit.
 
-    `commit` is None where the package is not under git's care, such as in an installed one; `dirty` says whether files
-    that git knows differ from that commit. Looked up once a process: files may change while it runs, its code does not.
+    They are looked up once in a process: files may change while it runs, but its code does not.
+
+    Returns:
+      The versions by name, `jaxdiff` first; `commit`, None if git does not track the package (for instance if it is
+      installed); and `dirty`, whether tracked files differ from that commit.
     """
     names = {"jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "orbax": "orbax-checkpoint"}
-    package = PACKAGE
-    # An installed package may well lie below somebody else's work tree: what counts is whether git knows its files.
-    known = _git(package, "ls-files", "--error-unmatch", "__init__.py") is not None
-    changes = _git(package, "status", "--porcelain", "--untracked-files=no") if known else None
+    # An installed package may lie in an unrelated work tree, so ask whether git tracks its files.
+    known = _git(PACKAGE, "ls-files", "--error-unmatch", "__init__.py") is not None
+    changes = _git(PACKAGE, "status", "--porcelain", "--untracked-files=no") if known else None
     return {
         "jaxdiff": __version__,
-        "commit": _git(package, "rev-parse", "HEAD") if known else None,
+        "commit": _git(PACKAGE, "rev-parse", "HEAD") if known else None,
         "dirty": None if changes is None else bool(changes),
         **{name: importlib.metadata.version(distribution) for name, distribution in names.items()},
     }
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    """What git answers, or None if it does not."""
+    """The output of git, or None if it fails."""
     command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -1,4 +1,4 @@
-"""The averages of a run on its disk: snapshots taken while it trained, and what `power_ema` makes out of them."""
+"""Averages of a run on disk: the snapshots that training took, and the averages that `posthoc_ema` makes of them."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -7,52 +7,58 @@ from pathlib import Path
 from jaxtyping import PyTree
 
 from jaxdiff import averages
+from jaxdiff.checks import require
 from jaxdiff.runs.checkpoints import Checkpoints
 from jaxdiff.runs.directory import Run
 from jaxdiff.runs.provenance import provenance
 from jaxdiff.training import posthoc_ema
 
+# The largest relative error of an average, as `posthoc_ema.Combination` defines it.
 LARGEST_ERROR = 0.1
 
 
 def averages_made(run: Run) -> list[str]:
-    """The names of the averages kept by `store`."""
+    """The names of the averages that `store` has written."""
     return sorted(path.name for path in run.averages.glob("power_*") if path.is_dir())
 
 
 def reconstruct(
     run: Run, widths: Sequence[float], width: float, step: int | None = None
 ) -> tuple[int, PyTree, posthoc_ema.Combination]:
-    """The average of relative width `width`, out of a run's snapshots: `(step, average, combination)`.
+    """Makes the average of relative width `width` from a run's snapshots.
 
     Args:
-      widths: those that the run has snapshots of.
-      step: that of a snapshot; None for the newest.
+      run: the run.
+      widths: the relative widths of the averages in the snapshots.
+      width: the relative width of the new average.
+      step: the step at which the average ends, which must have a snapshot; None for the newest.
+
+    Returns:
+      The step, the average, and the combination of snapshots that gave it.
 
     Raises:
-      ValueError: no snapshots, a step that has none, a width outside of (0, 1/sqrt(12)), or one that the
-        snapshots give with an error above a tenth; a snapshot that cannot be read.
+      ValueError: there are no snapshots, none of this step, or one cannot be read; `width` is outside of
+        (0, 1/sqrt(12)); or the snapshots give it with an error above `LARGEST_ERROR`.
     """
     averages.gamma_of_width(width)
     with Checkpoints(run.snapshots, version=provenance()) as checkpoints:
         present = checkpoints.steps()
         if not present or not widths:
             name = averages.power_name(width)
-            kept_along = f"; what training keeps itself has a name: ema = {name!r}" if width in widths else ""
+            hint = f", or load the average that training keeps: ema = {name!r}" if width in widths else ""
             raise ValueError(
-                f"ema = {width} needs snapshots, and run directory {run.directory} has none; "
-                f"train with train.ema_widths and train.snapshot_every{kept_along}"
+                f"ema = {width} needs snapshots, and run directory {run.directory} has none: "
+                f"train with train.ema_widths and train.snapshot_every{hint}"
             )
         at = present[-1] if step is None else step
-        if at not in present:
-            raise ValueError(f"step = {at}; allowed are those of the snapshots: {', '.join(map(str, present))}")
+        require(at in present, "step", at, f"the steps of the snapshots: {', '.join(map(str, present))}")
         steps = [s for s in present if s <= at]
         found = posthoc_ema.solve([s for s in steps for _ in widths], list(widths) * len(steps), at, width)
-        if found.error > LARGEST_ERROR:
-            raise ValueError(
-                f"ema = {width}; widths {', '.join(map(str, widths))} at {len(steps)} steps give it with an error of "
-                f"{found.error:.0%}; allowed are widths that are given to within {LARGEST_ERROR:.0%}"
-            )
+        allowed = (
+            f"widths with an error of at most {LARGEST_ERROR:.0%}; snapshots of widths "
+            f"{', '.join(map(str, widths))} at {len(steps)} steps give this one with {found.error:.0%}"
+        )
+        require(found.error <= LARGEST_ERROR, "ema", width, allowed)
 
         def stored() -> Iterable[PyTree]:
             for s in steps:
@@ -63,10 +69,15 @@ def reconstruct(
 
 
 def store(run: Run, width: float, step: int, average: PyTree) -> Path:
-    """Keeps an average in the run, in the place of one of the same width; `jd.load(run, ema="power_0.075")` finds it.
+    """Stores an average in the run, where `jd.load(run, ema="power_0.075")` finds it.
+
+    An average of the same width is replaced.
+
+    Returns:
+      The directory of the average.
 
     Raises:
-      ValueError: it cannot be written.
+      ValueError: the average cannot be written.
     """
     name = averages.power_name(width)
     directory = run.averages / name

@@ -1,17 +1,20 @@
 """Sampling: turning noise into samples.
 
-- `scan`: `sample`, one scan over the rows of a tableau, and its pieces `start`, `advance`, `finish`
+- `scan`: `sample` follows the rows of a tableau in one scan. `start`, `advance` and `finish` do the same in pieces.
 
-What is not linear in what the denoiser says has a loop of its own:
+Three samplers are not linear in the denoiser's estimates. Each of them has a loop of its own:
 
-- `learned_variance`: DDPM's steps with the network's own variance
-- `predictor_corrector`: a tableau with `langevin` or `annealed_langevin` steps at each of its times
-- `adaptive`: the probability-flow ODE to a tolerance
+- `learned_variance`: DDPM's steps, with variances that the network predicts
+- `predictor_corrector`: the steps of a tableau, with Langevin steps between them
+- `adaptive`: the probability-flow ODE, with steps of adaptive length
+
+`correctors` holds the Langevin steps: `langevin` and `annealed_langevin`.
 """
 
 from jaxdiff.sampling.adaptive import adaptive
+from jaxdiff.sampling.correctors import annealed_langevin, langevin
 from jaxdiff.sampling.learned_variance import learned_variance
-from jaxdiff.sampling.predictor_corrector import annealed_langevin, langevin, predictor_corrector
+from jaxdiff.sampling.predictor_corrector import predictor_corrector
 from jaxdiff.sampling.scan import State, advance, finish, sample, start
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Sampling by the probability-flow ODE in steps of adaptive length."""
+"""Sampling by the probability-flow ODE, with steps of adaptive length."""
 
 from typing import Any
 
@@ -15,29 +15,32 @@ def adaptive(
 
         samples, evaluations = jax.jit(jd.sampling.adaptive)(denoiser, noise, rtol=1e-4, atol=1e-4)
 
-    Tsitouras' method of order 5 on `dz/dr = eps - x0` (`jaxdiff.probability_flow`), by diffrax. A step is accepted if
-    for every example the root mean square over its coordinates of `error / (atol + rtol |z|)` is below 1, with `z = x /
-    (alpha + sigma)`, which is of the size of the data: one number says as much for one example as for a thousand.
+    The method is Tsitouras' of order 5, by diffrax, applied to `dz/dr = eps - x0` (see `jaxdiff.probability_flow`). The
+    variable `z = x / (alpha + sigma)` is of the size of the data. A step is accepted if, for every example, the root
+    mean square of `error / (atol + rtol |z|)` over the coordinates is below 1. A tolerance therefore means the same for
+    one example as for a thousand.
 
-    Tolerances may be traced, the result has derivatives in reverse mode (with respect to parameters, conditions and
-    noise), and `vmap` gives every element its own steps. Under `jax.jit`, `max_steps` is static.
+    Tolerances may be traced. The samples have reverse-mode derivatives with respect to parameters, conditions and
+    noise. Under `vmap` every element has its own steps. Under `jax.jit`, `max_steps` is static.
 
     Args:
       denoiser: see `jaxdiff.denoisers`.
       x: the noise to start from, at `t_max`: leaves `[batch, *event]`, usually from `prior_sample`.
-      rtol, atol: relative and absolute tolerance of a step, between 0 and 1. In float32 below 1e-6 there is nothing to
-        gain.
-      end: where to stop, a time from `t_min` on (a traced one is clipped); `t_min` by default. If no noise is left
-        there (`sigma = 0`) the denoiser is asked down to `sigma/alpha = 1e-3`, and the rest of the way `x/alpha` is
-        kept: for data that is smooth on a scale s, off by `1e-6 |x| / (2 s^2)`.
-      max_steps: how many steps are tried at most.
+      rtol, atol: the relative and the absolute tolerance of a step, between 0 and 1. In float32, values below 1e-6
+        bring no further accuracy.
+      end: the time to stop at, from `t_min` up to but not including `t_max`; by default `t_min`. A traced value is
+        clipped to the process. If no noise is left at `end` (`sigma = 0`), the ODE is followed down to `sigma/alpha =
+        1e-3`, and `x/alpha` is kept from there on. For data that is smooth on a scale s, this leaves an error of about
+        `1e-6 |x| / (2 s^2)`.
+      max_steps: the largest number of steps that are tried.
 
-    Returns: the samples, as x in float32 or wider, and how often the denoiser was asked, an integer: 6 times a step,
-      accepted or not, and once at the start.
+    Returns:
+      The samples, with the shapes of `x` and in float32 or wider; and the number of evaluations of the denoiser, an
+      integer: one at the start, and six for every step that is tried.
 
     Raises:
-      TypeError, ValueError: arguments that are not what they should be, by name.
-      RuntimeError: (at run time, under `jit` too) the end was not reached within `max_steps`.
+      TypeError, ValueError: an argument of the wrong type or value.
+      RuntimeError: `end` was not reached within `max_steps`. This error is raised at run time, under `jit` too.
     """
     arrival = probability_flow.transport(
         denoiser, x, to_noise=False, end=end, rtol=rtol, atol=atol, max_steps=max_steps

@@ -1,8 +1,8 @@
-"""Sampling: one scan over the rows of a tableau (see `solvers.tableau` for what a row does).
+"""Sampling with a tableau: one scan over its rows.
 
-`sample` is all three of `start`, `advance` and `finish`, which are there for sampling in pieces: stop after some
-evaluations, look at the state, save it, go on with another denoiser. However it is cut, the result is the same to the
-bit.
+`solvers.tableau` says what one row does. `sample` calls `start`, `advance` and `finish`, in this order. A user may call
+the three instead of `sample`: to stop after some evaluations, to look at the state, to save it, or to go on with
+another denoiser. Wherever the tableau is cut, the result is bit for bit the same.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, PyTree
 
 from jaxdiff import trees
+from jaxdiff.checks import message
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import same_process
@@ -23,13 +24,13 @@ from jaxdiff.solvers.tableau import Tableau
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Where a sampler stands between two evaluations.
+    """The state of a sampler between two evaluations of the denoiser.
 
     Attributes:
-      key: one key, or one key per example; never advanced: row i draws with `fold_in(key, i)`.
-      index: how many evaluations have been made.
-      points: r pytrees of the data's shape; the last is where the denoiser was asked last.
-      history: K pytrees of the data's shape, the newest first.
+      key: one key, or one key per example. The key never changes: row i draws its noise with `fold_in(key, i)`.
+      index: the number of evaluations made so far.
+      points: r pytrees of the shape of the data. The last one is the point of the latest evaluation.
+      history: K pytrees of the shape of the data: the remembered estimates, newest first.
     """
 
     key: Key[Array, "*batch"]
@@ -41,105 +42,123 @@ class State:
 def sample(
     key: Key[Array, "*batch"], denoiser: Denoiser, x: PyTree, tableau: Tableau, *, trajectory: bool = False
 ) -> Any:
-    """Turns noise into samples.
+    """Turns noise into samples by following a tableau.
 
-        images = jax.jit(jd.sample)(key, denoiser, jd.prior_sample(key, process, (16, 32, 32, 3)), tableau)
+        noise = jd.prior_sample(key, process, (16, 32, 32, 3))
+        images = jax.jit(jd.sample)(key, denoiser, noise, tableau)
 
-    Under `jax.jit` nothing is recompiled for other parameters, conditions, guidance scales, grids, or solvers whose
-    tableau has the same shape. The state is kept in float32 or wider; memory does not depend on the number of steps.
-    NumPy numbers are copied to the device at every call: where a call takes less than a millisecond, put the tableau
-    and the denoiser there once, by `jax.device_put`.
+    Under `jax.jit`, one compiled program serves all parameters, conditions, guidance scales and grids, and all solvers
+    whose tableaux have the same shape. The state is float32 or wider. The memory does not depend on the number of
+    steps. NumPy arrays are copied to the device at every call. If a call takes less than a millisecond, put the tableau
+    and the denoiser on the device once, with `jax.device_put`.
 
     Args:
-      key: one key, or one key per example (`key.shape == [batch]`): then sample i does not depend on the batch it is
-        drawn in, nor on the number of devices. (To the bit, if the denoiser's arithmetic does not; XLA on CPUs chooses
-        by the shape of an array where to fuse multiply-adds, which can move the last bit.)
+      key: one key, or one key per example (`key.shape == [batch]`). With one key per example, sample i depends neither
+        on the rest of the batch nor on the number of devices. (This holds to the bit if it does for the arithmetic of
+        the denoiser. XLA on CPUs chooses by the shape of an array where to fuse multiply-adds, and this can change the
+        last bit.)
       denoiser: see `jaxdiff.denoisers`.
       x: the noise to start from, at `tableau.times[0]`: leaves `[batch, *event]`, usually from `prior_sample`.
       tableau: see `jaxdiff.solvers`.
-      trajectory: also return, for every evaluation, where the denoiser was asked and what it said. Static: jit with
-        `static_argnames="trajectory"`.
+      trajectory: whether to return also the point and the estimate of every evaluation. This argument is static: jit
+        with `static_argnames="trajectory"`.
 
-    Returns: the samples, as `x`; with `trajectory`, `(samples, (points, estimates))` with leaves `[evaluations, batch,
-      *event]`.
+    Returns:
+      The samples, with the shapes of `x`. With `trajectory`: `(samples, (points, estimates))`, where points and
+      estimates have leaves `[evaluations, batch, *event]`.
 
     Raises:
-      TypeError, ValueError: arguments that are not what they should be or do not fit each other. A tableau made for
-        another kind of process is always refused; one for other numbers of it outside of `jit` only, where they are
-        known.
+      TypeError: an argument of the wrong type.
+      ValueError: arguments that do not fit each other. A tableau that was made for another kind of process is always
+        refused. A tableau for the same kind of process with other numbers is refused only outside `jit`, where the
+        numbers are known.
     """
-    state, path = advance_corrected(denoiser, start(key, x, tableau), tableau, None, trajectory)
-    result = finish(state, tableau)
-    return (result, path) if trajectory else result
+    state, path = scan_rows(denoiser, start(key, x, tableau), tableau, trajectory=trajectory)
+    samples = finish(state, tableau)
+    return (samples, path) if trajectory else samples
 
 
 def start(key: Key[Array, "*batch"], x: PyTree, tableau: Tableau) -> State:
-    """The state before the first evaluation: everything is x. Arguments and errors as `sample`."""
+    """Returns the state before the first evaluation, in which all points and the whole history are `x`.
+
+    Arguments and errors are those of `sample`.
+    """
     if not isinstance(tableau, Tableau):
-        raise TypeError(f"tableau is a {type(tableau).__name__}; allowed is what a solver returns, a Tableau")
+        raise TypeError(message("tableau", tableau, "the tableaux that solvers return"))
     key, size = trees.as_key(key), trees.batch_size(x)
     if key.ndim and key.shape != (size,):
-        raise ValueError(f"key has shape {key.shape}; allowed are () and ({size},), one key per example of x")
-    for leaf in jax.tree.leaves(x):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(f"x has a leaf of type {jnp.result_type(leaf)}; allowed are floating-point arrays")
+        raise ValueError(message("key.shape", key.shape, f"() and ({size},), one key per example of x"))
+    trees.check_floating("x", x)
     x = jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
     return State(key, jnp.zeros((), jnp.int32), (x,) * tableau.points, (x,) * tableau.history_length)
 
 
 def advance(denoiser: Denoiser, state: State, tableau: Tableau) -> State:
-    """The state after all evaluations of a tableau, or of a piece of one.
+    """Returns the state after all evaluations of a tableau, or of a piece of a tableau.
 
-    Sampling with one denoiser at first and then with another:
+    Sampling with one denoiser first and with another one afterwards:
 
         state = start(key, x, tableau)
         state = advance(denoiser, state, tableau[:5])
         state = advance(another, state, tableau[5:])
         x = finish(state, tableau[5:])
     """
-    return advance_corrected(denoiser, state, tableau, None)[0]
+    return scan_rows(denoiser, state, tableau)[0]
 
 
 def finish(state: State, tableau: Tableau) -> PyTree:
-    """The last combination: the samples at the end of a tableau, or the points at the end of a piece of one."""
-    points = _combine(state, tableau.state[-1], tableau.noise[-1])
-    return points[-1]
+    """Returns the samples: the last combination of a tableau, which has no evaluation after it.
+
+    For a piece of a tableau, this is the point at which the next piece would evaluate the denoiser first.
+    """
+    return _combine(state, tableau.state[-1], tableau.noise[-1])[-1]
 
 
 def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
-    """`points' = state_i . (points, H) + noise_i z`."""
-    parts = (*state.points, *state.history)
+    """Returns `points' = coefficients (points, history) + noise z` for fresh standard normal z."""
+    terms = (*state.points, *state.history)
     rows, columns = coefficients.shape
-    if (rows, columns) != (len(state.points), len(parts)):
+    if (rows, columns) != (len(state.points), len(terms)):
         raise ValueError(
-            f"the tableau is for {rows} points and {columns - rows} remembered estimates, the state has "
+            f"the tableau has {rows} points and {columns - rows} remembered estimates, but the state has "
             f"{len(state.points)} and {len(state.history)}; pieces must be cut from one tableau"
         )
     if noise.shape[-1]:
-        parts = (*parts, trees.normal_like(trees.fold_in(state.key, state.index), state.points[0]))
+        terms = (*terms, trees.normal_like(trees.fold_in(state.key, state.index), state.points[0]))
     table = jnp.concatenate([coefficients, noise], axis=1)
-    return tuple(trees.lincomb(list(row), parts) for row in table)
+    return tuple(trees.lincomb(list(row), terms) for row in table)
 
 
-# What is done to the point between a row's combination and its evaluation: `(row, x, time) -> x`.
+# A change of the point between the combination and the evaluation of a row: `(index, x, time) -> x`.
 Correction = Callable[[Any, PyTree, Any], PyTree]
 
 
-def advance_corrected(
-    denoiser: Denoiser, state: State, tableau: Tableau, correct: Correction | None, trajectory: bool = False
+def scan_rows(
+    denoiser: Denoiser,
+    state: State,
+    tableau: Tableau,
+    correct: Correction | None = None,
+    trajectory: bool = False,
 ) -> tuple[State, Any]:
-    """`advance`, with something done to the last point before every evaluation of it; and the path, if asked for."""
+    """Combines and evaluates, row by row.
+
+    Args:
+      correct: a change of the last point before each evaluation of the denoiser; None changes nothing.
+      trajectory: whether to return also the points and estimates of all rows.
+
+    Returns:
+      The state after the last evaluation; and `(points, estimates)` with `trajectory`, None without.
+    """
     check_denoiser(denoiser)
     if not same_process(denoiser.process, tableau.process):
-        raise ValueError(
-            f"the tableau was made for {tableau.process}, the denoiser for {denoiser.process}; use one process"
-        )
+        allowed = f"denoisers for the process of the tableau, {tableau.process}"
+        raise ValueError(message("denoiser.process", denoiser.process, allowed))
     if not len(tableau):
         return state, None
     first = state.index
 
     def evaluate(state: State, _: None) -> tuple[State, Any]:
-        # Rows are looked up rather than scanned over: slices of the table would be copies of it.
+        # Each row is looked up by its index. A scan over the table itself would copy every slice of it.
         row = state.index - first
         time, coefficients, noise, history_target = (
             jax.lax.dynamic_index_in_dim(jnp.asarray(column), row, keepdims=False)
@@ -148,14 +167,13 @@ def advance_corrected(
         points = _combine(state, coefficients, noise)
         if correct is not None:
             points = (*points[:-1], correct(state.index, points[-1], time))
-        estimate = denoiser(points[-1], time)
-        for name, side in zip(Estimate._fields, estimate, strict=True):
-            trees.check_alike(f"the denoiser's {name}", side, points[-1])
+        point = points[-1]
+        estimate = denoiser(point, time)
+        trees.check_alike("the denoiser's estimate", estimate, Estimate(point, point))
         history = state.history
         if history:
             newest = trees.lincomb((history_target[0], history_target[1]), estimate)
-            newest = jax.tree.map(lambda new, old: new.astype(old.dtype), newest, history[0])
-            history = (newest, *history[:-1])
-        return State(state.key, state.index + 1, points, history), (points[-1], estimate) if trajectory else None
+            history = (trees.cast_like(newest, history[0]), *history[:-1])
+        return State(state.key, state.index + 1, points, history), (point, estimate) if trajectory else None
 
     return jax.lax.scan(evaluate, state, None, length=len(tableau))

@@ -1,29 +1,28 @@
 """Solvers: functions `(process, times, **options) -> Tableau`, computed on the host in float64.
 
-What they share:
+The common parts:
 
-- `tableau`: what a solver is
-- `integrals`: diffusion's equations solved exactly but for one integral
+- `tableau`: the definition of a tableau
+- `integrals`: the equations of diffusion, solved exactly except for one integral
 - `quadrature`: exact integrals of polynomials against a kernel
-- `adams`, `stages`: multistep methods, and methods of several evaluations a step
-- `coordinates`: where the ODE is `dz/dr = F`
+- `adams`: multistep methods; `stages`: methods with several evaluations per step
+- `coordinates`: coordinates in which the ODE is `dz/dr = F`
 
 The solvers:
 
-- `ddim`: `ddim`, `ddpm`, `euler`, `euler_ancestral`: first order
+- `ddim`: `ddim`, `ddpm`, `euler` and `euler_ancestral`, all of first order
 - `runge_kutta`, `heun`, `dpm_2` (and its ancestral form): Runge-Kutta methods
-- `dpm_solver`: `dpm_solver`, `dpm_solver_pp_singlestep`, `dpmpp_2s_ancestral`: the exponential ones
-- `exponential`: the multistep family of any order, prediction and noise, and those with a name: `dpm_solver_pp`,
-  `deis` (with `lms` and `ipndm`), `pndm`, `uni_pc`, `sa_solver`
-- `reverse_sde`: `euler_maruyama`, `reverse_diffusion`
+- `dpm_solver`: `dpm_solver`, `dpm_solver_pp_singlestep` and `dpmpp_2s_ancestral`, exponential Runge-Kutta methods
+- `exponential`: the multistep family of any order and prediction, with or without noise. Its named members are
+  `dpm_solver_pp`, `deis` (with `lms` and `ipndm`), `pndm`, `uni_pc` and `sa_solver`.
+- `reverse_sde`: `euler_maruyama` and `reverse_diffusion`
 
-From a solver another one, and from two tableaux one:
-
-- `transformations`: `with_churn`, `with_restarts`, `with_temperature`
-- `chain`
+Functions that make a solver from a solver are `with_churn`, `with_restarts` and `with_temperature`, each in a file of
+its own. `chain` makes one tableau from two.
 """
 
 from jaxdiff.solvers.chain import chain
+from jaxdiff.solvers.churn import with_churn
 from jaxdiff.solvers.ddim import ddim, ddpm, euler, euler_ancestral
 from jaxdiff.solvers.deis import deis, ipndm, lms
 from jaxdiff.solvers.dpm_2 import dpm_2, dpm_2_ancestral
@@ -32,11 +31,12 @@ from jaxdiff.solvers.dpm_solver_pp import dpm_solver_pp
 from jaxdiff.solvers.exponential import exponential
 from jaxdiff.solvers.heun import heun
 from jaxdiff.solvers.pndm import pndm
+from jaxdiff.solvers.restarts import Restart, with_restarts
 from jaxdiff.solvers.reverse_sde import euler_maruyama, reverse_diffusion
 from jaxdiff.solvers.runge_kutta import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, Butcher, runge_kutta
 from jaxdiff.solvers.sa_solver import sa_solver
 from jaxdiff.solvers.tableau import Tableau
-from jaxdiff.solvers.transformations import Restart, with_churn, with_restarts, with_temperature
+from jaxdiff.solvers.temperature import with_temperature
 from jaxdiff.solvers.uni_pc import uni_pc
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""Adams methods: multistep predictors, and correctors, of any of the integrals in `solvers.integrals`.
+"""Adams methods: multistep predictors and correctors for any of the integrals in `solvers.integrals`.
 
-A predictor of order q integrates the polynomial through the last q estimates; one evaluation a step. A corrector then
-does the step again with the polynomial that also goes through the estimate at its end, which costs no evaluation: the
-denoiser was asked there for the next step in any case.
+A predictor of order q integrates the polynomial through the last q estimates; a step costs one evaluation. A corrector
+then repeats the step with a polynomial that also goes through the estimate at the end of the step. This costs no
+evaluation of its own, because the next step needs that estimate in any case.
 """
 
 from collections.abc import Callable
@@ -11,51 +11,57 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.arithmetic import namespace
+from jaxdiff.checks import integer
 from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import quadrature
 from jaxdiff.solvers.integrals import Integral
 from jaxdiff.solvers.tableau import Tableau, one_point
 
-# How much larger than their sum the absolute weights may be: what float32 bears, and what is lower_order, in terms of the
-# `2^q - 1` of a polynomial that is followed to the end of an even step.
-_BEARABLE = 100.0
-_STEADY = 1.2
+# Weights of mixed sign multiply errors by `sum |w| / |sum w|`. Float32's rounding stays invisible up to this factor.
+_MOST_AMPLIFICATION = 100.0
+# With `lower_order` the factor may exceed that of an even step, `2^q - 1`, by this much.
+_MOST_OVER_EVEN_STEPS = 1.2
 
-# What a published method puts in place of the exact moments `[steps, q]`.
+# A published method's replacement for the exact moments `[steps, q]`.
 Approximation = Callable[[Any], Any]
 
 
 def exact(moments: Any) -> Any:
-    """The moments as they are."""
+    """The moments unchanged."""
     return moments
 
 
 def weights(
     integral: Integral, order: int, *, ahead: int = 0, lower_order: bool = False, approximate: Approximation = exact
 ) -> Any:
-    """What each estimate weighs in `int kernel P du`, for every step of a grid.
+    """The weight of each estimate in `int kernel P du`, for every step of a grid.
 
-    `P` is the polynomial through the last `order` estimates. Fewer are used where fewer are, on the first steps; on
-    steps from or to an infinite position (no signal, no noise), where a polynomial has no limit and the newest estimate
-    stands for all; and where a step is so much longer than those before it (the last of a Karras grid of hundreds) that
-    float32's rounding, multiplied by the weights, would be seen.
+    `P` is the polynomial through the last `order` estimates. Fewer estimates are used in three cases:
+
+    - On the first steps there are fewer.
+    - On a step from or to an infinite position (no signal or no noise) a polynomial has no limit. The newest estimate
+      is used alone.
+    - A step may be much longer than those before it, as the last one of a Karras grid of hundreds. The weights are then
+      large, and would make float32's rounding visible.
 
     Args:
-      ahead: 0 for a predictor, whose newest estimate is at the start of the step; 1 for a corrector, at its end.
-      lower_order: fewer estimates also towards the end, by one at most (a few steps of order q - 1 leave a method of order
-        q), and on steps that would follow the polynomial much further than to the end of an even step.
-      approximate: see `Approximation`.
+      integral: the integral to approximate.
+      order: the number of estimates.
+      ahead: 0 for a predictor, whose newest estimate is at the start of the step; 1 for a corrector, at the end.
+      lower_order: use fewer estimates in two more cases (see `exponential`).
+      approximate: changes the moments of each order before the weights are made.
 
-    Returns: `[steps, order]`, the newest estimate first.
+    Returns:
+      The weights, `[steps, order]`, those of the newest estimate first.
     """
     u = integral.position
     xp, steps = namespace(u), len(u) - 1
     index = np.arange(steps)
     allowed = index + 1 + ahead
-    if lower_order:
+    if lower_order:  # by one at most: a few steps of order q - 1 at the end leave a method of order q
         allowed = np.minimum(allowed, np.maximum(steps - index, order - 1))
     finite = xp.isfinite(u)
-    known = xp.where(finite, u, 0.0)  # infinities are kept out of what is differentiated
+    known = xp.where(finite, u, 0.0)  # infinities would make derivatives NaN
     result = xp.concatenate([integral.moments(1), xp.zeros((steps, order - 1))], axis=1)
     for q in range(2, order + 1):
         usable = (allowed >= q) & finite[1:] & finite[:-1] & finite[np.maximum(index + ahead + 1 - q, 0)]
@@ -65,17 +71,11 @@ def weights(
         nodes = xp.where(usable[:, None], 1 - nodes if integral.backward else nodes, -xp.arange(float(q)))
         moments = xp.where(usable[:, None], integral.moments(q), 1.0)
         through = quadrature.interpolation_weights(xp, nodes, approximate(moments))
-        bound = min(_BEARABLE, _STEADY * (2**q - 1)) if lower_order else _BEARABLE
-        usable &= xp.sum(xp.abs(through), axis=1) <= bound * xp.abs(xp.sum(through, axis=1))
+        most = min(_MOST_AMPLIFICATION, _MOST_OVER_EVEN_STEPS * (2**q - 1)) if lower_order else _MOST_AMPLIFICATION
+        usable &= xp.sum(xp.abs(through), axis=1) <= most * xp.abs(xp.sum(through, axis=1))
         through = xp.concatenate([through, xp.zeros((steps, order - q))], axis=1)
         result = xp.where(usable[:, None], through, result)
     return result
-
-
-def check_order(name: str, order: Any, least: int = 1) -> None:
-    """Refuses an order that is not an integer of at least `least`."""
-    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < least:
-        raise ValueError(f"{name} = {order!r}; allowed are integers of at least {least}")
 
 
 def adams(
@@ -88,13 +88,14 @@ def adams(
     lower_order: bool = True,
     approximate: Approximation = exact,
 ) -> Tableau:
-    """The tableau of a predictor of order `order`, and of a corrector if `corrector_order` is not 0.
+    """The tableau of a predictor of order `order`, with a corrector unless `corrector_order` is 0.
 
-    With a corrector there are two points, `base`, the corrected x at the start of the step, and `point`, where the
-    denoiser is asked. The correction of a noisy step keeps its noise, which is what `point` is beyond the prediction.
+    With a corrector there are two points. `base` is the corrected x at the start of the step, and the denoiser is
+    evaluated at `point`, the prediction. The correction of a noisy step keeps the noise of the step, which is the
+    difference between `point` and the noiseless prediction.
     """
-    check_order("order", order)
-    check_order("corrector_order", corrector_order, least=0)
+    integer("order", order)
+    integer("corrector_order", corrector_order, least=0)
     predict = weights(integral, order, lower_order=lower_order, approximate=approximate)
     if not corrector_order:
         return one_point(process, times, integral.decay, predict, integral.noise, integral.target)
@@ -104,7 +105,7 @@ def adams(
     history = max(order + stochastic, corrector_order)
 
     def wide(columns: Any, before: int = 0) -> Any:
-        """Over (base, point, H), the first `before` estimates left out."""
+        """The columns as coefficients of (base, point, history), without the `before` newest estimates."""
         after = history - before - columns.shape[1]
         return xp.concatenate([xp.zeros((steps, 2 + before)), columns, xp.zeros((steps, after))], axis=1)
 
@@ -113,7 +114,7 @@ def adams(
     corrected = decay * base + wide(correct)
     if stochastic:
         corrected = corrected + point - decay * base - wide(predict, before=1)
-    # Row i + 1 first corrects the step before; the first has none.
+    # Row i + 1 begins with the correction of step i - 1; the first step corrects nothing.
     begin = xp.concatenate([base[:1], corrected[:-1]])
     arrive = decay * begin + wide(predict)
     start = xp.stack([base[:1], base[:1]], axis=1)

@@ -1,51 +1,55 @@
-"""One tableau after another, as one tableau."""
+"""Chains: several tableaux, one after the other, as one tableau."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
+from jaxdiff import checks, trees
 from jaxdiff.arithmetic import namespace, root
 from jaxdiff.processes import same_process
 from jaxdiff.solvers.tableau import Tableau
 
 
 def chain(first: Tableau, second: Tableau, *, scale: Any = 1.0, noise: Any = 0.0) -> Tableau:
-    """The tableau that samples with `first`, and from `scale` times its sample plus `noise` z with `second`.
+    """The tableau that samples with `first`, then scales the sample and adds noise, then goes on with `second`.
 
-    All of a tableau's state starts equal, so that the last combination of `first` and the first of `second` are one:
-    the sample's coefficients times the row sums of `second`'s. Their noises are independent and add in variance; a row
-    has one z, so the samples of `first` and `second` one after the other are the same in law, and the same to rounding
-    where the rows that meet have no noise. The number of points and of remembered estimates is the larger of the two.
+        start of second = scale * (sample of first) + noise * z
+
+    All points of `second` start equal, so the last combination of `first` and the first one of `second` become one
+    row: the coefficients of the sample, times the row sums of `second`. The noises that meet in this row are
+    independent, and their variances add. The row draws one z for all of them. The samples therefore have the same
+    distribution as those of `first` and `second` one after the other. Without noise in this row they are the same to
+    rounding. Both tableaux are padded to the larger number of points and the longer history.
 
     Args:
-      first, second: of one process. Nothing checks that `second` starts at the time where `first` ends.
-      scale: of the sample of `first`.
-      noise: the standard deviation of what is added to it, at least 0.
+      first: the tableau that begins.
+      second: the tableau that goes on. Nothing checks that `second` starts at the time where `first` ends.
+      scale: a factor of the sample of `first`, at least 0.
+      noise: the standard deviation of the noise that is added, at least 0.
 
     Raises:
-      TypeError: not tableaux.
-      ValueError: different processes, a negative or infinite number, or a `second` that goes on from estimates that it
-        has not made.
+      TypeError: `first` or `second` is not a tableau.
+      ValueError: the processes differ, `scale` or `noise` is negative or infinite, or `second` reads estimates from
+        before its own start.
     """
     for name, tableau in (("first", first), ("second", second)):
         if not isinstance(tableau, Tableau):
-            raise TypeError(f"{name} is a {type(tableau).__name__}; allowed is what a solver returns, a Tableau")
+            raise TypeError(checks.message(name, type(tableau).__name__, "tableaux, which solvers return"))
     for name, value in (("scale", scale), ("noise", noise)):
-        if not isinstance(value, jax.core.Tracer) and not 0 <= value < np.inf:
-            raise ValueError(f"{name} = {value}; allowed are finite numbers of at least 0")
-    if not same_process(first.process, second.process):
-        raise ValueError(f"first was made for {first.process}, second for {second.process}; use one process")
+        if not trees.traced(value):
+            checks.not_negative(name, value)
+    same = same_process(first.process, second.process)
+    checks.require(same, "second.process", second.process, f"processes equal to first.process, {first.process}")
     return join([first, second], [1.0, scale], [0.0, noise])
 
 
 def join(pieces: Sequence[Tableau], scales: Sequence[Any], noises: Sequence[Any]) -> Tableau:
-    """Many tableaux, one after the other: `scales[k]` and `noises[k]` are what happens before `pieces[k]`."""
+    """A chain of many tableaux: `scales[k]` and `noises[k]` are applied before `pieces[k]`."""
     points, history = max(piece.points for piece in pieces), max(piece.history_length for piece in pieces)
     noisy = any(piece.noise.shape[-1] or _nonzero(noise) for piece, noise in zip(pieces, noises, strict=True))
     xp = namespace(pieces[0].state)
-    arrived, lost = xp.eye(1, points + history)[0], xp.zeros(int(noisy))  # x_T, in all of the state
+    arrived, lost = xp.eye(1, points + history)[0], xp.zeros(int(noisy))  # the initial noise, everywhere in the state
     states: list[Any] = []
     drawn: list[Any] = []
     for piece, scale, noise in zip(pieces, scales, noises, strict=True):
@@ -70,11 +74,11 @@ def join(pieces: Sequence[Tableau], scales: Sequence[Any], noises: Sequence[Any]
 
 
 def _nonzero(value: Any) -> bool:
-    return isinstance(value, jax.core.Tracer) or value != 0
+    return trees.traced(value) or value != 0
 
 
 def _pad(xp: Any, piece: Tableau, points: int, history: int, noisy: bool) -> tuple[Any, Any]:
-    """State and noise with more points, in front of a piece's own, and more history; nothing reads or fills either."""
+    """A piece's state and noise with unused points in front of its own, and an unused end of the history."""
     state, noise, ahead = piece.state, piece.noise, points - piece.points
     if state.shape[1:] != (points, points + history):
         state = xp.pad(state, ((0, 0), (ahead, 0), (ahead, history - piece.history_length)))
@@ -84,25 +88,30 @@ def _pad(xp: Any, piece: Tableau, points: int, history: int, noisy: bool) -> tup
 
 
 def _add_noise(xp: Any, share: Any, variance: Any, own: Any) -> Any:
-    """The first row's noise, `[r, 1]`, when what comes in already has some, of which each point takes its share."""
-    concrete = not any(isinstance(value, jax.core.Tracer) for value in (share, variance, own))
+    """The noise `[r, 1]` of a piece's first row, with the noise that its start already has.
+
+    Args:
+      xp: numpy or jax.numpy.
+      share: `[r, 1]`, the row sums of the piece's first combination: how much of its start each point takes.
+      variance: the variance of the noise of the start.
+      own: `[r, 1]`, the noise of the piece's first row.
+    """
+    concrete = not trees.traced((share, variance, own))
     if concrete and not np.any(variance):
         return own
-    if concrete and not np.allclose(own * share.T, share * own.T, rtol=1e-9, atol=1e-12):
-        raise ValueError(
-            "second draws noise in its first combination that its points do not share as they share the sample; a row "
-            "has one z, and allowed is noise in proportion"
-        )
+    if concrete:  # One z makes both noises, so they must reach the points in the same proportion.
+        good = np.allclose(own * share.T, share * own.T, rtol=1e-9, atol=1e-12)
+        allowed = f"multiples of the row sums of second.state[0], {share.ravel()}, where first ends with noise"
+        checks.require(good, "second.noise[0]", own.ravel(), allowed)
     variance = variance + (xp.sum(own * share) / xp.sum(share * share)) ** 2
     return share * root(variance)
 
 
 def _check_history(piece: Tableau) -> None:
-    """Refuses a tableau that reads estimates it has not made: in a chain they are those of the one before."""
-    if isinstance(piece.state, jax.core.Tracer):
+    """Raises a ValueError if a tableau reads estimates from before its start: in a chain they are another piece's."""
+    if trees.traced(piece.state):
         return
     for i in range(1, min(piece.history_length, len(piece) + 1)):
-        if np.any(piece.state[i, :, piece.points + i :]):
-            raise ValueError(
-                f"second reads in row {i} an estimate older than itself; allowed are tableaux that start afresh"
-            )
+        row = piece.state[i, :, piece.points + i :]
+        allowed = "zeros: after its first evaluations a tableau must not read estimates from before its start"
+        checks.require(not np.any(row), f"second.state[{i}, :, {piece.points + i}:]", row, allowed)

@@ -1,39 +1,34 @@
 """Coordinates in which the probability-flow ODE is `dz/dr = F`, with `F = p x0 + q eps` for constant `(p, q)`.
 
 - "sigma": `z = x / alpha`, `r = sigma / alpha`, `F = eps`. Karras et al. 2022 (arXiv 2206.00364), equation 1.
-- "flow": `z = x / (alpha + sigma)`, `r = sigma / (alpha + sigma)`, `F = eps - x0`. Rectified flow; finite where alpha
-  is 0.
+- "flow": `z = x / (alpha + sigma)`, `r = sigma / (alpha + sigma)`, `F = eps - x0`. This is rectified flow, and finite
+  where alpha is 0.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-import numpy as np
-
+from jaxdiff import checks
 from jaxdiff.processes import Process, Times
+from jaxdiff.solvers.tableau import check_signal
 
 Name = Literal["sigma", "flow"]
 
 
 class Coordinate(NamedTuple):
-    """A coordinate on a grid: `z = x / scale`, moving in r with velocity `p x0 + q eps`."""
+    """A coordinate on a grid: `z = x / scale` moves in r with the velocity `p x0 + q eps`, `target = (p, q)`."""
 
     scale: Any
     target: tuple[float, float]
 
 
 def coordinate(process: Process, times: Times, name: Name) -> Coordinate:
-    """The coordinate `name` at `times` (any shape).
+    """The coordinate `name` on the grid `times`.
 
     Raises:
-      ValueError: an unknown name, or a point where the coordinate is infinite.
+      ValueError: `name` is unknown, or the coordinate is infinite at the start of the grid.
     """
-    alpha, sigma = process.alpha(times), process.sigma(times)
-    if name == "sigma":
-        if isinstance(alpha, np.ndarray) and alpha.min() <= 0:
-            raise ValueError(
-                "coordinate = 'sigma' is infinite where alpha = 0, at the start of this grid; allowed there is 'flow'"
-            )
-        return Coordinate(alpha, (0.0, 1.0))
+    checks.one_of("coordinate", name, get_args(Name))
     if name == "flow":
-        return Coordinate(alpha + sigma, (-1.0, 1.0))
-    raise ValueError(f"coordinate = {name!r}; allowed are 'sigma' and 'flow'")
+        return Coordinate(process.alpha(times) + process.sigma(times), (-1.0, 1.0))
+    check_signal(process, times, "coordinate = 'flow'")
+    return Coordinate(process.alpha(times), (0.0, 1.0))

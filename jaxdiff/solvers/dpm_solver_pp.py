@@ -1,9 +1,10 @@
-"""DPM-Solver++, multistep."""
+"""Multistep DPM-Solver++."""
 
 from typing import Any, Literal
 
 import numpy as np
 
+from jaxdiff import checks
 from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import integrals
 from jaxdiff.solvers.adams import adams, exact
@@ -19,30 +20,30 @@ def dpm_solver_pp(
     tau: float = 0.0,
     lower_order: bool = True,
 ) -> Tableau:
-    """Multistep DPM-Solver++ of order 1 (DDIM), 2 ("2M") or 3 ("3M"), in data prediction, one evaluation a step.
+    """Multistep DPM-Solver++ in data prediction, with one evaluation per step.
+
+    Order 1 is DDIM; orders 2 and 3 are called "2M" and "3M". With half the log-SNR l, the exact step is
 
         x_s = sigma_s/sigma_t x_t + alpha_s int_{l_t}^{l_s} e^{l - l_s} x0(l) dl
 
-    with for x0(l) the polynomial through the last `order` estimates, and `l` half the log-SNR. Lu et al. 2022 (arXiv
-    2211.01095); with `tau = 1`, its SDE form.
+    and x0(l) is replaced by the polynomial through the last `order` estimates. Lu et al. 2022 (arXiv 2211.01095), and
+    its SDE form with `tau = 1`.
 
     Args:
-      times: `[steps + 1]`, decreasing. Uniform log-SNR suits it.
-      order: 1, 2 or 3.
-      variant: "exact" integrates the polynomial exactly and converges with order 1, 2, 3. "midpoint" and "heun" are
-        what is commonly published: of order 2, "midpoint" takes the polynomial at the middle of the step, and "heun"
-        is exact; of order 3 both halve the quadratic term, which converges with order 2 only.
-      tau: how much noise is put back; 0 for the ODE. (Some call tau^2 eta.)
-      lower_order: lower the order where the full one is not lower_order: towards the end, by one at most, and on steps much
-        longer than those before them; False is as published.
+      times: `[steps + 1]`, decreasing. Uniform log-SNR is a good choice.
+      order: 1, 2 or 3. `exponential` takes any order.
+      variant: "exact" integrates the polynomial exactly and converges with order 1, 2 or 3. "midpoint" and "heun" are
+        the forms that are commonly published. In order 2, "midpoint" evaluates the polynomial at the middle of the step
+        and "heun" is exact. In order 3, both halve the quadratic term, and converge with order 2 only.
+      tau: the level of the noise that is put back; 0 for the ODE. (What others call eta is often `tau^2`.)
+      lower_order: lower the order by at most one towards the end of the grid, and on steps much longer than those
+        before them (see `exponential`). False gives the published method.
 
     Raises:
-      ValueError: a grid that is not one, or an argument that is not allowed.
+      ValueError: `times` is not a valid grid, or an option is not allowed.
     """
-    if order not in (1, 2, 3):
-        raise ValueError(f"order = {order!r}; allowed are 1, 2 and 3 (`exponential` takes any)")
-    if variant not in ("exact", "midpoint", "heun"):
-        raise ValueError(f"variant = {variant!r}; allowed are 'exact', 'midpoint' and 'heun'")
+    checks.integer("order", order, most=3)
+    checks.one_of("variant", variant, ("exact", "midpoint", "heun"))
     process, times = check_arguments(process, times)
 
     def published(moments: Any) -> Any:

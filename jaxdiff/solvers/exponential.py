@@ -1,8 +1,8 @@
-"""Exponential integrators: the exact solution of diffusion's linear part, with a polynomial for the rest."""
+"""Exponential integrators: the linear part of diffusion solved exactly, and a polynomial for the rest."""
 
 from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.adams import adams
-from jaxdiff.solvers.integrals import Prediction, predicted
+from jaxdiff.solvers.integrals import Prediction, of_prediction
 from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 
@@ -16,30 +16,34 @@ def exponential(
     corrector_order: int = 0,
     lower_order: bool = True,
 ) -> Tableau:
-    """The exact multistep method of any order: the equation of `solvers.integrals`, with the polynomial through the
-    last `order` estimates integrated exactly.
+    """The exact multistep method of any order.
 
-    One evaluation a step. The deterministic method (`tau = 0`) converges with order `max(order, corrector_order)`, up
-    to `order` where `lower_order` acts on a method with a corrector, since the last prediction is not corrected; with
-    `tau > 0` noise is added and the marginals are kept. Members of the family: DDIM and DDPM (order 1), DPM-Solver++
-    (data), DEIS in log-SNR (noise), Adams-Bashforth on rectified flow (velocity), UniPC (with `corrector_order = order
-    + 1`) and SA-Solver (data, `tau > 0`).
+    It solves the equation of `solvers.integrals` with the polynomial through the last `order` estimates, integrated
+    exactly. A step costs one evaluation. With `tau > 0` each step adds noise, and the marginals stay the same. Members
+    of this family are DDIM and DDPM (order 1), DPM-Solver++ (data), DEIS in log-SNR (noise), Adams-Bashforth on
+    rectified flow (velocity), UniPC (with `corrector_order = order + 1`) and SA-Solver (data, `tau > 0`).
+
+    The deterministic method (`tau = 0`) converges with order `max(order, corrector_order)`. With both a corrector and
+    `lower_order` it converges with order `order`, because the last prediction is not corrected.
 
     Args:
       times: `[steps + 1]`, decreasing.
-      order: how many estimates the prediction's polynomial goes through, at least 1.
-      prediction: what is taken to be a polynomial: "data" and "noise" in half log-SNR, "velocity" in `sigma/(alpha +
-        sigma)`.
-      tau: how much noise is put back; 0 for the ODE, 1 for the reverse SDE.
-      corrector_order: how many estimates the corrector's polynomial goes through, the new one among them; 0 for no
-        corrector.
-      lower_order: lower the order of the prediction where the full one is not lower_order: towards the end, by one at most, and
-        on steps much longer than those before them. The order of convergence stays. In log-SNR a step to no noise at
-        all is of order 1 in any case.
+      order: the number of estimates that the polynomial of the prediction goes through, at least 1.
+      prediction: the quantity that the polynomial approximates: "data" and "noise" as functions of half the log-SNR,
+        "velocity" as a function of `sigma/(alpha + sigma)`.
+      tau: the level of the noise that is put back; 0 for the ODE, 1 for the reverse SDE.
+      corrector_order: the number of estimates that the polynomial of the corrector goes through, with the one at the
+        end of the step; 0 for no corrector.
+      lower_order: lower the order of the prediction by two rules. The last `order - 1` steps use at most `order - 1`
+        estimates. A step that is much longer than those before it uses only as many estimates as keep the sum of
+        the absolute weights within `1.2 (2^q - 1)` times their sum, where `2^q - 1` belongs to q estimates and even
+        steps. Without a corrector the order of convergence stays. In log-SNR a step to no noise at all is of order 1 in
+        any case.
 
     Raises:
-      ValueError: a grid that is not one, noise prediction from no signal, `order < 1` or `tau < 0`.
+      TypeError: `process` is not a process.
+      ValueError: `times` is not a valid grid, noise prediction starts without signal, or an option is not allowed.
     """
     process, times = check_arguments(process, times)
-    integral = predicted(process, times, prediction, tau)
+    integral = of_prediction(process, times, prediction, tau)
     return adams(process, times, integral, order=order, corrector_order=corrector_order, lower_order=lower_order)

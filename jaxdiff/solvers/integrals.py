@@ -1,48 +1,59 @@
-"""Diffusion's equations solved exactly but for one integral.
+"""The equations of diffusion, solved exactly except for one integral.
 
-For every `tau >= 0` (0: the probability-flow ODE, 1: the reverse SDE) a step from t to s is
+For every `tau >= 0` (0 is the probability-flow ODE, 1 the reverse SDE) a step from time t to time s is
 
     x_s = decay x_t + int kernel(u) F(u) du + noise z
 
-where F is what is predicted. What is chosen is F, and the variable u in which a method takes F to be a polynomial. With
-`l = log(alpha/sigma)`, half the log-SNR, `h = l_s - l_t > 0`, `rho = sigma/alpha = e^{-l}`, and `c = alpha + sigma`,
-`r = sigma/c`:
+F is the prediction. A method chooses F, and the variable u in which F is approximated by a polynomial. Let
+`l = log(alpha/sigma)` (half the log-SNR), `h = l_s - l_t > 0`, `rho = sigma/alpha = e^{-l}`, `c = alpha + sigma`,
+`r = sigma/c` and `w = alpha/c = 1 - r`.
 
-- data, `F = x0`: `decay = sigma_s/sigma_t e^{-tau^2 h}`, the integral is
-  `(1 + tau^2) alpha_s int e^{(1 + tau^2)(l - l_s)} x0 dl`, and `noise = sigma_s sqrt(1 - e^{-2 tau^2 h})`.
-  Xue et al. 2023 (SA-Solver, arXiv 2309.05019), proposition 4.2; Lu et al. 2022 (DPM-Solver++, arXiv 2211.01095),
-  equation 9.
-- noise, `F = eps`: `decay = alpha_s/alpha_t`, `(1 + tau^2) alpha_s int eps d rho`, and
-  `noise = tau alpha_s sqrt(rho_t^2 - rho_s^2)`. Lu et al. 2022 (DPM-Solver, arXiv 2206.00927), equation 3.4; Zhang &
-  Chen 2023 (DEIS, arXiv 2204.13902).
-- velocity, `F = eps - x0`: with `w = 1 - r = alpha/c`, `decay = c_s/c_t (w_t/w_s)^{tau^2}`,
-  `(1 + tau^2) c_s int (w/w_s)^{tau^2} (eps - x0) dr`, and `noise^2 = 2 tau^2 c_s^2 int_{w_t}^{w_s} (1 - w) w^{2 tau^2 -
-  1} dw / w_s^{2 tau^2}`. Without noise it is rectified flow, `d(x/c)/dr = eps - x0`.
+Data, `F = x0`. Xue et al. 2023 (SA-Solver, arXiv 2309.05019), proposition 4.2; Lu et al. 2022 (DPM-Solver++, arXiv
+2211.01095), equation 9.
+
+    decay    = sigma_s/sigma_t e^{-tau^2 h}
+    integral = (1 + tau^2) alpha_s int e^{(1 + tau^2)(l - l_s)} x0 dl
+    noise    = sigma_s sqrt(1 - e^{-2 tau^2 h})
+
+Noise, `F = eps`. Lu et al. 2022 (DPM-Solver, arXiv 2206.00927), equation 3.4; Zhang & Chen 2023 (DEIS, arXiv
+2204.13902).
+
+    decay    = alpha_s/alpha_t
+    integral = (1 + tau^2) alpha_s int eps d rho
+    noise    = tau alpha_s sqrt(rho_t^2 - rho_s^2)
+
+Velocity, `F = eps - x0`. Without noise this is rectified flow, `d(x/c)/dr = eps - x0`.
+
+    decay    = c_s/c_t (w_t/w_s)^{tau^2}
+    integral = (1 + tau^2) c_s int (w/w_s)^{tau^2} (eps - x0) dr
+    noise^2  = 2 tau^2 c_s^2 int_{w_t}^{w_s} (1 - w) w^{2 tau^2 - 1} dw / w_s^{2 tau^2}
 
 The three are one equation: `eps = (x - alpha x0)/sigma` turns each into the others.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from jaxdiff import checks
 from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import quadrature
+from jaxdiff.solvers.tableau import check_signal
 
 Prediction = Literal["data", "noise", "velocity"]
 Variable = Literal["log_snr", "sigma", "time", "index"]
 
 
 class Integral(NamedTuple):
-    """`x_s = decay x_t + int kernel F du + noise z` on every step of a grid.
+    """The parts of `x_s = decay x_t + int kernel F du + noise z` for every step of a grid.
 
     Attributes:
       decay: `[steps]`.
-      position: `[steps + 1]`, the variable u; infinite where it is.
-      moments: `count -> [steps, count]`, the kernel against powers of the progress v; those beyond the first mean
-        nothing on steps between infinite positions.
+      position: `[steps + 1]`, the variable u. It may be infinite at the ends of the grid.
+      moments: `count -> [steps, count]`, the integrals of the kernel against powers of the progress v. On steps from or
+        to an infinite position only the first moment has a meaning.
       backward: whether v runs from the end of a step to its start.
       noise: `[steps]`, or None for the ODE.
       target: `(p, q)` of `F = p x0 + q eps`.
@@ -57,26 +68,20 @@ class Integral(NamedTuple):
 
 
 def half_log_snr(process: Process, times: Times) -> Any:
-    """`l = log(alpha/sigma)` on a grid, infinite at its ends where they are singular, with derivatives that are not."""
+    """`l = log(alpha/sigma)` on a grid. It is infinite without signal or noise; its derivatives are always finite."""
     xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
     l = xp.log(xp.where(alpha > 0, alpha, 1.0)) - xp.log(xp.where(sigma > 0, sigma, 1.0))
     return xp.where(sigma <= 0, np.inf, xp.where(alpha <= 0, -np.inf, l))
 
 
-def check_tau(tau: float) -> None:
-    """Refuses a noise level that is not a number of at least 0."""
-    if not 0 <= tau < np.inf:
-        raise ValueError(f"tau = {tau!r}; allowed are numbers of at least 0")
-
-
 def data(process: Process, times: Times, tau: float = 0.0) -> Integral:
-    """The integral of `x0`, over half log-SNR."""
-    check_tau(tau)
+    """The integral of `x0` over half the log-SNR."""
+    checks.not_negative("tau", tau)
     xp, l = namespace(times), half_log_snr(process, times)
     alpha, sigma, h = process.alpha(times), process.sigma(times), l[1:] - l[:-1]
     ratio = sigma[1:] / sigma[:-1]
     return Integral(
-        decay=ratio * xp.exp(-(tau**2) * h) if tau else ratio,  # 0 times an infinite step is not 0
+        decay=ratio * xp.exp(-(tau**2) * h) if tau else ratio,  # the product of 0 and an infinite step is not 0
         position=l,
         moments=lambda count: alpha[1:, None] * quadrature.exponential_moments(xp, (1 + tau**2) * h, count),
         backward=False,
@@ -86,24 +91,21 @@ def data(process: Process, times: Times, tau: float = 0.0) -> Integral:
 
 
 def noise(process: Process, times: Times, tau: float = 0.0, variable: Variable = "log_snr") -> Integral:
-    """The integral of `eps`, over half log-SNR, `sigma/alpha`, time, or the index of the grid's points.
+    """The integral of `eps` over half the log-SNR, `sigma/alpha`, time, or the index of the grid's points.
 
     Raises:
-      ValueError: an unknown variable, `tau < 0`, or a grid that begins without signal, where `x/alpha` is infinite.
+      ValueError: `variable` is unknown, `tau < 0`, or the grid begins without signal, where `x/alpha` is infinite.
     """
-    check_tau(tau)
+    checks.not_negative("tau", tau)
+    checks.one_of("variable", variable, get_args(Variable))
+    check_signal(process, times, "solvers that predict data or velocity")
     xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
-    if xp is np and alpha.min() <= 0:
-        raise ValueError(
-            f"times begin at {times[0]:g}, where alpha = 0: x/alpha, which methods of noise prediction move, is "
-            "infinite there; allowed are methods of data or velocity prediction, or a grid that begins later"
-        )
     ratio = sigma / alpha
     scale = (1 + tau**2) * alpha[1:]
     change = scale * (ratio[1:] - ratio[:-1])
     backward = False
     if variable == "log_snr":
-        # Against e^{-(l - l_t)}, which is largest at the start: the progress is counted from the end.
+        # The kernel e^{-(l - l_t)} is largest at the start of a step, so v is counted from the end.
         position, backward = half_log_snr(process, times), True
 
         def moments(count: int) -> Any:
@@ -117,7 +119,7 @@ def noise(process: Process, times: Times, tau: float = 0.0, variable: Variable =
         def moments(count: int) -> Any:
             return change[:, None] * quadrature.uniform_moments(count)
 
-    elif variable == "time":
+    else:
         position = times
         finite = xp.isfinite(times[1:])
         step = (xp.where(finite, times[1:], times[:-1] - 1) - times[:-1])[:, None]
@@ -130,15 +132,13 @@ def noise(process: Process, times: Times, tau: float = 0.0, variable: Variable =
             beyond = [quadrature.moments_of_primitive(xp, rho, scale * ratio[1:], count)] if count > 1 else []
             return xp.concatenate([change[:, None], *beyond], axis=-1)
 
-    else:
-        raise ValueError(f"coordinate = {variable!r}; allowed are 'log_snr', 'sigma' and 'time'")
     lost = alpha[1:] * xp.sqrt(ratio[:-1] ** 2 - ratio[1:] ** 2) * tau if tau else None
     return Integral(alpha[1:] / alpha[:-1], position, moments, backward, lost, (0.0, 1.0))
 
 
 def velocity(process: Process, times: Times, tau: float = 0.0) -> Integral:
-    """The integral of `eps - x0`, over `r = sigma/(alpha + sigma)`."""
-    check_tau(tau)
+    """The integral of `eps - x0` over `r = sigma/(alpha + sigma)`."""
+    checks.not_negative("tau", tau)
     xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
     c = alpha + sigma
     r, w = sigma / c, alpha / c
@@ -167,16 +167,11 @@ def velocity(process: Process, times: Times, tau: float = 0.0) -> Integral:
     return Integral(decay * kept, r, moments, False, lost, (-1.0, 1.0))
 
 
-def predicted(process: Process, times: Times, prediction: Prediction, tau: float) -> Integral:
-    """The integral of what `prediction` names.
+def of_prediction(process: Process, times: Times, prediction: Prediction, tau: float) -> Integral:
+    """The integral of the prediction with this name.
 
     Raises:
-      ValueError: an unknown name, or what the integral cannot be taken of.
+      ValueError: `prediction` is unknown, or see `data`, `noise` and `velocity`.
     """
-    if prediction == "data":
-        return data(process, times, tau)
-    if prediction == "noise":
-        return noise(process, times, tau)
-    if prediction == "velocity":
-        return velocity(process, times, tau)
-    raise ValueError(f"prediction = {prediction!r}; allowed are 'data', 'noise' and 'velocity'")
+    checks.one_of("prediction", prediction, get_args(Prediction))
+    return {"data": data, "noise": noise, "velocity": velocity}[prediction](process, times, tau)

@@ -1,12 +1,14 @@
 """Quadrature: exact integrals of an interpolating polynomial against a kernel, in float64.
 
-A step moves in a variable u; let v be its progress, 0 at its start and 1 at its end. Where the kernel's moments are
-known,
+A step moves in a variable u. Let v be its progress, 0 at the start of the step and 1 at the end, and let
 
     m_j = int_0^1 k(v) v^j dv
 
-the polynomial through the values `F_i` at `v_i` integrates to `sum_i w_i F_i` with `sum_i w_i v_i^j = m_j`. Every
-multistep method is such weights; they differ in the kernel and in the variable.
+be the moments of the kernel. The polynomial through the values `F_i` at `v_i` has the integral
+
+    sum_i w_i F_i        with weights that solve        sum_i w_i v_i^j = m_j
+
+Every multistep method consists of such weights. The methods differ in the kernel and in the variable.
 """
 
 from collections.abc import Callable
@@ -21,14 +23,16 @@ _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2  # on [0, 1]
 def exponential_moments(xp: Any, length: Any, count: int) -> Any:
     """`m_j = length int_0^1 e^{-length (1 - v)} v^j dv` for `j < count`.
 
-    By Gauss-Legendre quadrature where the kernel is smooth and by recursion, `m_j = 1 - j/length m_{j-1}`, where it is
-    not; both to the last digits of float64, from `length` tiny to infinite.
+    Short steps, with a smooth kernel, use Gauss-Legendre quadrature. Long steps use the recursion
+    `m_j = 1 - j/length m_{j-1}`. Both are exact to the last digits of float64, from tiny to infinite lengths.
 
     Args:
       xp: numpy or jax.numpy.
       length: `[...]`, positive.
+      count: the number of moments.
 
-    Returns: `[..., count]`.
+    Returns:
+      The moments, `[..., count]`.
     """
     short = xp.minimum(length, 4.0)[..., None]
     kernel = short * xp.exp(-short * (1 - _NODES)) * _WEIGHTS
@@ -46,21 +50,25 @@ def uniform_moments(count: int) -> Any:
 
 
 def moments_of_primitive(xp: Any, primitive: Callable[[Any], Any], end: Any, count: int) -> Any:
-    """`m_j = int_0^1 v^j dK(v)` for `1 <= j < count`, from K itself: by parts, `j int_0^1 v^{j-1} (K(1) - K(v)) dv`.
+    """`m_j = int_0^1 v^j dK(v)` for `1 <= j < count`, from K instead of its derivative.
 
-    By Gauss-Legendre quadrature, to the last digits where K is smooth; less where it has kinks.
+    By parts the integral is `j int_0^1 v^{j-1} (K(1) - K(v)) dv`. Gauss-Legendre quadrature gives it to the last
+    digits where K is smooth, and less exactly where K has kinks.
 
     Args:
+      xp: numpy or jax.numpy.
       primitive: `v -> K(v)`, for v of shape `[..., nodes]`.
       end: `K(1)`, `[...]`.
+      count: the number of moments, with the one of j = 0.
 
-    Returns: `[..., count - 1]`.
+    Returns:
+      The moments, `[..., count - 1]`.
     """
     rest = (end[..., None] - primitive(_NODES)) * _WEIGHTS
     return xp.stack([xp.sum(j * _NODES ** (j - 1) * rest, axis=-1) for j in range(1, count)], axis=-1)
 
 
 def interpolation_weights(xp: Any, nodes: Any, moments: Any) -> Any:
-    """The weights w with `sum_i w_i nodes_i^j = moments_j`: `[..., q]` from `[..., q]` and `[..., q]`."""
+    """The weights w with `sum_i w_i nodes_i^j = moments_j`; nodes, moments and weights are `[..., q]`."""
     powers = xp.stack([nodes**j for j in range(nodes.shape[-1])], axis=-2)
     return xp.linalg.solve(powers, moments[..., None])[..., 0]

@@ -1,49 +1,64 @@
-"""The tableau: how to sample, as a table of numbers.
+"""A tableau: the table of numbers that says how to sample.
 
-A solver is linear in what it has seen, so that all of it (DDPM, DDIM, DPM-Solver++, UniPC, Heun with churn, ...) is the
-coefficients of a few linear combinations, as a Butcher tableau is a Runge-Kutta method. One row is one evaluation of
-the denoiser. The state is a few arrays of the shape of the data, all starting from x_T,
+Solvers differ in which states and estimates they add up, and with which coefficients. All solvers of this library
+(DDPM, DDIM, DPM-Solver++, UniPC, Heun with churn, ...) can therefore be written as a table of coefficients, as a
+Runge-Kutta method is written as its Butcher tableau. A sampler reads the table row by row and evaluates the denoiser
+once per row.
 
-    points   r of them; the last is where the denoiser is asked. r = 1 for one-stage methods; a method that
-             must also keep where its step began (a Runge-Kutta stage, a corrector) has r = 2: (base, point)
-    H        the last K remembered estimates
+The sampler keeps two lists of arrays. Each array has the shape of the data, and all start as the initial noise:
 
-and row i, with fresh noise z ~ N(0, I) if the method is stochastic, does
+    points     r arrays. The denoiser is evaluated at the last one. Most methods have r = 1. A method that needs the
+               start of its step again (a Runge-Kutta stage, a corrector) has r = 2: the base and the point.
+    history    K arrays: the last K estimates, the newest first.
 
-    points'  = state_i . (points, H_0, ..., H_{K-1}) + noise_i z        combine ...
-    estimate = denoiser(points'[-1], times_i)                           ... then evaluate
-    H'       = (p_i estimate.x0 + q_i estimate.eps, H_0, ..., H_{K-2})  (p_i, q_i) = history_target_i
+Row i changes both lists. First it combines their arrays into new points, with fresh standard normal noise z:
 
-One more combination, the last, gives the sample: n evaluations have n + 1 combinations.
+    points = state[i] @ (points, history) + noise[i] * z
+
+Then it evaluates the denoiser at the last point:
+
+    x0, eps = denoiser(points[-1], times[i])
+
+Finally it puts the new estimate at the front of the history and drops the oldest one:
+
+    p, q = history_target[i]
+    history = (p * x0 + q * eps, history[0], ..., history[K - 2])
+
+After n rows one more combination, with `state[n]` and `noise[n]`, makes the sample: the last point. A table for n
+evaluations therefore has n + 1 combinations. In DDIM, for example, r = K = 1 and the history holds x0. The combination
+that takes the point from time t to time s has the coefficients
+
+    state[i + 1] = [[sigma_s/sigma_t, alpha_s - alpha_t sigma_s/sigma_t]]
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import namespace
+from jaxdiff.checks import message, require
 from jaxdiff.processes import Process, Times, on_host
 
 
 @trees.register
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tableau:
-    """The coefficients of a solver over a grid, for `n` evaluations, `r` points and `K` remembered estimates.
+    """The coefficients of a solver on a grid, for n evaluations, r points and a history of K estimates.
 
-    A pytree of numbers, float64 NumPy as the solvers make it. It is an argument of the jitted sampler: two tableaux of
-    one shape share one executable. `len(tableau)` is the number of evaluations. `tableau[:k]` stops after k of them,
-    before the next combination's denoiser call, and `tableau[k:]` goes on (see `sampling.advance`).
+    A tableau is a pytree of numbers; solvers make them in NumPy float64. It is an argument of the jitted sampler, so
+    two tableaux of one shape share one compiled program. `len(tableau)` is the number of evaluations. `tableau[:k]`
+    holds the first k evaluations and `tableau[k:]` the others (see `sampling.advance`).
 
     Attributes:
-      process: the process it was made for.
-      times: where the denoiser is asked, decreasing but for repeated stages.
-      state: the coefficients of the deterministic part.
-      noise: the coefficients of the noise; its last axis is empty for deterministic methods, which then draw none.
-      history_target: `(p, q)` of what is remembered.
+      process: the process that the tableau was made for.
+      times: the times at which the denoiser is evaluated. They decrease, except that stages may share a time.
+      state: the coefficients of the points and of the history.
+      noise: the coefficients of the noise. The last axis is empty for deterministic methods, which draw no noise.
+      history_target: `(p, q)`: the history holds `p x0 + q eps`.
     """
 
     process: Process
@@ -57,28 +72,29 @@ class Tableau:
 
     @property
     def points(self) -> int:
-        """r: how many points the state has."""
+        """r, the number of points."""
         return self.state.shape[1]
 
     @property
     def history_length(self) -> int:
-        """K: how many estimates are remembered."""
+        """K, the number of estimates in the history."""
         return self.state.shape[2] - self.state.shape[1]
 
     def __getitem__(self, piece: slice) -> "Tableau":
         """The evaluations of a slice without a stride, as a tableau of their own."""
         if not isinstance(piece, slice) or piece.step not in (None, 1):
-            raise TypeError(f"tableau[{piece}]; allowed are slices without a stride")
+            raise TypeError(message("the index of a tableau", piece, "slices without a stride"))
         start, stop, _ = piece.indices(len(self))
-        if stop < start:
-            raise ValueError(f"tableau[{piece}] is empty backwards; the tableau has {len(self)} evaluations")
+        require(
+            start <= stop, "the index of a tableau", piece, f"slices from a lower to a higher index, up to {len(self)}"
+        )
         rows = slice(start, stop + 1)
         return Tableau(
             self.process, self.times[start:stop], self.state[rows], self.noise[rows], self.history_target[start:stop]
         )
 
     def __str__(self) -> str:
-        """One line a row: the combinations that lead to each evaluation."""
+        """One line per row: the combination, and the time of the evaluation that follows it."""
         names = [f"x{j}" for j in range(self.points)] if self.points > 1 else ["x"]
         names += [f"H{j}" for j in range(self.history_length)]
 
@@ -90,59 +106,82 @@ class Tableau:
                 parts.append(f"{names[r]} <- {' '.join(terms) or '0'}")
             return "; ".join(parts)
 
-        rows = [f"{line(i)}   | ask at t = {self.times[i]:.6g}" for i in range(len(self))]
+        rows = [f"{line(i)}   | evaluate at t = {self.times[i]:.6g}" for i in range(len(self))]
         return "\n".join(
             [f"Tableau for {type(self.process).__name__}, {len(self)} evaluations", *rows, line(len(self))]
         )
 
 
+# A function `(process, times, **options) -> Tableau`.
+Solver = Callable[..., Tableau]
+
+
+def check_solver(solver: Any) -> None:
+    """Raises a TypeError unless `solver` is callable."""
+    require(callable(solver), "solver", solver, "functions (process, times, **options) -> Tableau", TypeError)
+
+
 def check_arguments(process: Process, times: Times) -> tuple[Process, Any]:
-    """What a solver was given, as it computes with it: in NumPy float64, unless the times are being traced.
+    """Checks the arguments of a solver and converts them to NumPy float64, unless the times are traced.
 
     Args:
-      times: `[steps + 1]`, strictly decreasing; the last may be `process.t_clean`. Copied.
+      times: `[steps + 1]`, strictly decreasing. The last time may be `process.t_clean`.
+
+    Returns:
+      The process and a copy of the times.
 
     Raises:
-      TypeError: `process` is not a process, or is being traced when the times are not.
-      ValueError: not one axis of at least two times, not decreasing, or outside of the process.
+      TypeError: `process` is not a process, or its numbers are traced while the times are not.
+      ValueError: `times` is not a valid grid, or reaches outside the process.
     """
-    if isinstance(times, jax.core.Tracer):
+    valid = "grids of one axis, at least two values, strictly decreasing"
+    if trees.traced(times):
         if not isinstance(process, Process):
-            raise TypeError(f"process = {process!r}; allowed is a Process, such as jaxdiff.processes.vp_linear()")
-    else:
-        process, times = on_host(process), np.array(times, np.float64)
-    if times.ndim != 1 or len(times) < 2:
-        raise ValueError(f"times has shape {times.shape}; allowed is [steps + 1] with at least 1 step")
-    if isinstance(times, jax.core.Tracer):
+            raise TypeError(message("process", process, "processes, such as jaxdiff.processes.vp_linear()"))
+        require(times.ndim == 1 and len(times) >= 2, "times.shape", times.shape, valid)
         return process, times
-    if not np.all(times[1:] < times[:-1]):
-        raise ValueError(f"times = {times} do not decrease; time runs from noise to data: {process.t_max} down")
+    process, times = on_host(process), np.array(times, np.float64)
+    shown = " ".join(str(times).split())  # on one line
+    if times.ndim != 1 or len(times) < 2 or not np.all(times[1:] < times[:-1]):
+        raise ValueError(f"times = {shown}; allowed are {valid} (time runs from noise, {process.t_max}, to data)")
     slack = 1e-5 * (process.t_max - process.t_min)
     low = min(process.t_clean, process.t_min)
     high = min(process.t_max + slack, process.t_noise)
     if times[0] > high or times[-1] < max(low - slack, process.t_clean) or np.isinf(times[0]):
-        raise ValueError(
-            f"times run from {times[0]} to {times[-1]}; {type(process).__name__} allows {process.t_max} to {low}"
-        )
+        name = type(process).__name__
+        raise ValueError(f"times = {shown}; allowed are times of {name}, from {process.t_max} down to {low}")
     return process, times
 
 
+def check_signal(process: Process, times: Times, instead: str) -> None:
+    """Raises a ValueError where the grid begins without signal, for methods that divide by alpha.
+
+    Args:
+      process: the process on the host.
+      times: the grid. Nothing is known of traced times.
+      instead: another choice, as the end of the sentence "without signal use ...".
+    """
+    if not trees.traced(times) and np.min(process.alpha(times)) <= 0:
+        raise ValueError(f"times[0] = {times[0]:g}; allowed are times with alpha > 0; without signal use {instead}")
+
+
 def one_point(
-    process: Process, times: Times, x: Any, history: Any, noise: Any = None, target: Any = (1.0, 0.0)
+    process: Process, times: Times, x: Any, history: Any, noise: Any = None, target: tuple[float, float] = (1.0, 0.0)
 ) -> Tableau:
-    """The tableau of a method with one point and one evaluation a step, `x_{i+1} = x_i c_i + sum_j memory_ij H_j +
-    noise_i z`.
+    """The tableau of a method with one point and one evaluation per step.
+
+        x_{i+1} = x[i] x_i + sum_j history[i, j] H_j + noise[i] z
 
     Args:
       times: `[steps + 1]`.
-      x: `[steps]`, the coefficients c.
-      history: `[steps, K]`.
+      x: `[steps]`, the coefficients of the point.
+      history: `[steps, K]`, the coefficients of the history.
       noise: `[steps]`, or None for a deterministic method.
-      target: `(p, q)`, constant.
+      target: `(p, q)`: the history holds `p x0 + q eps`.
     """
     xp = namespace(times)
     state = xp.concatenate([xp.asarray(x)[:, None], history], axis=1)
-    start = xp.eye(1, state.shape[1], dtype=state.dtype)  # the first evaluation is at x_T itself
+    start = xp.eye(1, state.shape[1], dtype=state.dtype)  # the first evaluation is at the initial noise itself
     noise = xp.zeros((len(state), 0)) if noise is None else xp.asarray(noise)[:, None]
     return Tableau(
         process,

@@ -2,10 +2,11 @@
 
 from typing import Any, Literal
 
+from jaxdiff import checks
 from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import integrals
-from jaxdiff.solvers.adams import adams, check_order
+from jaxdiff.solvers.adams import adams
 from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 
@@ -17,28 +18,30 @@ def uni_pc(
     variant: Literal["bh1", "bh2"] = "bh2",
     lower_order: bool = True,
 ) -> Tableau:
-    """UniPC in data prediction: a multistep predictor of order `order` and a corrector of one more; one evaluation a
-    step.
+    """UniPC in data prediction: a multistep predictor of order `order`, and a corrector of one order more.
 
-    Both are `solvers.adams` on the integral of x0, exact but where two estimates are used: there the published method
-    weighs their difference by `B(h)/2`, with `B(h) = h` ("bh1") or `1 - e^{-h}` ("bh2"), `h` the step in half log-SNR.
-    Zhao et al. 2023 (arXiv 2302.04867), algorithms 1 and 2. The order of convergence is `order + 1`;
-    `order` with `lower_order`, since the last prediction is not corrected.
+    A step costs one evaluation. Both are `solvers.adams` methods on the integral of x0. They are exact except where
+    exactly two estimates are used. There the published method weighs the difference of the two by `B(h)/2`, where h is
+    the step in half the log-SNR and
+
+        B(h) = h ("bh1")        B(h) = 1 - e^{-h} ("bh2")
+
+    The order of convergence is `order + 1`. With `lower_order` it is `order`, because the last prediction is not
+    corrected. Zhao et al. 2023 (arXiv 2302.04867), algorithms 1 and 2.
 
     Args:
-      times: `[steps + 1]`, decreasing. Uniform log-SNR suits it.
-      order: of the predictor, at least 1.
-      variant: "bh1" or "bh2", for which "bh2" is the authors' choice from 10 steps on.
-        `exponential(corrector_order=order + 1)` is exact throughout.
-      lower_order: lower the order of the prediction where the full one is not lower_order: towards the end, by one at most,
-        and on steps much longer than those before them; False is as published.
+      times: `[steps + 1]`, decreasing. Uniform log-SNR is a good choice.
+      order: the order of the predictor, at least 1.
+      variant: "bh1" or "bh2". The authors choose "bh2" from 10 steps on. `exponential(corrector_order=order + 1)` is
+        exact throughout.
+      lower_order: lower the order of the prediction by at most one towards the end of the grid, and on steps much
+        longer than those before them (see `exponential`). False gives the published method.
 
     Raises:
-      ValueError: a grid that is not one, or an argument that is not allowed.
+      ValueError: `times` is not a valid grid, or an option is not allowed.
     """
-    check_order("order", order)
-    if variant not in ("bh1", "bh2"):
-        raise ValueError(f"variant = {variant!r}; allowed are 'bh1' and 'bh2'")
+    checks.integer("order", order)
+    checks.one_of("variant", variant, ("bh1", "bh2"))
     process, times = check_arguments(process, times)
     xp, integral = namespace(times), integrals.data(process, times)
     l, alpha = integral.position, process.alpha(times)[1:]

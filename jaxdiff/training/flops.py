@@ -1,4 +1,4 @@
-"""How many floating-point operations a function asks for, counted from what JAX traces."""
+"""The number of floating-point operations of a function, counted in the program that JAX traces."""
 
 import math
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from jaxtyping import PyTree
 
 
 def flops_of(function: Callable[..., Any], *args: PyTree) -> float:
-    """The floating-point operations of a function's matrix products and convolutions, a multiplication and an addition
-    each; what is left out is little in a network.
+    """Returns the number of floating-point operations of the matrix products and convolutions of a function.
 
-    Counted from what JAX traces, so without a device and alike on all of them. A scan counts as often as it turns, a
-    loop of unknown length once, and of the branches of a condition the longest. What is computed twice to save memory
-    counts twice: for the model's own operations, count a step without rematerialisation. The zeros that pad a
-    convolution count as numbers, as is usual, those that stretch one do not.
+    A multiplication and an addition count as two operations. Other operations do not count; a network has few of them.
+    The count needs no device and is the same for all devices. The body of a scan counts once per iteration, and the
+    body of a loop of unknown length counts once. A condition counts as its most expensive branch. Results that are
+    computed again to save memory count again: for the operations of the model alone, count a step without
+    rematerialisation. Zeros that pad a convolution count, as is usual. Zeros that dilate its input do not count.
 
     Args:
-      function: any function that JAX can trace: the pure step, with the whole batch, before it is spread over devices.
-      args: its arguments, or `jax.ShapeDtypeStruct`s in their place.
+      function: any function that JAX can trace, such as the pure step with the whole batch.
+      args: arguments of `function`, or `jax.ShapeDtypeStruct`s in their place.
     """
     return _flops(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -47,8 +47,8 @@ def _flops(jaxpr: Any) -> float:
 
 
 def _jaxprs(value: Any) -> list[Any]:
-    """The programs in a parameter of an operation."""
+    """The inner programs that a parameter of an operation holds."""
     if isinstance(value, tuple | list):
         return [part for item in value for part in _jaxprs(item)]
-    value = getattr(value, "jaxpr", value)  # of a closed one, the program without its constants
+    value = getattr(value, "jaxpr", value)  # a closed program holds the program itself and its constants
     return [value] if hasattr(value, "eqns") else []

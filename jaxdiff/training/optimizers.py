@@ -1,4 +1,4 @@
-"""Optimisers: Optax chains from settings."""
+"""Optimisers: settings, and the Optax transformations that they describe."""
 
 import dataclasses
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 from jaxdiff import trees
 from jaxdiff.checks import integer, not_negative, positive, require
 
-# The first and the last layer of our networks, and what time and condition are embedded with.
+# The first layer, the last layer, and the embedding of time and conditions in `jaxdiff.networks`.
 _NOT_HIDDEN = ("conv_in", "dense_in", "conditioning", "conv_out", "dense_out")
 
 
@@ -23,20 +23,20 @@ class OptimizerConfig:
     name: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
     warmup: int = 200
-    """Steps of linear warm-up."""
+    """Number of steps of linear warm-up."""
     schedule: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
     """The learning rate after the warm-up."""
     decay_after: int = 70_000
-    """Steps at the full rate before `inverse_sqrt` sets in."""
+    """Number of steps before `inverse_sqrt` starts to lower the learning rate."""
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    """Largest global norm of the gradient, which is scaled down to it; 0 for no limit."""
+    """Largest global norm of the gradient. A larger gradient is scaled down to it; 0 for no limit."""
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
     """Adam's epsilon."""
     max_skipped: int = 100
-    """Consecutive steps without a finite gradient, which change nothing, before training stops."""
+    """Number of consecutive skipped steps that stops training. A step without a finite gradient is skipped."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "eps"):
@@ -51,16 +51,17 @@ class OptimizerConfig:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW or Muon after clipping by the global norm, at the rate of `make_schedule`.
+    """Makes AdamW or Muon, with the learning rate of `make_schedule`, after clipping by the global norm.
 
-    AdamW: Loshchilov & Hutter 2019 (arXiv 1711.05101). Muon, for the hidden matrices (see `is_hidden_matrix`), AdamW
-    for everything else: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). Its momentum is 0.95, with
-    Nesterov's correction, made orthogonal by five Newton-Schulz iterations, a convolution's kernel
-    `[*space, in, out]` as the matrix `[space * in, out]`; then it is scaled by `0.2 sqrt(max(rows, columns))`, which
-    gives it the root mean square that AdamW's updates commonly have, so that one learning rate and one weight decay
-    serve both: Liu et al. 2025 (arXiv 2502.16982), section 2.2.
+    AdamW is that of Loshchilov & Hutter 2019 (arXiv 1711.05101). Muon is that of Jordan et al. 2024
+    (https://kellerjordan.github.io/posts/muon/): its updates are Nesterov momentum with a decay of 0.95, made
+    orthogonal by five Newton-Schulz iterations. Muon takes the hidden matrices (`is_hidden_matrix`), and AdamW takes
+    all other leaves. The kernel of a convolution, `[*space, in, out]`, is the matrix `[space * in, out]`. Muon's
+    updates are multiplied by `0.2 sqrt(max(rows, columns))`, which gives them the usual root mean square of AdamW's
+    updates. One learning rate and one weight decay then serve both: Liu et al. 2025 (arXiv 2502.16982), section 2.2.
 
     Args:
+      config: the settings.
       steps: the length of training, over which a cosine falls to 0.
     """
     rate = make_schedule(config, steps)
@@ -72,18 +73,23 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             optax.add_decayed_weights(config.weight_decay),
             optax.scale_by_learning_rate(rate),
         )
-        optimizer = optax.partition({"muon": muon, "adamw": optimizer}, _labels)
-    return (
-        optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer) if config.max_grad_norm else optimizer
-    )
+        optimizer = optax.partition({"muon": muon, "adamw": optimizer}, _groups)
+    if not config.max_grad_norm:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule | float:
-    """The learning rate of step k = 0, 1, ...: linear warm-up, and then constant, a cosine to 0, or EDM2's
+    """Makes the learning rate as a function of the step k = 0, 1, ...
+
+    A linear warm-up precedes a constant rate, a cosine to 0, or the inverse square root of Karras et al. 2024 (EDM2,
+    arXiv 2312.02696):
 
         learning_rate min(k / warmup, 1) / sqrt(max(k / decay_after, 1))
 
-    Karras et al. 2024 (EDM2, arXiv 2312.02696).
+    Args:
+      config: the settings.
+      steps: the length of training, over which a cosine falls to 0.
     """
     if config.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, min(config.warmup, steps - 1), steps)
@@ -99,25 +105,25 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule | float
 
 
 def is_hidden_matrix(path: tuple[str, ...], leaf: Any) -> bool:
-    """Whether Muon takes a leaf: a `kernel` with at least two axes in the network's `params`, but for those of its
-    first and last layer and of the embeddings of time and condition.
+    """Whether Muon takes a leaf: a `kernel` with at least two axes inside the network.
 
-    So Muon's author recommends: scalars, vectors (biases, scales of norms), embeddings, input and output layers are
-    left to AdamW. Queries, keys and values, one kernel in our attention, are one matrix.
+    The author of Muon recommends AdamW for scalars, for vectors (biases, scales of norms), for embeddings, and for the
+    input and output layers. The kernel of queries, keys and values is one matrix.
 
     Args:
       path: the names of the leaf, such as `("params", "mid_block_0", "conv_in", "kernel")`.
+      leaf: the leaf, or its shape and type.
     """
     return (
         len(path) > 2 and path[0] == "params" and path[1] not in _NOT_HIDDEN and path[-1] == "kernel" and leaf.ndim >= 2
     )
 
 
-def _labels(params: PyTree) -> PyTree:
-    def label(path: Any, leaf: Any) -> str:
+def _groups(params: PyTree) -> PyTree:
+    def group(path: Any, leaf: Any) -> str:
         return "muon" if is_hidden_matrix(trees.words_of(path), leaf) else "adamw"
 
-    return jax.tree_util.tree_map_with_path(label, params)
+    return jax.tree_util.tree_map_with_path(group, params)
 
 
 def _as_matrices(kernels: PyTree) -> PyTree:

@@ -1,9 +1,13 @@
-"""Averages of any width after training, out of snapshots of a few: Karras et al. 2024 (EDM2, arXiv 2312.02696), section
-3.2 and appendix C.
+"""Averages of any width after training, made from snapshots of averages of a few widths.
 
-After step t the average of exponent gamma weighs time tau by its profile, `(gamma + 1) tau^gamma / t^(gamma + 1)` for
-0 < tau < t; the weight that `averages.power` gives a step is the integral over it. A sum of snapshots has the sum of their
-profiles: its weights are found by least squares on the profiles alone, without a look at the parameters.
+The method is that of Karras et al. 2024 (EDM2, arXiv 2312.02696), section 3.2 and appendix C. After step t, the average
+of exponent gamma gives time tau, 0 < tau < t, a weight that is called its profile:
+
+    (gamma + 1) tau^gamma / t^(gamma + 1)
+
+The weight that `averages.power` gives a step is the integral of the profile over the step. The profile of a weighted
+sum of snapshots is the weighted sum of their profiles. The weights follow from least squares on the profiles alone,
+without the parameters.
 """
 
 import math
@@ -16,15 +20,17 @@ import scipy.linalg
 from jaxtyping import Float, PyTree
 
 from jaxdiff import averages
+from jaxdiff.checks import require
 
 
 class Combination(NamedTuple):
-    """How to make an average out of snapshots.
+    """An average as a weighted sum of snapshots.
 
     Attributes:
-      weights: of the snapshots; they sum to 1.
-      error: the L2 norm of what the profile misses, over that of the profile wanted. Where parameters wander about a
-        mean with independent errors, the average is off by this part of its own standard deviation.
+      weights: one weight per snapshot; they sum to 1.
+      error: the L2 norm of the difference of the two profiles, divided by the L2 norm of the requested profile. If the
+        parameters vary independently about a mean, the error of the average is this fraction of its own standard
+        deviation.
     """
 
     weights: Float[np.ndarray, " n"]
@@ -32,55 +38,59 @@ class Combination(NamedTuple):
 
 
 def solve(steps: Sequence[int], widths: Sequence[float], step: int, width: float) -> Combination:
-    """The weights of snapshots that come closest to the average of relative width `width` after step `step`.
+    """Finds the weighted sum of snapshots that is closest to the average of width `width` after step `step`.
 
-    Unlike the paper's they are made to sum to 1: plain least squares on few snapshots gives sums that are percents off,
-    and would scale all parameters by as much.
+    Unlike in the paper, the weights are constrained to sum to 1. With few snapshots, the sum of unconstrained weights
+    is wrong by some percent, which would scale all parameters by as much.
 
     Args:
-      steps, widths: of each snapshot.
-      step, width: those wanted.
+      steps: the step of each snapshot.
+      widths: the relative width of each snapshot.
+      step: the step of the requested average.
+      width: the relative width of the requested average.
 
     Raises:
-      ValueError: no snapshots, steps that are not positive, or a width outside of (0, 1/sqrt(12)).
+      ValueError: there are no snapshots, a step is not positive, or a width is outside of (0, 1/sqrt(12)).
     """
-    if len(steps) != len(widths) or not len(steps):
-        raise ValueError(f"steps, widths have lengths {len(steps)}, {len(widths)}; allowed is one of each per snapshot")
-    if min(*steps, step) < 1:
-        raise ValueError(f"step = {min(*steps, step)}; allowed are positive integers")
+    require(len(steps), "len(steps)", 0, "at least 1, one step per snapshot")
+    require(len(widths) == len(steps), "len(widths)", len(widths), f"{len(steps)}, one width per snapshot")
+    require(min(*steps, step) >= 1, "step", min(*steps, step), "integers of at least 1")
     times, gammas = np.asarray(steps, np.float64), np.asarray([averages.gamma_of_width(w) for w in widths])
     time, gamma = np.float64(step), np.float64(averages.gamma_of_width(width))
-    # Profiles in units of their norms, so that every number is of order 1 however long the training.
+    # Profiles are divided by their norms, so that every number is of order 1 for any length of training.
     gram = _cosine(times[:, None], gammas[:, None], times, gammas)
-    towards = _cosine(times, gammas, time, gamma)
+    target = _cosine(times, gammas, time, gamma)
     sums = _integral(times, gammas) / _integral(time, gamma)
-    # Neighbouring snapshots are almost alike: of the solutions that differ by rounding this is the smallest. By a QR
-    # decomposition, which is faster than one by singular values where snapshots are many.
-    wanted, rounding = np.stack([towards, sums], axis=1), len(gram) * np.finfo(np.float64).eps
-    solution, *_ = scipy.linalg.lstsq(gram, wanted, cond=rounding, lapack_driver="gelsy")
-    plain, level = solution.T
-    best = plain + level * (1 - sums @ plain) / (sums @ level)
-    return Combination(best * sums, math.sqrt(max(1 - 2 * best @ towards + best @ gram @ best, 0.0)))
+    # Neighbouring snapshots are almost equal, so many solutions differ only by rounding. `lstsq` returns the smallest.
+    # With many snapshots, the QR decomposition of "gelsy" is faster than a singular value decomposition.
+    right, rounding = np.stack([target, sums], axis=1), len(gram) * np.finfo(np.float64).eps
+    solution, *_ = scipy.linalg.lstsq(gram, right, cond=rounding, lapack_driver="gelsy")
+    plain, shift = solution.T  # adding a multiple of `shift` makes the weights sum to 1
+    best = plain + shift * (1 - sums @ plain) / (sums @ shift)
+    return Combination(best * sums, math.sqrt(max(1 - 2 * best @ target + best @ gram @ best, 0.0)))
 
 
 def _cosine(s: Any, a: Any, t: Any, b: Any) -> Any:
-    """The inner product of the profiles of exponents a on [0, s] and b on [0, t], in units of their norms:
+    """The inner product of two profiles of norm 1, of exponent a on [0, s] and of exponent b on [0, t].
 
-    sqrt((2a + 1)(2b + 1)) / (a + b + 1) (s/t)^(b + 1/2)    for s <= t
+    For s <= t it is
+
+        sqrt((2a + 1)(2b + 1)) / (a + b + 1) (s/t)^(b + 1/2)
     """
     outer = np.where(s < t, b, a)
     return np.sqrt((2 * a + 1) * (2 * b + 1)) / (a + b + 1) * np.exp(-(outer + 0.5) * np.abs(np.log(s) - np.log(t)))
 
 
 def _integral(t: Any, a: Any) -> Any:
-    """The integral of a profile, which is 1, in units of its norm, `(a + 1) / sqrt((2a + 1) t)`."""
+    """The integral 1 of a profile on [0, t], divided by its norm `(a + 1) / sqrt((2a + 1) t)`."""
     return np.sqrt((2 * a + 1) * t) / (a + 1)
 
 
 def combine(weights: Iterable[float], trees: Iterable[PyTree]) -> PyTree:
-    """`sum_i weights[i] * trees[i]`, summed in float64 on the host, in the type of the first tree's leaves.
+    """Returns `sum_i weights[i] * trees[i]`, summed in float64 on the host.
 
-    Takes one tree at a time, so that an iterator needs memory for one of them and the sum.
+    The function reads one tree at a time, so that an iterator needs memory for one tree and the sum. The leaves of the
+    result have the types of the leaves of the first tree.
     """
     total, like = None, None
     for weight, tree in zip(weights, trees, strict=True):

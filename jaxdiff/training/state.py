@@ -1,4 +1,4 @@
-"""The train state: everything a step reads and writes."""
+"""The train state: everything that a training step reads and writes."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -14,14 +14,16 @@ from jaxdiff import trees
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Attributes:
-    step: how many steps have been made.
-    params: the parameters, float32.
-    opt_state: the optimiser's.
-    ema: averages of the parameters, by name.
-    key: the run's key; step i draws with `fold_in(key, i)`, so it never changes.
-    skipped: how many of the steps changed nothing, their gradient being not finite.
-    consecutive_skips: how many of the last steps.
+    """The train state.
+
+    Attributes:
+      step: number of steps made, including skipped steps.
+      params: the parameters, float32.
+      opt_state: the state of the optimiser.
+      ema: averages of the parameters, by name.
+      key: the random key of the run, which never changes. Step i draws with `fold_in(key, i)`.
+      skipped: number of skipped steps. A step whose loss or gradient is not finite is skipped.
+      consecutive_skips: number of skipped steps since the last step that was not skipped.
     """
 
     step: Int[Array, ""]
@@ -36,8 +38,15 @@ class State:
 def initial_state(
     params: PyTree, optimizer: optax.GradientTransformation, key: Key[Array, ""], averages: Iterable[str] = ("ema",)
 ) -> State:
-    """The state before the first step: every average starts as a copy of the parameters."""
+    """Returns the state before the first step. Every average starts as a copy of the parameters.
+
+    Args:
+      params: the initial parameters.
+      optimizer: any Optax transformation.
+      key: the random key of the run.
+      averages: names of the averages.
+    """
     ema = {name: jax.tree.map(jnp.copy, params) for name in averages}
-    # An array each: one buffer cannot be donated twice.
+    # Three arrays, because one buffer cannot be donated twice.
     step, skipped, consecutive_skips = (jnp.zeros((), jnp.int32) for _ in range(3))
     return State(step, params, optimizer.init(params), ema, key, skipped, consecutive_skips)

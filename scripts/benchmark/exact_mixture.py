@@ -1,10 +1,10 @@
-"""A mixture of Gaussians in the plane, with all that a sampler can be measured against known.
+"""A mixture of Gaussians in the plane, with its exact denoiser and the exact solution of its ODE.
 
-The mixture has five components and an overall standard deviation of 0.46 in each coordinate. A table of public
-samplers' errors on such a mixture, measured elsewhere (`PUBLISHED` in `solver_accuracy`), came without its weights,
-centres and widths. Those below are a random draw, improved by random search until DDIM, Euler, Heun and DPM-Solver++ 2M
-on that table's grids had its 44 errors as nearly as possible, and rounded; no other sampler had a part in it. On other
-noise the 44 are reproduced to 15 to 20 per cent (root mean square of the logarithm).
+The mixture has five components and an overall standard deviation of 0.46 in each coordinate. A published table gives
+errors of public samplers on such a mixture (`PUBLISHED` in `solver_accuracy`), but not its weights, centres and widths.
+The numbers below were drawn at random and improved by random search, until DDIM, Euler, Heun and DPM-Solver++ 2M on the
+grids of the table matched its 44 errors as closely as possible. Then they were rounded. No other sampler took part. On
+other noise the 44 errors are reproduced to 15 to 20 per cent (root mean square of the logarithm).
 """
 
 import functools
@@ -22,6 +22,7 @@ STDS = np.array([0.02, 0.08, 0.11, 0.06, 0.10])
 
 
 def denoiser(process: Process) -> Denoiser:
+    """The exact denoiser of the mixture."""
     return denoisers.gaussian_mixture(process, WEIGHTS, MEANS, STDS)
 
 
@@ -37,10 +38,10 @@ def estimate(x: np.ndarray, alpha: float, sigma: float) -> tuple[np.ndarray, np.
 
 
 def solution(x: np.ndarray, alpha: float, sigma: float) -> np.ndarray:
-    """Where the probability-flow ODE takes `x` `[n, 2]` from a time with these alpha and sigma, at no noise at all.
+    """The end, without noise, of the probability-flow ODE from `x` `[n, 2]` at a time with these alpha and sigma.
 
-    Up to its scale every process is `(1 - r) x0 + r eps`, where the ODE is `dz/dr = eps - x0`. SciPy's DOP853 at a
-    relative tolerance of 1e-10.
+    Every process is `(1 - r) x0 + r eps` up to its scale, and there the ODE is `dz/dr = eps - x0`. SciPy's DOP853
+    solves it with a relative tolerance of 1e-10.
     """
 
     def rate(r: float, z: np.ndarray) -> np.ndarray:
@@ -61,7 +62,7 @@ def data(seed: int, count: int) -> np.ndarray:
 
 
 def distance(x: np.ndarray, end: np.ndarray) -> float:
-    """The root of the mean squared distance between points that belong together, both `[n, 2]`."""
+    """The root mean squared distance between points of the same index, both `[n, 2]`."""
     return float(np.sqrt(np.mean(np.sum((np.asarray(x, np.float64) - end) ** 2, axis=-1))))
 
 
@@ -72,6 +73,6 @@ def _directions(count: int) -> np.ndarray:
 
 
 def sliced_wasserstein(x: np.ndarray, y: np.ndarray, directions: int = 64) -> float:
-    """Wasserstein-1 between two sets of as many points, averaged over evenly spread directions."""
+    """The Wasserstein-1 distance between two sets of the same size, averaged over evenly spread directions."""
     a, b = (np.sort(np.asarray(points, np.float64) @ _directions(directions), axis=0) for points in (x, y))
     return float(np.mean(np.abs(a - b)))

@@ -1,4 +1,4 @@
-"""What a benchmark's figures were measured on, and the other packages it may measure beside ours."""
+"""The machine that a benchmark runs on, and the other packages that it may measure."""
 
 import datetime
 import importlib
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def describe() -> str:
-    """Processor, memory, versions and date, in one line."""
+    """The processor, memory, versions and date, in one line."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -33,19 +33,19 @@ def describe() -> str:
 
 
 def peer(name: str) -> Any:
-    """A package of the `bench` extra, or None, saying so, where it is not installed."""
+    """Imports a package of the `bench` extra; None, after a printed line, if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        print(f"{name} is left out: {error}; `pip install -e '.[bench]'` brings it")
+        print(f"{name} is left out: {error}; `pip install -e '.[bench]'` installs it")
         return None
 
 
 def k_diffusion_sampling() -> Any:
-    """`k_diffusion.sampling`, or None, saying so.
+    """Imports `k_diffusion.sampling`; None, after a printed line, if it is not installed.
 
-    The package's own `__init__` imports training and evaluation too, with two dozen more dependencies. Its samplers
-    need only `utils.append_dims` of all that.
+    The package's `__init__` also imports its training and evaluation, with two dozen more dependencies. The samplers
+    need only `utils.append_dims` of these, so this function defines it and skips the rest.
     """
     spec = importlib.util.find_spec("k_diffusion")
     if spec is None:

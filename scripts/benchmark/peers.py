@@ -1,7 +1,7 @@
-"""diffusers' and k-diffusion's samplers on the exact mixture, run as their users run them, in float32.
+"""The samplers of diffusers and k-diffusion on the exact mixture, run as their users run them, in float32.
 
-Each takes the scheduler's own noise levels, is answered by the exact denoiser at those, and starts from the given
-normal noise scaled to the first of them.
+Each sampler uses its own noise levels and the exact denoiser at these levels. It starts from the given normal noise,
+scaled to its first level.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Run(NamedTuple):
-    """What a sampler made of some noise: it started from `scale` times it, at `alpha` and `sigma`."""
+    """The samples from some noise; the sampler started from `scale` times the noise, at `alpha` and `sigma`."""
 
     scale: float
     alpha: float
@@ -25,12 +25,12 @@ Runner = Callable[[np.ndarray, int], Run]
 
 
 def _steps(name: str, evaluations: int) -> int:
-    """How many steps there are evaluations for: Heun's method makes two in each but the last."""
+    """The number of steps for some evaluations: Heun's method makes two evaluations in each step but the last."""
     return (evaluations + 1) // 2 if name == "Heun" else evaluations
 
 
 def diffusers_samplers() -> dict[tuple[str, str], Runner]:
-    """`{(grid, name): runner}`; empty, saying so, where diffusers or torch are not installed."""
+    """The runners by (grid, name). Without diffusers or torch there are none, and a line says so."""
     torch, diffusers = machine.peer("torch"), machine.peer("diffusers")
     if torch is None or diffusers is None:
         return {}
@@ -82,7 +82,7 @@ def diffusers_samplers() -> dict[tuple[str, str], Runner]:
 
 
 def k_diffusion_samplers() -> dict[tuple[str, str], Runner]:
-    """`{(grid, name): runner}`; empty, saying so, where k-diffusion or torch are not installed."""
+    """The runners by (grid, name). Without k-diffusion or torch there are none, and a line says so."""
     torch = machine.peer("torch")
     k = None if torch is None else machine.k_diffusion_sampling()
     if k is None:
@@ -121,7 +121,7 @@ def k_diffusion_samplers() -> dict[tuple[str, str], Runner]:
 
 
 def ddpm_unet(diffusers: Any, size: int) -> Any:
-    """diffusers' network for CIFAR-10 of DDPM, 35.7 million parameters as in our `UNet()`; `size` in pixels."""
+    """diffusers' DDPM network for CIFAR-10, with 35.7 million parameters like our `UNet()`; `size` is in pixels."""
     return diffusers.UNet2DModel(
         sample_size=size,
         block_out_channels=(128, 256, 256, 256),

@@ -1,12 +1,13 @@
-"""What sampling costs beyond the network: `python scripts/benchmark/sampler_overhead.py`.
+"""The cost of sampling beyond the cost of the network: `python scripts/benchmark/sampler_overhead.py`.
 
-The time of a whole sampling call over that of the bare network, called as often in a scan that feeds it its own
-output, and the same for diffusers' loop around a network of the same size in PyTorch (its DPM-Solver++ 2M scheduler,
-when the `bench` extra is installed). Everything is compiled beforehand and measured alternately in one run; ratios are
-medians over the rounds of the ratio within a round, so that a machine that slows down slows both sides. The ratio in
-processor time is the one to read on a machine that has other work.
+The script divides the time of a whole sampling call by the time of the bare network, which a scan calls as often on its
+own output. With the `bench` extra it does the same for diffusers: its DPM-Solver++ 2M scheduler, in a loop around a
+PyTorch network of the same size. All programs are compiled beforehand and measured in turn within one run. A ratio is
+taken within each round, and the table shows the median over the rounds, so that a machine that slows down slows both
+sides. On a machine that has other work, read the ratio in processor time.
 
-Also: how often a sampler is compiled for solvers of one shape, and its memory from 10 to 1,000 steps.
+The script also counts how often a sampler is compiled for solvers of one shape, and measures its memory at 10 and at
+1,000 steps.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ import numpy as np
 from peers import ddpm_unet
 
 import jaxdiff as jd
+from jaxdiff import checks
 from jaxdiff.cli import command_line
 from jaxdiff.networks import UNet
 
@@ -42,19 +44,18 @@ def main(
     unet_steps: int = 20,
     unet_batch: int = 8,
 ) -> None:
-    """Measures and prints tables in Markdown.
+    """Measures, and prints tables in Markdown.
 
     Args:
-      networks: which networks to sample from.
-      rounds: how often each call is measured, for the MLP.
-      unet_rounds: the same for the U-Net, which takes a minute or so a round on two cores.
-      unet_steps: evaluations for the U-Net.
-      unet_batch: batch for the U-Net.
+      networks: the networks to sample from.
+      rounds: the number of measurements of each call, for the MLP.
+      unet_rounds: the number of measurements of each call, for the U-Net. A round takes about a minute on two cores.
+      unet_steps: the number of evaluations, for the U-Net.
+      unet_batch: the batch size, for the U-Net.
     """
     arguments = {"rounds": rounds, "unet_rounds": unet_rounds, "unet_steps": unet_steps, "unet_batch": unet_batch}
     for name, value in arguments.items():
-        if value < 1:
-            raise ValueError(f"{name} = {value}; allowed are positive integers")
+        checks.integer(name, value)
     print(machine.describe())
     torch, diffusers = machine.peer("torch"), machine.peer("diffusers")
     if torch is not None:
@@ -73,7 +74,7 @@ def main(
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """Something to measure: `prepare` is not timed, `run` is, and returns when its result is there."""
+    """A call to measure: `prepare` is not timed; `run` is timed, and returns when its result is there."""
 
     run: Callable[[], Any]
     prepare: Callable[[], Any] = lambda: None
@@ -81,7 +82,7 @@ class Call:
 
 
 def measure(calls: dict[str, Call], rounds: int, seconds: float) -> dict[str, np.ndarray]:
-    """Wall and processor seconds for one call of each, `[rounds, 2]`, each repeated for about `seconds` in a round."""
+    """Returns wall and processor seconds of each call, `[rounds, 2]`. A round repeats a call for about `seconds`."""
     repeats = {}
     for name, call in calls.items():
         _once(call)  # compiles
@@ -89,7 +90,7 @@ def measure(calls: dict[str, Call], rounds: int, seconds: float) -> dict[str, np
     times: dict[str, list[np.ndarray]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            time.sleep(0.3)  # threads of the other package that wait in a loop have given up by then
+            time.sleep(0.3)  # after this time, threads of the other package no longer wait in a busy loop
             times[name].append(np.median([_once(call) for _ in range(repeats[name])], axis=0))
     return {name: np.array(found) for name, found in times.items()}
 
@@ -102,7 +103,7 @@ def _once(call: Call) -> tuple[float, float]:
 
 
 def report(title: str, calls: dict[str, Call], times: dict[str, np.ndarray], batch: int) -> None:
-    """One row a call: medians over the rounds."""
+    """Prints a table with one row per call: medians over the rounds."""
     print(f"\n{title}\n\n| | ms | samples / s | over its network | in processor time | throughput over diffusers |")
     print("|---|---|---|---|---|---|")
     for name, found in times.items():
@@ -114,7 +115,7 @@ def report(title: str, calls: dict[str, Call], times: dict[str, np.ndarray], bat
 
 
 def samplers(key: Any, denoiser: Any, x: Any, steps: int, everything: bool) -> dict[str, Call]:
-    """Our calls: denoiser and tableau on the device, as where a call takes microseconds one has them."""
+    """Our calls, with the denoiser and the tableau on the device, as for any call that takes microseconds."""
     sample, placed = jax.jit(lambda *arguments: jd.sample(*arguments)), jax.device_put(denoiser)
     times = jd.grids.discrete(PROCESS, steps)
     tableau = jd.solvers.dpm_solver_pp(PROCESS, times, variant="midpoint")
@@ -134,18 +135,18 @@ def samplers(key: Any, denoiser: Any, x: Any, steps: int, everything: bool) -> d
 
 
 def bare(apply: Callable[..., Any], params: Any, x: Any, steps: int) -> Call:
-    """The network alone, as often."""
+    """The network alone, called as often as by a sampler."""
 
     @jax.jit
-    def scan(params: Any, x: Any, labels: Any) -> Any:
-        return jax.lax.scan(lambda x, t: (apply(params, x, jnp.full(x.shape[:1], t)), None), x, labels)[0]
+    def scan(params: Any, x: Any, times: Any) -> Any:
+        return jax.lax.scan(lambda x, t: (apply(params, x, jnp.full(x.shape[:1], t)), None), x, times)[0]
 
-    labels = jnp.asarray(jd.grids.discrete(PROCESS, steps)[:-1], jnp.float32)
-    return Call(lambda: jax.block_until_ready(scan(params, x, labels)))
+    times = jnp.asarray(jd.grids.discrete(PROCESS, steps)[:-1], jnp.float32)
+    return Call(lambda: jax.block_until_ready(scan(params, x, times)))
 
 
 def diffusers_calls(peers: tuple[Any, Any], predict: Callable[[Any, Any], Any], x: Any, steps: int) -> dict[str, Call]:
-    """Their network in a Python loop, and their scheduler around it. Setting the steps is not timed."""
+    """Their network in a Python loop, without and with their scheduler. Setting the steps is not timed."""
     torch, diffusers = peers
     scheduler = diffusers.DPMSolverMultistepScheduler(num_train_timesteps=1000, timestep_spacing="trailing")
 
@@ -172,7 +173,7 @@ def diffusers_calls(peers: tuple[Any, Any], predict: Callable[[Any, Any], Any], 
 
 
 def mlp(batch: int, steps: int, rounds: int, peers: Any) -> None:
-    """Two hidden layers of 128 for points of the plane, with the time as a third input; the same weights in both."""
+    """Measures an MLP for points of the plane: two hidden layers of 128, with time as a third input; equal weights."""
     rng = np.random.default_rng(0)
     shapes = [(3, 128), (128, 128), (128, 2)]
     weights = [rng.normal(size=shape).astype(np.float32) / np.sqrt(shape[0], dtype=np.float32) for shape in shapes]
@@ -209,7 +210,7 @@ def mlp(batch: int, steps: int, rounds: int, peers: Any) -> None:
 
 
 def unet(batch: int, steps: int, rounds: int, peers: Any) -> None:
-    """DDPM's network for CIFAR-10, 35.7M parameters; random weights."""
+    """Measures DDPM's network for CIFAR-10: 35.7M parameters, random weights."""
     network = UNet()
     x = jax.random.normal(jax.random.key(1), (batch, 32, 32, 3))
     params = network.init(jax.random.key(0), x[:1], jnp.zeros(1))
@@ -229,7 +230,7 @@ def unet(batch: int, steps: int, rounds: int, peers: Any) -> None:
 
 
 def compilations_and_memory() -> None:
-    """One compilation for a shape of tableau, and what a compiled sampler needs at 10 and at 1,000 steps."""
+    """Counts compilations for tableaux of one shape, and prints a sampler's memory at 10 and at 1,000 steps."""
     solvers, denoiser, x, key = jd.solvers, jd.denoisers.gaussian(PROCESS), jnp.zeros((256, 2)), jax.random.key(0)
     sample: Any = jax.jit(lambda *arguments: jd.sample(*arguments))
     grid = jd.grids.discrete(PROCESS, 10)

@@ -1,14 +1,15 @@
-"""Error against evaluations, on a target where the answer is known: `python scripts/benchmark/solver_accuracy.py`.
+"""Error against evaluations on a mixture with a known answer: `python scripts/benchmark/solver_accuracy.py`.
 
-5,000 points in the plane, drawn by each sampler from the same noise (per pair of process and grid, scaled to its first
-noise level) with the exact denoiser of the mixture in `exact_mixture`. For deterministic samplers the error is the root
-mean squared distance to where the probability-flow ODE takes the same noise (DOP853 at 1e-10); for stochastic ones the
-sliced Wasserstein-1 distance to as many draws from the mixture. Columns are evaluations of the denoiser; Heun's method,
-of two a step, makes 5, 9, 19 and 49. Everything is sampled in float32, as it is used; references are float64.
+Each sampler draws 5,000 points in the plane, in float32, with the exact denoiser of the mixture in `exact_mixture`. All
+samplers start from the same noise, scaled to the first noise level of their process and grid. The error of a
+deterministic sampler is the root mean squared distance to the solution of the probability-flow ODE from the same noise
+(DOP853 at 1e-10, in float64). The error of a stochastic sampler is the sliced Wasserstein-1 distance to as many draws
+from the mixture. The columns are evaluations of the denoiser. Heun's method, with two evaluations per step, makes 5, 9,
+19 and 49.
 
-Beside ours: diffusers and k-diffusion as measured in the same run (where the `bench` extra is installed), and figures
-published for such a mixture. The last table has our best deterministic sampler for each number of evaluations: chosen
-on some noise, measured on other noise.
+The tables also show diffusers and k-diffusion, measured in the same run where the `bench` extra is installed, and
+figures published for such a mixture. The last table has our best deterministic sampler for each number of evaluations,
+chosen on some noise and measured on other noise.
 """
 
 import functools
@@ -27,7 +28,7 @@ import numpy as np
 import peers
 
 import jaxdiff as jd
-from jaxdiff import grids, processes, solvers
+from jaxdiff import checks, grids, processes, solvers
 from jaxdiff.cli import command_line
 from jaxdiff.processes import Process
 
@@ -35,7 +36,7 @@ EVALUATIONS = (5, 10, 20, 50)
 Solver = Callable[[Process, Any], jd.Tableau]
 Grid = Callable[[Process, int], Any]
 
-# Errors of public samplers on a mixture of this kind, measured elsewhere.
+# Published errors of public samplers on a mixture of this kind.
 PUBLISHED: dict[tuple[str, str], tuple[float, ...]] = {
     ("VP trailing", "DDIM"): (0.346, 0.184, 0.098, 0.054),
     ("VP trailing", "DPM++2M"): (0.340, 0.164, 0.071, 0.036),
@@ -94,19 +95,18 @@ STOCHASTIC = ("DDPM", "SDE-DPM++2M", "SA-Solver")
 
 
 def main(points: int = 5000, seed: int = 0) -> None:
-    """Measures and prints tables in Markdown.
+    """Measures the errors and prints tables in Markdown.
 
     Args:
-      points: how many are sampled.
-      seed: of the noise.
+      points: the number of points that are sampled.
+      seed: the seed of the noise.
     """
-    if points < 2:
-        raise ValueError(f"points = {points}; allowed are integers of at least 2")
+    checks.integer("points", points, least=2)
     print(machine.describe())
     board = Board(points, seed)
     beside = {"diffusers": peers.diffusers_samplers(), "k-diffusion": peers.k_diffusion_samplers()}
     floor = exact_mixture.sliced_wasserstein(board.data, exact_mixture.data(seed + 10_001, points))
-    print(f"\nSliced W1 between two sets of draws, the least to expect of a stochastic sampler: {floor:.4f}\n")
+    print(f"\nSliced W1 between two sets of draws, the best that a stochastic sampler can reach: {floor:.4f}\n")
     print(f"| grid | sampler | by |{_cells(EVALUATIONS)}\n|---|---|---|{'---|' * len(EVALUATIONS)}")
     seen: dict[str, list[tuple[float, ...]]] = {"published": list(_deterministic(PUBLISHED).values())}
     for key, solver in OURS.items():
@@ -145,7 +145,7 @@ def _deterministic(table: dict[tuple[str, str], Any]) -> dict[tuple[str, str], A
 
 
 class Board:
-    """Noise, and the right answers from it."""
+    """The initial noise, and the right answers for it."""
 
     def __init__(self, points: int, seed: int) -> None:
         self.noise = np.random.default_rng(seed).normal(size=(points, 2))
@@ -153,7 +153,7 @@ class Board:
         self._ends: dict[tuple[float, ...], np.ndarray] = {}
 
     def error(self, name: str, run: peers.Runner, evaluations: int) -> float:
-        """The error of one sampler: to the ODE's solution, or in law."""
+        """The error of one sampler: the distance to the solution of the ODE, or to the data in distribution."""
         result = run(self.noise, evaluations)
         if name in STOCHASTIC:
             return exact_mixture.sliced_wasserstein(result.samples, self.data)
@@ -170,7 +170,7 @@ _sample = jax.jit(jd.sample)
 
 
 def _runner(process: Process, grid: Grid, solver: Solver) -> peers.Runner:
-    """Our samplers; of methods with two evaluations a step, as many steps as there are evaluations for."""
+    """One of our samplers, with as many steps as the evaluations allow."""
 
     def run(noise: np.ndarray, evaluations: int) -> peers.Run:
         tableau = solver(process, grid(process, evaluations))
@@ -190,7 +190,7 @@ RECOMMENDED = "flow, polynomial(rho=2), exponential(order=2, prediction='velocit
 
 
 def _to_the_end(grid: Grid) -> Grid:
-    """The grid with its last step to no noise at all."""
+    """The grid with a last step to no noise at all."""
     return lambda process, steps: np.append(grid(process, steps)[:-1], process.t_clean)
 
 
@@ -201,7 +201,7 @@ def _gits(process: Process, steps: int) -> Any:
 
 @functools.cache
 def candidates() -> dict[str, peers.Runner]:
-    """Deterministic samplers of ours, all pairs of a process with its grids and of a solver."""
+    """Our deterministic samplers: every process with each of its grids and each solver."""
     velocity = functools.partial(solvers.exponential, prediction="velocity")
     methods: dict[str, Solver] = {
         "ddim()": solvers.ddim,
@@ -221,7 +221,7 @@ def candidates() -> dict[str, peers.Runner]:
             for q in (1, 2, 3)
         },
     }
-    signal = {  # methods that need some at the start
+    signal = {  # methods that need some signal at the start
         **{f"deis(order={q})": functools.partial(solvers.deis, order=q) for q in (3, 4)},
         **{f"ipndm(order={q})": functools.partial(solvers.ipndm, order=q) for q in (3, 4)},
     }

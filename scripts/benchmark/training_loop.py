@@ -1,43 +1,42 @@
-"""What the training loop adds to the bare step: `python scripts/benchmark/training_loop.py [--data-dir DIR]`.
+"""The cost of the training loop around the bare step: `python scripts/benchmark/training_loop.py [--data-dir DIR]`.
 
-The step of the preset `digits`, and, given a TFDS directory that holds `cifar10`, of DDPM's network for CIFAR-10 with
-35.7 million parameters: alone, compiled, on one batch that lies on the device; and within the loop of `train`, with its
-prefetching, metrics, signals and logs, but without checkpoints and pictures. The data come from memory, from disk by
-threads, from disk by a worker process, and from the device itself.
+Two networks are measured: the preset `digits`, and, with a TFDS directory that holds `cifar10`, DDPM's network for
+CIFAR-10 with 35.7 million parameters. The bare step is the compiled step on one batch, which lies on the device. The
+loop is that of `train`, with prefetching, metrics, signals and logs, but without checkpoints and pictures. The loop
+reads the data from memory or from the device, and CIFAR-10 also from disk, with threads or with a worker process.
 
-The bare step and the loops are measured alternately in one run; ratios are medians over the rounds of the ratio within
-a round, so that a machine that slows down slows all of them. The ratio in processor time is the one to read on a
-machine that has other work; it counts all threads, those that load data too, but no worker process.
+Each round measures the bare step and all loops in turn. Ratios are medians over the rounds of the ratio within a round,
+so that a change of the machine's speed cancels. On a machine that has other work, read the ratio in processor time: it
+counts all threads, also those that load data, but no worker process.
 """
 
 import dataclasses
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import jax
 import machine
 import numpy as np
 
 from jaxdiff import data
+from jaxdiff.checks import integer
 from jaxdiff.cli import command_line
 from jaxdiff.presets import open_preset
 from jaxdiff.runs import recipe
-from jaxdiff.runs.checkpoints import Checkpoints
+from jaxdiff.runs.archive import open_archive
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.data_spec import DataSpec
 from jaxdiff.runs.directory import create_run
-from jaxdiff.runs.loop import Position, Session
 from jaxdiff.runs.program import Program, make_batches, make_program
+from jaxdiff.runs.trainer import Trainer
+from jaxdiff.runs.window import Window
 
 DIGITS = open_preset("digits").config
-CIFAR10 = open_preset(str(Path(__file__).resolve().parents[2] / "configs" / "cifar10.py")).config
+CIFAR10 = open_preset(f"{Path(__file__).resolve().parents[2]}/configs/cifar10.py").config
 
 BARE = "the bare step"
 PLACES: dict[str, dict[str, Any]] = {
@@ -52,20 +51,17 @@ def main(data_dir: str | None = None, rounds: int = 5, steps: int = 100, large_s
     """Measures and prints a table in Markdown for each network.
 
     Args:
-      data_dir: a TFDS directory that holds `cifar10`; without it only the small network is measured.
-      rounds: how often each is measured.
-      steps: of the small network, in each measurement.
-      large_steps: of the large network.
-      batch: images in a batch of the large network.
+      data_dir: a TFDS directory that holds `cifar10`; None to measure the small network only.
+      rounds: the number of measurements.
+      steps: the number of steps of the small network in one measurement.
+      large_steps: the number of steps of the large network in one measurement.
+      batch: the batch size of the large network.
     """
     for name, value in {"rounds": rounds, "steps": steps, "large_steps": large_steps, "batch": batch}.items():
-        if value < 1:
-            raise ValueError(f"{name} = {value}; allowed are positive integers")
+        integer(name, value)
     print(machine.describe())
     with tempfile.TemporaryDirectory() as directory:
-        data.prepare_digits(directory)
-        small = dataclasses.replace(DIGITS.data, data_dir=directory)
-        compare(dataclasses.replace(DIGITS, data=small), rounds, steps, Path(directory))
+        compare(DIGITS, rounds, steps, Path(directory))
         if data_dir is not None:
             config = dataclasses.replace(
                 CIFAR10,
@@ -76,14 +72,16 @@ def main(data_dir: str | None = None, rounds: int = 5, steps: int = 100, large_s
 
 
 def compare(config: Config, rounds: int, steps: int, directory: Path) -> None:
-    """Measures one network in all places and prints its table."""
-    # The first lap, in which the step is compiled and workers start, is not counted.
+    """Measures one network with the data in all places, and prints its table."""
+    # The steps before the first line of metrics, in which the step is compiled and workers start, are not counted.
     log_every = min(steps, 50)
     train = dataclasses.replace(config.train, steps=log_every + steps, log_every=log_every, sample_every=0)
     config = dataclasses.replace(config, train=dataclasses.replace(train, checkpoint_every=10**9))
     programs: dict[bool, Program] = {}
     calls: dict[str, Callable[[], tuple[float, float, float]]] = {}
     for place, settings in PLACES.items():
+        if config.data.name == "digits" and "disk" in place:
+            continue  # scikit-learn's digits always come from memory
         there = dataclasses.replace(config, data=dataclasses.replace(config.data, **settings))
         opened = recipe.open_data(there.data)
         spec = recipe.describe_data(there, opened)
@@ -106,7 +104,7 @@ def compare(config: Config, rounds: int, steps: int, directory: Path) -> None:
 
 
 class Bare:
-    """Seconds and processor seconds of some steps on one batch; the third number is nothing."""
+    """Measures steps on one batch: seconds, processor seconds, and 0 for the wait for data."""
 
     def __init__(self, loop: "Loop", steps: int) -> None:
         self.call, self.steps = loop.program.call, steps
@@ -125,7 +123,7 @@ class Bare:
 
 @dataclasses.dataclass
 class Loop:
-    """Seconds, processor seconds and the share spent waiting for data of as many steps of the training loop."""
+    """Measures the training loop: seconds, processor seconds, and the share of time spent waiting for data."""
 
     config: Config
     spec: DataSpec
@@ -135,46 +133,38 @@ class Loop:
 
     def __call__(self) -> tuple[float, float, float]:
         clock = Clock()
+        logger: Any = clock
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             run = create_run(Path(directory) / "run")
             batches = make_batches(self.config, self.opened, self.program.strategy)
-            with Checkpoints(run.checkpoints) as checkpoints, Checkpoints(run.snapshots) as snapshots:
-                logger: Any = clock
-                session = Session(
-                    self.config,
-                    self.spec,
-                    self.program,
-                    batches,
-                    self.opened,
-                    run,
-                    checkpoints,
-                    snapshots,
-                    logger,
-                )
-                session.run(self.program.strategy.from_canonical(self.program.initialise()), 0, Position())
+            with open_archive(run, self.config, self.spec) as archive:
+                parts = batches, self.opened, run, archive, logger
+                trainer = Trainer(self.config, self.spec, self.program, *parts)
+                trainer.run_steps(self.program.strategy.from_canonical(self.program.initialise()), 0, Window())
             batches.close()
-        return clock.lap()
+        return clock.measured()
 
 
 class Clock:
-    """A logger that notes when it was told of which waiting."""
+    """A logger that notes the time of each line of metrics, and the line's share of waiting."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[float, float, float]] = []
+        self.lines: list[tuple[float, float, float]] = []
 
     def log(self, step: int, values: Any) -> None:
-        self.told.append((time.perf_counter(), time.process_time(), values.get("data_wait", 0.0)))
+        """Notes one line."""
+        self.lines.append((time.perf_counter(), time.process_time(), values.get("data_wait", 0.0)))
 
-    def rates(self) -> tuple[float, float, float]:
-        """From the first line to the last: the lines between them are a part of what is measured."""
-        times = np.array(self.told)
+    def measured(self) -> tuple[float, float, float]:
+        """Seconds, processor seconds, and the share of waiting, from the first line to the last."""
+        times = np.array(self.lines)
         spans = np.diff(times[:, 0])
         waiting = float(np.sum(times[1:, 2] * spans) / np.sum(spans))
         return float(times[-1, 0] - times[0, 0]), float(times[-1, 1] - times[0, 1]), waiting
 
 
 def report(found: dict[str, np.ndarray], steps: int) -> None:
-    """One row each: the median and the best round, and the ratios to the bare step."""
+    """Prints one row for each place: the median and the best round, and the ratios to the bare step."""
     print("\n| | ms a step | in the best round | processor ms | over the bare step | in processor time | waiting |")
     print("|---|---|---|---|---|---|---|")
     for name, rows in found.items():

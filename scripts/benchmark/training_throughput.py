@@ -1,22 +1,20 @@
-"""Training DDPM's U-Net for CIFAR-10 on this machine: `python scripts/benchmark/training_throughput.py`.
+"""Throughput of DDPM's U-Net for CIFAR-10 on this machine: `python scripts/benchmark/training_throughput.py`.
 
-Examples per second of the forward pass and of a training step (forward, backward and Adam, in float32) of `UNet()`, and
-beside it of diffusers' `UNet2DModel` of the same architecture in PyTorch, when the `bench` extra is installed. Both are
-fed the same images and labels, and predict the same noise. They are measured alternately in one run, after calls that
-compile and warm up; ratios are medians over the rounds of the ratio within a round, so that a machine that slows down
-slows both sides. On a machine that has other work, read the ratio in processor time, with `OMP_WAIT_POLICY=passive` in
-the environment: PyTorch's threads otherwise wait for one another in a loop, which counts as processor time.
+The script measures examples per second of the forward pass and of a training step (forward, backward and Adam, in
+float32) of `UNet()`. With the `bench` extra it also measures diffusers' `UNet2DModel` of the same architecture, in
+PyTorch. Both networks get the same images and times, and predict the same noise.
+
+After calls that compile and warm up, each round measures all calls in turn. Ratios are medians over the rounds of the
+ratio within a round, so that a change of the machine's speed cancels. On a machine that has other work, read the ratio
+in processor time, with `OMP_WAIT_POLICY=passive` in the environment: otherwise PyTorch's threads wait for each other in
+a loop, which counts as processor time.
 """
 
 import functools
 import os
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +23,7 @@ import numpy as np
 import optax
 from peers import ddpm_unet
 
+from jaxdiff.checks import integer
 from jaxdiff.cli import command_line
 from jaxdiff.networks import UNet
 
@@ -36,42 +35,41 @@ def main(rounds: int = 7, batch: int = 8, size: int = 32) -> None:
     """Measures and prints a table in Markdown.
 
     Args:
-      rounds: how often each call is measured.
-      batch: images in a batch.
-      size: height and width of an image.
+      rounds: the number of measurements of each call.
+      batch: the batch size.
+      size: the height and width of an image, in pixels.
     """
     for name, value in {"rounds": rounds, "batch": batch, "size": size}.items():
-        if value < 1:
-            raise ValueError(f"{name} = {value}; allowed are positive integers")
+        integer(name, value)
     print(machine.describe())
     rng = np.random.default_rng(0)
     images, noise = rng.standard_normal((2, batch, size, size, 3), np.float32)
-    labels = rng.uniform(0, 999, batch).astype(np.float32)
-    calls, ours = jax_calls(images, noise, labels)
+    times = rng.uniform(0, 999, batch).astype(np.float32)
+    calls, ours = jax_calls(images, noise, times)
     torch, diffusers = machine.peer("torch"), machine.peer("diffusers")
     theirs = None
     if torch is not None and diffusers is not None:
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-        peer_calls, theirs = torch_calls(torch, diffusers, images, noise, labels)
+        peer_calls, theirs = torch_calls(torch, diffusers, images, noise, times)
         calls |= peer_calls
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(f"\n{ours:,} parameters{'' if theirs is None else f' and {theirs:,}'}, batch {batch}, {size}x{size}x3{load}")
     report(measure(calls, rounds), batch)
 
 
-def jax_calls(images: Any, noise: Any, labels: Any) -> tuple[dict[tuple[str, str], Callable[[], Any]], int]:
-    """The calls of this package, and how many parameters the network has."""
+def jax_calls(images: Any, noise: Any, times: Any) -> tuple[dict[tuple[str, str], Callable[[], Any]], int]:
+    """The calls of jaxdiff, and the number of parameters of its network."""
     network, optimizer = UNet(), optax.adam(LEARNING_RATE)
-    arrays = jax.device_put((images, noise, labels))
-    params = jax.jit(network.init)(jax.random.key(0), images[:1], labels[:1])
+    arrays = jax.device_put((images, noise, times))
+    params = jax.jit(network.init)(jax.random.key(0), images[:1], times[:1])
 
-    def loss(params: Any, images: Any, noise: Any, labels: Any) -> Any:
-        return jnp.mean(jnp.square(network.apply(params, images, labels) - noise))
+    def loss(params: Any, images: Any, noise: Any, times: Any) -> Any:
+        return jnp.mean(jnp.square(network.apply(params, images, times) - noise))
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: Any, images: Any, noise: Any, labels: Any) -> tuple[Any, Any]:
+    def step(state: Any, images: Any, noise: Any, times: Any) -> tuple[Any, Any]:
         params, opt_state = state
-        value, gradients = jax.value_and_grad(loss)(params, images, noise, labels)
+        value, gradients = jax.value_and_grad(loss)(params, images, noise, times)
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), value
 
@@ -87,12 +85,12 @@ def jax_calls(images: Any, noise: Any, labels: Any) -> tuple[dict[tuple[str, str
 
 
 def torch_calls(
-    torch: Any, diffusers: Any, images: Any, noise: Any, labels: Any
+    torch: Any, diffusers: Any, images: Any, noise: Any, times: Any
 ) -> tuple[dict[tuple[str, str], Callable[[], Any]], int]:
-    """The same of the same network in PyTorch."""
+    """The same calls of the same network in PyTorch, and its number of parameters."""
     model = ddpm_unet(diffusers, images.shape[1])
     x, target = (torch.from_numpy(array.transpose(0, 3, 1, 2).copy()) for array in (images, noise))
-    t = torch.from_numpy(labels)
+    t = torch.from_numpy(times)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
 
     def forward() -> Any:
@@ -116,7 +114,7 @@ def measure(calls: dict[tuple[str, str], Callable[[], Any]], rounds: int) -> dic
     times: dict[tuple[str, str], list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            time.sleep(0.3)  # threads of the other package that wait in a loop have given up by then
+            time.sleep(0.3)  # the other package's threads, which wait in a loop for a while, have stopped by then
             wall, processor = time.perf_counter(), time.process_time()
             call()
             times[name].append((time.perf_counter() - wall, time.process_time() - processor))
@@ -124,7 +122,7 @@ def measure(calls: dict[tuple[str, str], Callable[[], Any]], rounds: int) -> dic
 
 
 def report(times: dict[tuple[str, str], np.ndarray], batch: int) -> None:
-    """One row a call: the median and the best round, and throughput over diffusers'."""
+    """Prints one row for each call: the median and the best round, and the ratio to diffusers' throughput."""
     print("\n| | | images / s | in the best round | processor s | over diffusers | in processor time |")
     print("|---|---|---|---|---|---|---|")
     for (package, what), found in times.items():

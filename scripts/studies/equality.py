@@ -1,9 +1,14 @@
-"""One run, spread over devices and processes in every way: `python scripts/studies/equality.py`.
+"""Compares one run on many numbers of devices and processes: `python scripts/studies/equality.py`.
 
-Trains the `digits` preset for a few steps with `scripts/train.py`: on one device; on eight, under `jit` with the axes
-`data`, `fsdp` and both, and under `pmap`; with the batch in parts, several steps a call, and the data on the device; in
-two and four processes of two devices each, over Gloo. Prints, for each, how far its losses are from those of one
-device, relatively and at most over all steps, and how far its parameters and averages are in the end.
+Trains the `digits` preset for a few steps with `scripts/train.py`:
+
+- on one device;
+- on eight devices, under `jit` with the axes `data`, `fsdp` and both, and under `pmap`;
+- with the batch in parts, with several steps in a call, and with the data on the devices;
+- in two and four processes of two devices each, over Gloo.
+
+Prints two differences from the run on one device: the largest relative difference of the losses over all steps, and the
+largest difference of the final parameters and averages.
 """
 
 import shutil
@@ -28,8 +33,8 @@ WAYS = {
     "fsdp 4, batch in 2 parts, 5 steps a call": Way(
         "--parallel.fsdp 4 --parallel.accumulate 2 --parallel.steps-per-call 5"
     ),
-    "data 8, set on the devices": Way("--data.placement device"),
-    "pmap, set on the devices, 5 steps a call": Way(
+    "data 8, data set on the devices": Way("--data.placement device"),
+    "pmap, data set on the devices, 5 steps a call": Way(
         "--parallel.strategy pmap --data.placement device --parallel.steps-per-call 5"
     ),
     "2 processes x 2, data": Way("", 2, 2),
@@ -40,7 +45,7 @@ WAYS = {
 
 
 def compare(run: Path, reference: Path) -> tuple[float, float]:
-    """The largest relative difference of a loss, and the largest difference of a parameter or an average."""
+    """The largest relative difference of the losses, and the largest difference of parameters and averages."""
     found, wanted = (np.array([line["loss"] for line in lines(which)]) for which in (run, reference))
     state, other = final_state(run), final_state(reference)
     assert len(found) == len(wanted)
@@ -49,19 +54,17 @@ def compare(run: Path, reference: Path) -> tuple[float, float]:
     return float(np.max(np.abs(found - wanted) / np.abs(wanted))), float(max(apart))
 
 
-def main(steps: int = 50, only: str = "", data_dir: str | None = None, keep: Path | None = None) -> None:
+def main(steps: int = 50, only: str = "", keep: Path | None = None) -> None:
     """Trains in every way and prints a table.
 
     Args:
-      steps: of training.
-      only: a part of the name of the ways wanted, beside one device.
-      data_dir: TFDS directory, for the set.
-      keep: where to leave the runs.
+      steps: number of training steps.
+      only: selects the ways whose names contain this text. One device is always included.
+      keep: directory in which the runs are kept. None deletes them.
     """
     root = Path(tempfile.mkdtemp()) if keep is None else keep
     arguments = ["digits", "--train.steps", str(steps), "--train.log-every", "5", "--train.sample-every", "0"]
     arguments += ["--sample.steps", "2", "--train.checkpoint-every", str(steps)]
-    arguments += ["--data.data-dir", data_dir or str(root / "data")]
     reference = root / "single"
     print(f"{'':44}{'losses':>10}{'parameters':>12}")
     try:

@@ -1,4 +1,4 @@
-"""Training runs as their users start them: `scripts/train.py` in processes of its own, and what it leaves behind."""
+"""Training runs as users start them: `scripts/train.py` in processes of its own, and the files that it writes."""
 
 import dataclasses
 import json
@@ -19,7 +19,13 @@ TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """Flags of `train.py`, forced devices of each process, and processes."""
+    """How a run is started.
+
+    Attributes:
+      flags: further flags of `train.py`.
+      devices: the number of CPU devices of each process.
+      processes: the number of processes.
+    """
 
     flags: str = ""
     devices: int = 8
@@ -29,7 +35,7 @@ class Way:
 def start(
     way: Way, arguments: list[str], run: Path, before: Callable[[], None] | None = None
 ) -> list[subprocess.Popen[str]]:
-    """Starts the processes of one training run; `before` is called in each of them first."""
+    """Starts the processes of one training run. Each of them calls `before` first."""
     flags = f"--xla_force_host_platform_device_count={way.devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
     with socket.socket() as free:
@@ -53,10 +59,10 @@ def start(
 
 
 def finish(processes: list[subprocess.Popen[str]], timeout: float = 1200) -> None:
-    """Waits for all of them.
+    """Waits for all processes.
 
     Raises:
-      RuntimeError: one has failed; with what it said last.
+      RuntimeError: a process failed. The error contains the end of its output.
     """
     said = [process.communicate(timeout=timeout)[1] for process in processes]
     for process, text in zip(processes, said, strict=True):
@@ -65,7 +71,7 @@ def finish(processes: list[subprocess.Popen[str]], timeout: float = 1200) -> Non
 
 
 def lines(run: Path) -> list[dict[str, float]]:
-    """The whole lines of metrics.jsonl."""
+    """The complete lines of metrics.jsonl."""
     path = run / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

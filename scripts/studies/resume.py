@@ -1,10 +1,9 @@
-"""A run that is killed again and again, and one that is not: `python scripts/studies/resume.py --seed 0`.
+"""Compares a run that is killed again and again with one that is not: `python scripts/studies/resume.py --seed 0`.
 
-Trains a small U-Net on the embedded digits with `scripts/train.py`, from start to end, and then once more, ended by
-SIGKILL at random moments, by SIGTERM, in the middle of a save, with the newest checkpoint truncated, and with a disk
-that takes no more; started again each time. In the end every leaf of the state, the place in the data, the metrics and
-the last picture must be the same to the bit. Then from eight devices to four to one, which changes the order of sums
-only.
+Trains a small U-Net on the embedded digits with `scripts/train.py`, first without interruption. The second run is
+started again after each of these ends: SIGKILL at random moments, SIGTERM, SIGKILL during a save, a truncated newest
+checkpoint, and a full disk. Both runs must agree to the bit in every leaf of the state, the place in the data, the
+metrics and the last picture. A third run goes from eight devices to four to one, which changes only the order of sums.
 """
 
 import json
@@ -32,7 +31,7 @@ RATES = {"time", "images_per_second", "data_wait", "mfu"}
 
 
 class Chain:
-    """One run, ended and started again."""
+    """One run that is ended and started again."""
 
     def __init__(self, arguments: list[str], run: Path, seed: int) -> None:
         self.arguments, self.run, self.random = arguments, run, random.Random(seed)
@@ -45,19 +44,19 @@ class Chain:
             return checkpoints.steps()
 
     def begin(self, way: Way | None = None, file_size: int | None = None) -> subprocess.Popen[str]:
-        """Goes on with the run; `file_size` is the largest file that can be written."""
+        """Starts or resumes the run. `file_size` limits the size of the files that it can write."""
 
         def limited() -> None:
             assert file_size is not None
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
         self.began = time.time()
-        # Without need nothing is called between fork and exec, which is not safe beside JAX's threads.
+        # Calling a function between fork and exec is unsafe beside JAX's threads, so it is done only where needed.
         before = None if file_size is None else limited
         return start(way or Way(devices=1), self.arguments, self.run, before)[0]
 
     def end(self, process: subprocess.Popen[str], number: signal.Signals, name: str) -> str:
-        """Sends the signal, waits, counts it under `name`, and returns what was said."""
+        """Sends the signal, waits for the end, counts it under `name`, and returns the standard error."""
         if process.poll() is not None:
             raise RuntimeError(f"{name}: the run was over before it was ended: {process.communicate()[1][-2000:]}")
         process.send_signal(number)
@@ -68,28 +67,28 @@ class Chain:
         return said
 
     def wait_for(self, process: subprocess.Popen[str], step: int) -> None:
-        """Until this process has logged that many steps, or has ended."""
+        """Waits until this process has logged the step, or has ended."""
         while process.poll() is None and self.logged(since=self.began) < step:
             time.sleep(0.002)
 
     def logged(self, since: float = 0.0) -> int:
-        """The newest step in metrics.jsonl, of those written since a time."""
+        """The newest step in metrics.jsonl that was logged at `since` or later; 0 if there is none."""
         found = [line for line in lines(self.run)[-1:] if line["time"] >= since]
         return int(found[-1]["step"]) if found else 0
 
     def further(self, most: int) -> int:
-        """A step up to `most` beyond the newest checkpoint."""
+        """A random step, at most `most` steps after the newest checkpoint."""
         return max(self.steps(), default=0) + self.random.randint(1, most)
 
     def killed(self) -> None:
-        """By SIGKILL, at a random moment."""
+        """Ends the run by SIGKILL, at a random moment."""
         process = self.begin()
         self.wait_for(process, self.further(30))
         time.sleep(self.random.uniform(0, 0.03))
         self.end(process, signal.SIGKILL, "SIGKILL")
 
     def terminated(self) -> None:
-        """By SIGTERM: every step that was made is kept."""
+        """Ends the run by SIGTERM. Every finished step must have been saved."""
         process = self.begin()
         self.wait_for(process, self.further(30))
         time.sleep(self.random.uniform(0, 0.03))
@@ -98,7 +97,7 @@ class Chain:
             raise RuntimeError(f"SIGTERM: saved {self.steps()[-1]} steps of {self.logged()}")
 
     def killed_in_a_save(self) -> None:
-        """By SIGKILL while a checkpoint is being written."""
+        """Ends the run by SIGKILL while a checkpoint is being written."""
         process, before = self.begin(), self.steps()
         while process.poll() is None and not (self.steps() != before and self.under_way()):
             time.sleep(0.0005)
@@ -106,11 +105,11 @@ class Chain:
         self.end(process, signal.SIGKILL, "SIGKILL in a save")
 
     def under_way(self) -> list[Path]:
-        """What is there of a save that is not finished."""
+        """The directories of unfinished saves."""
         return [path for path in (self.run / "checkpoints").glob("tmp.*") if any(path.rglob("*"))]
 
     def truncated(self) -> None:
-        """The newest checkpoint loses the second half of a file; the one before it is gone on from, with a warning."""
+        """Truncates a file of the newest checkpoint. The run must resume from the one before, with a warning."""
         newest = self.run / "checkpoints" / str(self.steps()[-1])
         files = [path for path in sorted(newest.rglob("*")) if path.is_file() and path.stat().st_size]
         chosen = self.random.choice(files)
@@ -123,7 +122,7 @@ class Chain:
             raise RuntimeError(f"truncated {chosen}: no warning in {said[-2000:]}")
 
     def full(self) -> None:
-        """No file may grow beyond what a checkpoint needs: saving fails, training goes on, what was saved stays."""
+        """Limits the size of files below that of a checkpoint. Saves must fail; training must go on."""
         before = self.steps()
         process = self.begin(file_size=60_000)
         self.wait_for(process, before[-1] + 45)
@@ -132,24 +131,24 @@ class Chain:
             raise RuntimeError(f"full disk: checkpoints {before} became {self.steps()}; {said[-2000:]}")
 
     def finished(self, way: Way | None = None) -> None:
-        """To the last step."""
+        """Runs to the last step."""
         finish([self.begin(way)])
 
 
 def place(run: Path) -> dict[str, object]:
-    """The place in the data, and the metrics under way, of the last checkpoint."""
+    """The iterator state of the last checkpoint: the place in the data, and the metrics not yet logged."""
     with Checkpoints(run / "checkpoints") as checkpoints:
         newest = checkpoints.steps()[-1]
-    return json.loads((run / "checkpoints" / str(newest) / "meta.json").read_text())["iterator"]["json"]
+    return json.loads((run / "checkpoints" / str(newest) / "meta.json").read_text())["iterator"]
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
-    """The lines of metrics without what differs from one time to the next."""
+    """The lines of metrics without the rates, which differ from run to run."""
     return [{name: value for name, value in line.items() if name not in RATES} for line in lines(run)]
 
 
 def same(run: Path, reference: Path) -> None:
-    """Raises a RuntimeError unless both runs are the same to the bit."""
+    """Raises a RuntimeError unless both runs agree to the bit."""
     state, wanted = final_state(run), final_state(reference)
     differing = [n for n in wanted if n not in state or state[n].tobytes() != wanted[n].tobytes()]
     if differing or state.keys() != wanted.keys():
@@ -162,36 +161,37 @@ def same(run: Path, reference: Path) -> None:
         raise RuntimeError("the last picture differs")
 
 
-def training(steps: int, data_dir: Path) -> list[str]:
-    """Arguments of `train.py`: a small U-Net with dropout, whose lines and checkpoints do not fall together."""
+def training(steps: int) -> list[str]:
+    """Arguments of `train.py`: a small U-Net with dropout, with different intervals of logs and of checkpoints."""
     return (
         f"digits --train.steps {steps} --train.batch-size 16 --train.log-every 1 --train.checkpoint-every 7 "
         f"--train.sample-every 0 --sample.steps 2 --network.channels 16 --network.multipliers 1 "
         f"--network.attention-levels --network.no-mid-attention --train.ema-widths 0.1 "
-        f"--optimizer.schedule constant --data.flip --data.data-dir {data_dir}"
+        f"--optimizer.schedule constant --data.flip"
     ).split()
 
 
 def main(seed: int = 0, kills: int = 20, terms: int = 5, others: bool = True) -> None:
-    """Ends a run in many ways and compares it with one that was never ended.
+    """Ends a run in many ways and compares it with an uninterrupted run.
 
     Args:
-      seed: of the moments.
-      kills: how often by SIGKILL.
-      terms: how often by SIGTERM.
-      others: also in a save, with a truncated checkpoint, with a full disk, and on other numbers of devices.
+      seed: seed of the random moments.
+      kills: number of ends by SIGKILL.
+      terms: number of ends by SIGTERM.
+      others: whether to include the ends during a save, with a truncated checkpoint and with a full disk, and the other
+        numbers of devices.
     """
     root = Path(tempfile.mkdtemp())
     steps = 40 * (kills + terms + 5)
     try:
-        arguments = training(steps, root / "data")
+        arguments = training(steps)
         whole = Chain(arguments, root / "whole", seed)
         whole.finished()
         chain = Chain(arguments, root / "run", seed)
         ends: list[Callable[[], None]] = [chain.killed] * kills + [chain.terminated] * terms
         ends += [chain.killed_in_a_save, chain.truncated, chain.full] if others else []
         chain.random.shuffle(ends)
-        if others:  # the first leg has to leave two checkpoints behind, for what comes to need them
+        if others:  # later ends need two checkpoints
             chain.killed_in_a_save()
         for end in ends:
             end()
@@ -206,7 +206,7 @@ def main(seed: int = 0, kills: int = 20, terms: int = 5, others: bool = True) ->
 
 
 def elsewhere(arguments: list[str], root: Path, reference: Path, seed: int) -> None:
-    """Begun on eight devices, gone on with on four, and on one."""
+    """Starts a run on eight devices, and resumes it on four and on one."""
     chain = Chain(arguments, root / "elsewhere", seed)
     for devices in (8, 4):
         process = chain.begin(Way(devices=devices))

@@ -1,22 +1,65 @@
+import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
 
-from jaxdiff.data import prepare_digits
+
+class Swatches(tfds.core.GeneratorBasedBuilder):
+    """Patches in two classes: `varied` of plain colour and different sizes, `square` of 6x6 random pixels.
+
+    The record i of `varied` is `(6 + i)` wide, `20 - i` high and of the colour `(i, 2i, 3i)`. The record i of `square`
+    is `np.random.default_rng(i).integers(0, 256, (6, 6, 3), np.uint8)`. The label is `i % 2`.
+    """
+
+    VERSION = tfds.core.Version("1.2.0")
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        tfds.core.BuilderConfig(name="varied", description="sizes differ"),
+        tfds.core.BuilderConfig(name="square", description="6 by 6"),
+    ]
+    code_path = None
+
+    def _info(self):
+        side = 6 if self.builder_config.name == "square" else None
+        features = {
+            "picture": tfds.features.Image(shape=(side, side, 3)),
+            "label": tfds.features.ClassLabel(names=["warm", "cold"]),
+            "serial": tfds.features.Scalar(np.int64),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        train = 60 if self.builder_config.name == "square" else 9
+        return {"train": self._generate_examples(train), "validation": self._generate_examples(4)}
+
+    def _generate_examples(self, n):
+        for i in range(n):
+            if self.builder_config.name == "square":
+                picture = Image.fromarray(np.random.default_rng(i).integers(0, 256, (6, 6, 3), np.uint8))
+            else:
+                picture = Image.new("RGB", (6 + i, 20 - i), (i, 2 * i, 3 * i))
+            png = io.BytesIO()
+            picture.save(png, "png")
+            yield i, {"picture": io.BytesIO(png.getvalue()), "label": i % 2, "serial": i}
 
 
 @pytest.fixture(scope="session")
-def digits_dir(tmp_path_factory) -> Path:
-    """A data directory that holds the embedded digits."""
-    root = tmp_path_factory.mktemp("tfds")
-    prepare_digits(root)
+def swatches_dir(tmp_path_factory) -> Path:
+    """A data directory with both configurations of `Swatches`, as ArrayRecord."""
+    root = tmp_path_factory.mktemp("swatches")
+    for config in ("varied", "square"):
+        Swatches(config=config, data_dir=root, file_format="array_record").download_and_prepare()
     return root
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path | None:
-    """TFDS's directory with the real mnist and cifar10, where this machine has one."""
+    """The TFDS directory with the real mnist and cifar10, if this machine has one."""
     beside_checkout = Path(__file__).parents[3] / "shared" / "tensorflow_datasets"
     root = Path(os.environ.get("JAXDIFF_TEST_DATA", beside_checkout))
     return root if root.is_dir() else None

@@ -1,4 +1,4 @@
-"""What a step looks up on the device is, to the bit, what the host would have sent it."""
+"""A batch that a step looks up on the device equals the batch of the host bit for bit."""
 
 import itertools
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxdiff.data import (
+    Examples,
     device_arrays,
     from_arrays,
-    in_memory,
-    open_tfds,
+    open_digits,
     take,
     to_unit,
     toy2d,
@@ -21,12 +21,12 @@ from jaxdiff.data import (
 
 
 @pytest.fixture(scope="module")
-def digits(digits_dir):
-    return in_memory(open_tfds("digits", data_dir=digits_dir))
+def digits():
+    return open_digits()
 
 
-def on_device(images):
-    return jax.device_put(device_arrays(images))
+def on_device(examples):
+    return jax.device_put(device_arrays(examples))
 
 
 def first(batches, count):
@@ -42,15 +42,15 @@ def assert_same_bits(ours, theirs):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_every_byte_becomes_the_number_that_the_host_makes_of_it(compiled):
+def test_every_byte_becomes_the_same_number_as_on_the_host(compiled):
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    images = from_arrays(pixels)
-    out = (jax.jit(take) if compiled else take)(on_device(images), {"index": jnp.zeros(3, jnp.int32)})
+    examples = from_arrays(pixels)
+    out = (jax.jit(take) if compiled else take)(on_device(examples), {"index": jnp.zeros(3, jnp.int32)})
     assert_same_bits(out, {"x": to_unit(pixels).repeat(3, 0)})
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_batches_are_those_of_training_batches(digits, flip):
+def test_batches_equal_those_of_training_batches(digits, flip):
     arrays, step = on_device(digits), jax.jit(take)
     drawn = training_indices(digits, 200, seed=5, flip=flip)
     for batch, expected in zip(first(drawn, 16), training_batches(digits, 200, seed=5, flip=flip), strict=False):
@@ -60,13 +60,13 @@ def test_batches_are_those_of_training_batches(digits, flip):
         assert_same_bits(step(arrays, batch), expected)
 
 
-def test_points_and_unlabelled_sets_too():
-    for images in (toy2d("moons", 100), toy2d("checkerboard", 100)):
-        batch, expected = next(training_indices(images, 30, seed=1)), next(training_batches(images, 30, seed=1))
-        assert_same_bits(take(on_device(images), batch), expected)
+def test_points_and_unlabelled_sets_equal_those_of_training_batches():
+    for examples in (toy2d("moons", 100), toy2d("checkerboard", 100)):
+        batch, expected = next(training_indices(examples, 30, seed=1)), next(training_batches(examples, 30, seed=1))
+        assert_same_bits(take(on_device(examples), batch), expected)
 
 
-def test_state_and_rows_are_those_of_training_batches(digits):
+def test_state_and_rows_equal_those_of_training_batches(digits):
     host = training_batches(digits, 96, seed=2, flip=True)
     first(host, 13)
     thirds = [training_indices(digits, 96, seed=2, flip=True, rows=range(32 * i, 32 * i + 32)) for i in range(3)]
@@ -79,7 +79,7 @@ def test_state_and_rows_are_those_of_training_batches(digits):
     assert thirds[0].get_state() == host.get_state() == {"next": 16}
 
 
-def test_inside_of_a_scan(digits):
+def test_batches_inside_a_scan(digits):
     arrays = on_device(digits)
     batches = first(training_indices(digits, 32, seed=3, flip=True), 4)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
@@ -88,8 +88,8 @@ def test_inside_of_a_scan(digits):
     assert_same_bits(scanned(arrays, stacked), jax.tree.map(lambda *leaves: np.stack(leaves), *expected))
 
 
-def test_on_several_devices(digits):
-    # One device here is a mesh of one, too: with more of them, as other tests force, the same lines run on all.
+def test_batches_on_several_devices(digits):
+    # A mesh of one device runs the same lines; with more forced devices they run on four.
     devices = jax.devices()[: 4 if len(jax.devices()) >= 4 else 1]
     batch, expected = (
         next(training_indices(digits, 32, seed=4, flip=True)),
@@ -106,23 +106,24 @@ def test_on_several_devices(digits):
     assert_same_bits(mapped(device_arrays(digits), split[0]), split[1])
 
 
-def test_no_bytes_are_copied_to_make_the_arrays(digits):
+def test_the_arrays_are_not_copies(digits):
     arrays = device_arrays(digits)
     assert arrays["x"] is digits.source.x
     assert arrays["cond"] is digits.source.labels
     assert arrays["x"].dtype == np.uint8
 
 
-def test_wrong_arguments_are_named(digits, digits_dir):
-    with pytest.raises(ValueError, match="source of type TfdsSource"):
-        device_arrays(open_tfds("digits", data_dir=digits_dir))
-    for arguments, message in [
-        ({"batch_size": 0}, "batch_size = 0"),
-        ({"batch_size": 10**6}, "batch_size = 1000000 exceeds"),
-        ({"batch_size": 4, "seed": -1}, "seed = -1"),
-        ({"batch_size": 4, "rows": [4]}, r"rows = \[4\]"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            training_indices(digits, **{"seed": 0, **arguments})
-    with pytest.raises(ValueError, match="flip = True needs images"):
-        training_indices(toy2d("moons", 10), 2, seed=0, flip=True)
+def test_wrong_arguments_are_refused(digits):
+    """Only the refusals of this file, and that `training_draw` checks the rest."""
+    not_in_memory = Examples(list(digits.source), (8, 8, 1))
+    with pytest.raises(ValueError, match=r"examples\.source = 'list'; allowed are .*in_memory"):
+        device_arrays(not_in_memory)
+    with pytest.raises(ValueError, match="batch_size = 1000000"):
+        training_indices(digits, 10**6, seed=0)
+
+    class Large(list):
+        def __len__(self):
+            return 2**31
+
+    with pytest.raises(ValueError, match=r"len\(examples\) = 2147483648; allowed are lengths below 2\*\*31"):
+        training_indices(Examples(Large(), (8, 8, 1)), 4, seed=0)

@@ -13,12 +13,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdiff.data import Examples, evaluation_batches, from_arrays, in_memory, open_tfds, to_unit, training_batches
+from jaxdiff.data import (
+    Examples,
+    evaluation_batches,
+    from_arrays,
+    in_memory,
+    open_digits,
+    open_tfds,
+    to_unit,
+    training_batches,
+)
+from jaxdiff.data.pipelines import training_draw
 
 
 def numbered(n: int):
-    """A set whose every example is its own number."""
+    """A set in which example i, and its label, is the number i."""
     return from_arrays(np.arange(n, dtype=np.float32)[:, None], np.arange(n))
+
+
+@pytest.fixture(scope="module")
+def on_disk(swatches_dir):
+    """60 random pictures of 6x6 pixels in two classes."""
+    return open_tfds("swatches/square", data_dir=swatches_dir)
 
 
 def take(batches, count: int):
@@ -34,20 +50,16 @@ def assert_equal(ours, theirs):
             np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_batches_are_what_they_should_be(digits_dir):
-    images = open_tfds("digits", data_dir=digits_dir)
-    batch = next(training_batches(images, 32, seed=0))
-    assert batch["x"].shape == (32, 8, 8, 1)
-    assert batch["x"].dtype == np.float32
+def test_a_batch_holds_images_in_unit_range_with_their_labels(on_disk):
+    batch = next(training_batches(on_disk, 32, seed=0))
+    assert (batch["x"].shape, batch["x"].dtype) == ((32, 6, 6, 3), np.float32)
     assert (batch["x"].min(), batch["x"].max()) == (-1, 1)
-    assert batch["cond"].shape == (32,)
-    assert batch["cond"].dtype == np.int32
-    # Each picture goes with its own label.
-    known = {to_unit(r["image"]).tobytes(): r["label"] for r in images.source}
+    assert (batch["cond"].shape, batch["cond"].dtype) == ((32,), np.int32)
+    known = {to_unit(r["image"]).tobytes(): r["label"] for r in on_disk.source}
     assert [known[x.tobytes()] for x in batch["x"]] == batch["cond"].tolist()
 
 
-def test_unlabelled_floating_point_data_pass_unchanged():
+def test_unlabelled_floating_point_data_are_unchanged():
     points = np.random.default_rng(0).normal(scale=5, size=(10, 3)).astype(np.float32)
     batch = next(training_batches(from_arrays(points), 10, seed=0))
     assert set(batch) == {"x"}
@@ -55,7 +67,7 @@ def test_unlabelled_floating_point_data_pass_unchanged():
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(103, 16), (103, 103), (96, 16), (5, 1)])
-def test_every_epoch_holds_everything_once_in_a_new_order(n, batch_size):
+def test_every_epoch_holds_every_example_once_in_a_new_order(n, batch_size):
     batches = take(training_batches(numbered(n), batch_size, seed=7), -(-4 * n // batch_size))
     assert {len(b["x"]) for b in batches} == {batch_size}
     drawn = np.concatenate([b["cond"] for b in batches])[: 4 * n].reshape(4, n)
@@ -64,9 +76,10 @@ def test_every_epoch_holds_everything_once_in_a_new_order(n, batch_size):
     assert not np.array_equal(drawn[0], np.arange(n))
 
 
-def test_first_places_are_shared_out_evenly():
-    # Over 2000 seeds each of 8 comes first about 250 times: chi-square, 7 degrees of freedom, one in a million.
-    first = [int(next(training_batches(numbered(8), 1, seed=seed))["cond"][0]) for seed in range(2000)]
+def test_first_examples_are_uniform_over_seeds():
+    # Over 2000 seeds each of 8 examples comes first about 250 times: chi-square, 7 degrees of freedom, probability 1e-6.
+    examples = numbered(8)
+    first = [training_draw(examples, 1, seed=seed, flip=False, rows=None)(0)[0][0] for seed in range(2000)]
     counts = np.bincount(first, minlength=8)
     assert ((counts - 250) ** 2 / 250).sum() < 40.5
 
@@ -76,56 +89,31 @@ def test_neighbouring_seeds_share_no_epoch():
     assert len(set(epochs)) == 16
 
 
-def test_batch_k_is_the_same_however_one_gets_there(digits_dir):
-    on_disk = open_tfds("digits", data_dir=digits_dir)
+def test_batch_k_does_not_depend_on_the_way_to_it(on_disk):
     memory = in_memory(on_disk)
-    straight = take(training_batches(memory, 200, seed=5, flip=True), 16)  # more than two epochs
-    assert_equal(take(training_batches(memory, 200, seed=5, flip=True), 16), straight)
-    for images in (memory, on_disk):
-        iterator = training_batches(images, 200, seed=5, flip=True)
+    straight = take(training_batches(memory, 8, seed=5, flip=True), 16)  # more than two epochs
+    assert_equal(take(training_batches(memory, 8, seed=5, flip=True), 16), straight)
+    for examples in (memory, on_disk):
+        iterator = training_batches(examples, 8, seed=5, flip=True)
         take(iterator, 6)
         state = json.loads(json.dumps(iterator.get_state()))
         assert_equal(take(iterator, 3), straight[6:9])
-        fresh = training_batches(images, 200, seed=5, flip=True)
+        fresh = training_batches(examples, 8, seed=5, flip=True)
         fresh.set_state(state)
         assert_equal(take(fresh, 10), straight[6:])
-        iterator.set_state(state)  # back to where it was
+        iterator.set_state(state)  # back to an earlier step
         assert_equal(take(iterator, 2), straight[6:8])
 
 
-ELSEWHERE = """
-import json, sys
-import numpy as np
-from jaxdiff.data import in_memory, open_tfds, training_batches
-data_dir, state, out = sys.argv[1:]
-iterator = training_batches(open_tfds("digits", data_dir=data_dir), 96, seed=11, flip=True)
-iterator.set_state(json.loads(state))
-np.savez(out, **{f"{name}{i}": value for i in range(20) for name, value in next(iterator).items()})
-assert "tensorflow" not in sys.modules
-"""
+def test_rows_are_rows_of_the_whole_batch():
+    digits = open_digits()
+    whole = take(training_batches(digits, 150, seed=1, flip=True), 12)  # more than one epoch
+    for rows in (range(75), range(100, 150), np.array([0, 1, 74, 75, 149])):
+        part = take(training_batches(digits, 150, seed=1, flip=True, rows=rows), 12)
+        assert_equal(part, [{name: value[np.asarray(rows)] for name, value in batch.items()} for batch in whole])
 
 
-def test_another_process_goes_on_where_this_one_stopped(digits_dir, tmp_path):
-    iterator = training_batches(in_memory(open_tfds("digits", data_dir=digits_dir)), 96, seed=11, flip=True)
-    take(iterator, 13)
-    arguments = [str(digits_dir), json.dumps(iterator.get_state()), str(tmp_path / "batches.npz")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    subprocess.run([sys.executable, "-c", ELSEWHERE, *arguments], check=True, env=environment, timeout=300)
-    theirs = np.load(arguments[-1])
-    for i, ours in enumerate(take(iterator, 20)):
-        np.testing.assert_array_equal(theirs[f"x{i}"], ours["x"])
-        np.testing.assert_array_equal(theirs[f"cond{i}"], ours["cond"])
-
-
-@pytest.mark.parametrize("rows", [range(75), range(100, 150), np.array([0, 1, 74, 75, 149])])
-def test_some_rows_are_those_of_the_whole_batch(digits_dir, rows):
-    images = in_memory(open_tfds("digits", data_dir=digits_dir))
-    whole = take(training_batches(images, 150, seed=1, flip=True), 12)
-    part = take(training_batches(images, 150, seed=1, flip=True, rows=rows), 12)
-    assert_equal(part, [{name: value[np.asarray(rows)] for name, value in batch.items()} for batch in whole])
-
-
-def test_a_state_serves_other_rows():
+def test_a_state_is_valid_for_other_rows():
     two = training_batches(numbered(40), 12, seed=2, rows=range(6, 12))
     take(two, 5)
     one = training_batches(numbered(40), 12, seed=2)
@@ -136,15 +124,15 @@ def test_a_state_serves_other_rows():
 def test_flip_mirrors_half_the_images_along_their_width_only():
     n = 2000
     pixels = np.random.default_rng(0).integers(0, 256, (n, 3, 4, 2), np.uint8)
-    images = from_arrays(pixels, np.arange(n))
-    batch = next(training_batches(images, n, seed=3, flip=True))
+    examples = from_arrays(pixels, np.arange(n))
+    batch = next(training_batches(examples, n, seed=3, flip=True))
     original = to_unit(pixels)[batch["cond"]]
     kept = (batch["x"] == original).all((1, 2, 3))
     mirrored = (batch["x"] == original[:, :, ::-1]).all((1, 2, 3))
     np.testing.assert_array_equal(kept, ~mirrored)
     assert abs(mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(n)
-    # The order is that of the unflipped run, another step draws other flips, and the set itself is untouched.
-    np.testing.assert_array_equal(next(training_batches(images, n, seed=3))["cond"], batch["cond"])
+    # `flip` does not change the order, another step draws other flips, and the set itself is unchanged.
+    np.testing.assert_array_equal(next(training_batches(examples, n, seed=3))["cond"], batch["cond"])
     first, second = take(training_batches(from_arrays(pixels[:1].repeat(400, 0)), 400, seed=3, flip=True), 2)
     assert not np.array_equal(first["x"], second["x"])
     np.testing.assert_array_equal(pixels, np.random.default_rng(0).integers(0, 256, (n, 3, 4, 2), np.uint8))
@@ -160,31 +148,30 @@ def test_evaluation_is_one_pass_in_order(batch_size):
     np.testing.assert_array_equal(np.concatenate([b["x"][:, 0] for b in batches]), np.arange(33))
 
 
-def test_evaluation_from_disk_is_evaluation_from_memory(digits_dir):
-    images = open_tfds("digits", "test", digits_dir)
-    assert_equal(list(evaluation_batches(images, 100)), list(evaluation_batches(in_memory(images), 100)))
+def test_evaluation_from_disk_equals_evaluation_from_memory(on_disk):
+    assert_equal(list(evaluation_batches(on_disk, 25)), list(evaluation_batches(in_memory(on_disk), 25)))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size = 0 is not allowed; allowed are positive integers"),
+        ({"batch_size": 0}, "batch_size = 0; allowed are integers of at least 1"),
         ({"batch_size": 2.0}, "batch_size = 2.0"),
         ({"batch_size": True}, "batch_size = True"),
-        ({"batch_size": 11}, r"batch_size = 11 exceeds the data set; allowed are 1..10"),
-        ({"batch_size": 4, "rows": [2, 4]}, r"rows = \[2, 4\] is not allowed; allowed are places 0\.\.3"),
+        ({"batch_size": 11}, r"batch_size = 11; allowed are 1\.\.10, the size of the data set"),
+        ({"batch_size": 4, "rows": [2, 4]}, r"rows = \[2, 4\]; allowed are ascending positions from 0 to 3"),
         ({"batch_size": 4, "rows": []}, r"rows = \[\]"),
         ({"batch_size": 4, "rows": [-1, 2]}, r"rows = \[-1, 2\]"),
-        ({"batch_size": 4, "rows": [2, 1]}, "ascending"),
+        ({"batch_size": 4, "rows": [2, 1]}, r"rows = \[2, 1\]"),
         ({"batch_size": 4, "rows": [1.5]}, r"rows = \[1\.5\]"),
         ({"batch_size": 4, "seed": -1}, "seed = -1"),
         ({"batch_size": 4, "seed": 2**32}, "seed = 4294967296"),
         ({"batch_size": 4, "workers": -1}, "workers = -1"),
         ({"batch_size": 4, "workers": 1.0}, "workers = 1.0"),
-        ({"batch_size": 4, "flip": True}, r"flip = True needs images.*\(1,\)"),
+        ({"batch_size": 4, "flip": True}, r"flip = True; allowed are False for examples of shape \(1,\)"),
     ],
 )
-def test_wrong_arguments_are_named_before_anything_is_read(arguments, message):
+def test_wrong_arguments_are_refused_before_anything_is_read(arguments, message):
     with pytest.raises(ValueError, match=message):
         training_batches(numbered(10), **{"seed": 0, **arguments})
 
@@ -197,15 +184,15 @@ def test_evaluation_batch_size_is_checked():
 @pytest.mark.parametrize(
     "state", [None, {}, {"next": -1}, {"next": 1.0}, {"next": True}, {"next_index": 3}, {"next": 2**62 + 1}, 3]
 )
-def test_a_state_that_is_none_is_refused(state):
+def test_an_invalid_state_is_refused(state):
     batches = training_batches(numbered(10), 2, seed=0)
     next(batches)
-    with pytest.raises(ValueError, match=r"state = .* allowed is \{'next': number of batches handed out\}"):
+    with pytest.raises(ValueError, match=r"state = .*; allowed are \{'next': k\} with k from 0"):
         batches.set_state(state)
     assert batches.get_state() == {"next": 1}
 
 
-def test_evaluation_can_go_on_too():
+def test_evaluation_continues_from_a_state():
     batches = evaluation_batches(numbered(10), 4)
     next(batches)
     fresh = evaluation_batches(numbered(10), 4)
@@ -228,9 +215,9 @@ def wait_until(condition, seconds=20.0):
 
 
 @pytest.mark.parametrize("how", ["close", "forget"])
-def test_no_thread_is_left(digits_dir, how):
+def test_no_thread_is_left(on_disk, how):
     wait_until(lambda: not grain_threads())
-    batches = training_batches(open_tfds("digits", data_dir=digits_dir), 32, seed=0)
+    batches = training_batches(on_disk, 8, seed=0)
     next(batches)
     assert grain_threads()
     if how == "close":
@@ -243,9 +230,9 @@ def test_no_thread_is_left(digits_dir, how):
     wait_until(lambda: not grain_threads())
 
 
-def test_an_error_belongs_to_its_batch_and_loses_none():
+def test_an_error_is_raised_for_its_batch_and_no_batch_is_lost():
     class Faulty:
-        """Numbers that cannot be read while `broken`."""
+        """A source whose record 17 cannot be read while `broken`."""
 
         broken = True
 
@@ -273,16 +260,15 @@ def test_an_error_belongs_to_its_batch_and_loses_none():
     batches.close()
 
 
-def test_sets_in_memory_get_no_workers(digits_dir):
-    batches = training_batches(in_memory(open_tfds("digits", data_dir=digits_dir)), 32, seed=0, workers=3)
+def test_sets_in_memory_use_no_workers():
+    batches = training_batches(open_digits(), 32, seed=0, workers=3)
     next(batches)
     assert not multiprocessing.active_children()
 
 
-def test_workers_give_the_same_batches_and_one_that_dies_is_told_of(digits_dir):
-    images = open_tfds("digits", data_dir=digits_dir)
-    expected = take(training_batches(in_memory(images), 200, seed=5, flip=True), 29)
-    batches = training_batches(images, 200, seed=5, flip=True, workers=2)
+def test_workers_read_the_same_batches_and_a_dead_worker_is_reported(on_disk):
+    expected = take(training_batches(in_memory(on_disk), 8, seed=5, flip=True), 29)
+    batches = training_batches(on_disk, 8, seed=5, flip=True, workers=2)
     batches.set_state({"next": 3})
     assert not multiprocessing.active_children()  # nothing is started before it is needed
     assert_equal(take(batches, 5), expected[3:8])
@@ -291,7 +277,7 @@ def test_workers_give_the_same_batches_and_one_that_dies_is_told_of(digits_dir):
     workers = multiprocessing.active_children()
     assert len(workers) == 2
 
-    # Signals that a whole job gets are not for them.
+    # Workers ignore the signals that a whole job gets.
     for worker in workers:
         os.kill(worker.pid, signal.SIGINT)
         os.kill(worker.pid, signal.SIGTERM)
@@ -300,8 +286,8 @@ def test_workers_give_the_same_batches_and_one_that_dies_is_told_of(digits_dir):
     os.kill(workers[0].pid, signal.SIGKILL)
     start = time.monotonic()
 
-    # Five of its batches may be here or on the way: Grain keeps two between the processes and two in a thread that has
-    # one more in its hand. Of these twelve, six are its own.
+    # Up to five batches of the dead worker may still arrive: Grain keeps two in a queue between the processes, two in a
+    # thread, and one in the hands of this thread. Six of the next twelve batches are its own.
     def read_on():
         for i in range(14, 26):
             assert_equal([next(batches)], [expected[i]])
@@ -311,24 +297,26 @@ def test_workers_give_the_same_batches_and_one_that_dies_is_told_of(digits_dir):
     assert time.monotonic() - start < 40
     assert not multiprocessing.active_children()
 
-    # Nothing is lost, with another number of workers either.
+    # No batch is lost, also with another number of workers.
     read = batches.get_state()["next"]
     assert 14 <= read < 26
-    fresh = training_batches(images, 200, seed=5, flip=True, workers=1)
+    fresh = training_batches(on_disk, 8, seed=5, flip=True)
     fresh.set_state(batches.get_state())
     assert_equal(take(fresh, 3), expected[read : read + 3])
-    fresh.close()
-    assert not multiprocessing.active_children()
 
 
 TRAINER = """
-import multiprocessing, sys, time
+import json, multiprocessing, sys, time
+import numpy as np
 from jaxdiff.data import open_tfds, training_batches
 if __name__ == "__main__":
-    batches = training_batches(open_tfds("digits", data_dir=sys.argv[1]), 64, seed=0, workers=2)
-    next(batches)
+    data_dir, state, out, end = sys.argv[1:]
+    batches = training_batches(open_tfds("swatches/square", data_dir=data_dir), 8, seed=11, flip=True, workers=1)
+    batches.set_state(json.loads(state))
+    np.savez(out, **{f"{name}{i}": value for i in range(10) for name, value in next(batches).items()})
+    assert "tensorflow" not in sys.modules
     print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
-    sys.exit() if sys.argv[2] == "exit" else time.sleep(600)
+    sys.exit() if end == "exit" else time.sleep(600)
 """
 
 
@@ -338,21 +326,32 @@ def is_running(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("end", ["exit", "kill"])
-def test_workers_end_with_the_trainer(digits_dir, tmp_path, end):
+def test_another_process_continues_and_its_workers_end_with_it(on_disk, swatches_dir, tmp_path):
+    iterator = training_batches(in_memory(on_disk), 8, seed=11, flip=True)
+    take(iterator, 13)
+    state = json.dumps(iterator.get_state())
+    expected = take(iterator, 10)
     script = tmp_path / "trainer.py"
     script.write_text(TRAINER)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    trainer = subprocess.Popen(
-        [sys.executable, script, str(digits_dir), end], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, script, str(swatches_dir), state]
+    trainers = {
+        end: subprocess.Popen(
+            [*command, tmp_path / f"{end}.npz", end], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for end in ("exit", "kill")
+    }
     try:
-        workers = [int(pid) for pid in trainer.stdout.readline().split()]
-        assert len(workers) == 2
-        if end == "kill":
-            trainer.kill()
-        assert trainer.wait(60) == (-signal.SIGKILL if end == "kill" else 0)
-        wait_until(lambda: not any(is_running(pid) for pid in workers), 10)
+        for end, trainer in trainers.items():
+            workers = [int(pid) for pid in trainer.stdout.readline().split()]
+            assert len(workers) == 1
+            if end == "kill":
+                trainer.kill()
+            assert trainer.wait(60) == (-signal.SIGKILL if end == "kill" else 0)
+            wait_until(lambda pids=workers: not any(is_running(pid) for pid in pids), 10)
+            theirs = np.load(tmp_path / f"{end}.npz")
+            assert_equal([{name: theirs[f"{name}{i}"] for name in ("x", "cond")} for i in range(10)], expected)
     finally:
-        trainer.kill()
-        trainer.communicate()
+        for trainer in trainers.values():
+            trainer.kill()
+            trainer.communicate()

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,22 +24,25 @@ def test_to_uint8_rounds_to_the_nearest_and_clips():
 
 
 def test_to_uint8_takes_jax_arrays_of_any_width():
-    import jax.numpy as jnp
-
     for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
         np.testing.assert_array_equal(to_uint8(jnp.array([-1.0, 1.0], dtype)), [0, 255])
 
 
-def test_wrong_types_are_refused():
-    with pytest.raises(TypeError, match="float64"):
-        to_unit(np.zeros(3))
-    with pytest.raises(TypeError, match="uint8"):
-        to_uint8(np.zeros(3, np.uint8))
-    with pytest.raises(ValueError, match="NaN"):
-        to_uint8(np.array([0.0, np.nan]))
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: to_unit(np.zeros(3)), TypeError, "pixels.dtype = float64; allowed are uint8"),
+        (lambda: to_uint8(np.zeros(3, np.uint8)), TypeError, "values.dtype = uint8; allowed are floating-point types"),
+        (lambda: to_uint8(np.array([0.0, np.nan])), ValueError, "values = nan; allowed are numbers"),
+        (lambda: picture_to_array(Image.fromarray(np.zeros((2, 2), np.float32)), 1), ValueError, "mode = 'F'"),
+    ],
+)
+def test_wrong_arguments_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
-def test_sixteen_bit_greyscale_is_scaled_not_clipped():
+def test_16_bit_greyscale_is_scaled_and_not_clipped():
     sixteen = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
     picture = Image.fromarray(sixteen)
     assert picture.mode.startswith("I;16")
@@ -53,8 +57,8 @@ def test_transparency_becomes_white():
     np.testing.assert_array_equal(pixels[1, 1], [255, 255, 255])
 
 
-def test_size_cuts_the_centred_square():
-    # Red square in the middle of a wide green picture: nothing green may be left.
+def test_size_crops_the_centred_square():
+    # A red square in the middle of a wide green picture: no green may be left.
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, :, 1] = 200
     wide[:, 10:20] = [200, 0, 0]
@@ -64,16 +68,11 @@ def test_size_cuts_the_centred_square():
     np.testing.assert_array_equal(tall, pixels)
 
 
-def test_resampling_keeps_the_mean_and_the_right_size_is_left_alone():
+def test_resampling_keeps_the_mean_and_pictures_of_the_right_size():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), np.uint8)
     picture = Image.fromarray(noise[..., 0])
     small = picture_to_array(picture, 1, size=8)
     assert small.shape == (8, 8, 1)
     assert abs(small.mean() - noise.mean()) < 2
-    assert small.std() < noise.std() / 3  # averaged, not picked
+    assert small.std() < noise.std() / 3  # averaged, not sampled
     np.testing.assert_array_equal(picture_to_array(picture, 1, size=64), noise)
-
-
-def test_pictures_of_unknown_range_are_refused():
-    with pytest.raises(ValueError, match="mode 'F'"):
-        picture_to_array(Image.fromarray(np.zeros((2, 2), np.float32)), 1)

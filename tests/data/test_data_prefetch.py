@@ -49,8 +49,8 @@ def numbers(batches, count):
     return [float(np.ravel(batch["x"])[0]) for batch in itertools.islice(batches, count)]
 
 
-def settled(value, seconds=0.3):
-    """What `value()` comes to once it has not changed for a while."""
+def settled(value, seconds=0.1):
+    """The value of `value()` once it has not changed for `seconds`."""
     last, since = value(), time.perf_counter()
     while time.perf_counter() - since < seconds:
         if value() != last:
@@ -79,20 +79,20 @@ def test_batches_come_in_order_from_the_device():
 
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("group", [1, 2])
-def test_no_more_than_depth_are_made_ahead(depth, group):
+def test_at_most_depth_batches_are_made_ahead(depth, group):
     source = Counting()
     batches = prefetch(source, lambda batch: batch, depth=depth, group=group)
-    assert settled(lambda: source.made, 0.1) == 0  # nothing before it is asked for
+    assert settled(lambda: source.made) == 0  # nothing is made before the first `next`
     for taken in range(1, 4):
         next(batches)
-        assert settled(lambda: source.made, 0.1) == group * (taken + depth)
+        assert settled(lambda: source.made) == group * (taken + depth)
     batches.close()
 
 
 def test_groups_are_stacks_of_consecutive_batches():
-    images = from_arrays(np.random.default_rng(0).integers(0, 256, (30, 4, 4, 1), np.uint8), np.arange(30))
-    single = list(itertools.islice(training_batches(images, 7, seed=1, flip=True), 9))
-    batches = prefetch(training_batches(images, 7, seed=1, flip=True), lambda batch: batch, group=3)
+    examples = from_arrays(np.random.default_rng(0).integers(0, 256, (30, 4, 4, 1), np.uint8), np.arange(30))
+    single = list(itertools.islice(training_batches(examples, 7, seed=1, flip=True), 9))
+    batches = prefetch(training_batches(examples, 7, seed=1, flip=True), lambda batch: batch, group=3)
     for i in range(3):
         grouped = next(batches)
         assert {name: value.shape for name, value in grouped.items()} == {"x": (3, 7, 4, 4, 1), "cond": (3, 7)}
@@ -102,12 +102,12 @@ def test_groups_are_stacks_of_consecutive_batches():
     batches.close()
 
 
-def test_the_state_is_that_of_what_was_handed_out():
+def test_the_state_counts_returned_batches_only():
     source = Counting()
     batches = prefetch(source, lambda batch: batch, depth=3)
     assert batches.get_state() == {"next": 0}
     assert numbers(batches, 5) == [0, 1, 2, 3, 4]
-    settled(lambda: source.made, 0.1)
+    settled(lambda: source.made)
     assert (batches.get_state(), source.get_state()) == ({"next": 5}, {"next": 8})
     batches.set_state({"next": 2})
     assert batches.get_state() == {"next": 2}
@@ -123,7 +123,7 @@ def test_the_state_is_that_of_what_was_handed_out():
     fresh.close()
 
 
-def test_an_error_comes_with_the_batch_it_belongs_to():
+def test_an_error_is_raised_in_place_of_its_batch():
     batches = prefetch(Counting(fail_at=4), lambda batch: batch, depth=8)
     assert numbers(batches, 4) == [0, 1, 2, 3]
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_an_error_comes_with_the_batch_it_belongs_to():
     batches.close()
 
 
-def test_an_error_of_placing_is_raised_too():
+def test_an_error_of_place_is_raised():
     def place(batch):
         if batch["x"][0, 0] == 2:
             raise MemoryError("no room on the device")
@@ -149,7 +149,7 @@ def test_an_error_of_placing_is_raised_too():
 
 
 @pytest.mark.parametrize(("group", "expected"), [(1, 5), (2, 2)])
-def test_a_source_that_ends_ends(group, expected):
+def test_the_iterator_ends_with_its_source(group, expected):
     batches = prefetch(Counting(end=5), lambda batch: batch, group=group)
     assert len(list(batches)) == expected
     assert list(batches) == []
@@ -166,7 +166,7 @@ def test_waiting_is_measured():
         seen.append(slow.waited)
     slow.close()
     assert seen == sorted(seen)
-    # Six batches cannot have come sooner. A busy machine may hold this thread up anywhere, so that not all of it waits.
+    # Six batches take at least 0.3 s. A busy machine may delay this thread outside the wait, so half of it must be one.
     assert time.perf_counter() - began >= 0.3
     assert 0.5 * within <= seen[-1] <= within
     fast = prefetch(Counting(pause=0.01), lambda batch: batch)
@@ -180,7 +180,7 @@ def test_waiting_is_measured():
 
 
 @pytest.mark.parametrize("asked", [0, 1, 5])
-def test_close_ends_thread_and_source(asked):
+def test_close_ends_the_thread_and_the_source(asked):
     source = Counting()
     batches = prefetch(source, lambda batch: batch)
     numbers(batches, asked)
@@ -192,15 +192,15 @@ def test_close_ends_thread_and_source(asked):
         next(batches)
 
 
-def test_close_does_not_wait_for_ever(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("jaxdiff.data.prefetch"), "PATIENCE", 0.2)
+def test_close_does_not_wait_forever(monkeypatch):
+    monkeypatch.setattr(importlib.import_module("jaxdiff.data.prefetch"), "TIMEOUT", 0.2)
     source = Counting(hang_at=3)
     batches = prefetch(source, lambda batch: batch)
     numbers(batches, 3)
     start = time.perf_counter()
     batches.close()
     assert time.perf_counter() - start < 5
-    # One that not even closing brings to answer.
+    # A source that does not even answer when it is closed.
     source = Counting(hang_at=3)
     source.close = lambda: None
     batches = prefetch(source, lambda batch: batch)
@@ -220,12 +220,12 @@ def test_loading_hides_behind_the_step():
     for _ in range(10):
         time.sleep(0.05)  # the step
         next(batches)
-    # One after the other, the 0.3 seconds that they take to make would all be waited for.
+    # Without prefetching, `next` would wait for all of the 0.3 seconds that the batches take.
     assert batches.waited - before < 0.15
     batches.close()
 
 
 @pytest.mark.parametrize(("name", "value"), [("depth", 0), ("depth", True), ("group", -1), ("group", 1.0)])
-def test_wrong_arguments_are_named(name, value):
-    with pytest.raises(ValueError, match=f"{name} = {value}"):
+def test_wrong_arguments_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} = {value}; allowed are integers of at least 1"):
         prefetch(Counting(), lambda batch: batch, **{name: value})

@@ -1,95 +1,63 @@
-import io
 import json
 import shutil
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from PIL import Image
 
 from jaxdiff.data import Examples, from_arrays, in_memory, open_tfds
 
 
-class Swatches(tfds.core.GeneratorBasedBuilder):
-    """Plain patches of colour in two classes, of a size each its own."""
-
-    VERSION = tfds.core.Version("1.2.0")
-    BUILDER_CONFIGS = [  # noqa: RUF012
-        tfds.core.BuilderConfig(name="varied", description="sizes differ"),
-        tfds.core.BuilderConfig(name="square", description="6 by 6"),
-    ]
-    code_path = None
-
-    def _info(self):
-        side = 6 if self.builder_config.name == "square" else None
-        features = {
-            "picture": tfds.features.Image(shape=(side, side, 3)),
-            "label": tfds.features.ClassLabel(names=["warm", "cold"]),
-            "serial": tfds.features.Scalar(np.int64),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(9), "validation": self._generate_examples(4)}
-
-    def _generate_examples(self, n):
-        for i in range(n):
-            size = (6, 6) if self.builder_config.name == "square" else (6 + i, 20 - i)
-            png = io.BytesIO()
-            Image.new("RGB", size, (i, 2 * i, 3 * i)).save(png, "png")
-            yield i, {"picture": io.BytesIO(png.getvalue()), "label": i % 2, "serial": i}
-
-
-@pytest.fixture(scope="module")
-def swatches_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("swatches")
-    for config in ("varied", "square"):
-        Swatches(config=config, data_dir=root, file_format="array_record").download_and_prepare()
-    return root
-
-
 @pytest.mark.parametrize("name", ["swatches/square", "swatches/square:1.2.0"])
 def test_open_tfds_reads_what_was_written(swatches_dir, name):
-    images = open_tfds(name, data_dir=swatches_dir)
-    assert (images.shape, images.num_classes, images.class_names) == ((6, 6, 3), 2, ("warm", "cold"))
-    assert len(images) == 9
-    for i in range(9):
-        record = images.source[i]
+    examples = open_tfds(name, data_dir=swatches_dir)
+    assert (examples.shape, examples.num_classes, examples.class_names) == ((6, 6, 3), 2, ("warm", "cold"))
+    assert len(examples) == 60
+    for i in range(60):
+        record = examples.source[i]
         assert set(record) == {"image", "label"}
         assert record["image"].dtype == np.uint8
-        np.testing.assert_array_equal(record["image"], np.full((6, 6, 3), [i, 2 * i, 3 * i]))
+        np.testing.assert_array_equal(record["image"], np.random.default_rng(i).integers(0, 256, (6, 6, 3), np.uint8))
         assert record["label"] == i % 2
 
 
-def test_size_makes_varied_images_alike(swatches_dir):
-    with pytest.raises(ValueError, match=r"swatches/varied.*\(None, None, 3\); give size"):
+def test_split_expressions_partition_a_set(swatches_dir):
+    parts = ("train[:70%]", "train[70%:]", "validation", "train+validation")
+    first, rest, validation, whole = (
+        in_memory(open_tfds("swatches/square", part, swatches_dir)).source.x for part in parts
+    )
+    assert (len(first), len(rest), len(validation)) == (42, 18, 4)
+    np.testing.assert_array_equal(np.concatenate([first, rest, validation]), whole)
+
+
+def test_size_gives_images_one_shape(swatches_dir):
+    with pytest.raises(ValueError, match=r"size = None.*swatches/varied.*\(None, None, 3\)"):
         open_tfds("swatches/varied", data_dir=swatches_dir)
-    images = open_tfds("swatches/varied", "validation", swatches_dir, size=5)
-    np.testing.assert_array_equal(images.source[3]["image"], np.full((5, 5, 3), [3, 6, 9]))
-    with pytest.raises(ValueError, match="size = 0 is not allowed"):
+    examples = open_tfds("swatches/varied", "validation", swatches_dir, size=5)
+    np.testing.assert_array_equal(examples.source[3]["image"], np.full((5, 5, 3), [3, 6, 9]))
+    with pytest.raises(ValueError, match="size = 0; allowed are integers of at least 1"):
         open_tfds("swatches/varied", data_dir=swatches_dir, size=0)
 
 
-def test_newest_version_is_taken_unless_one_is_named(swatches_dir, tmp_path):
+def test_the_newest_version_is_opened_unless_one_is_named(swatches_dir, tmp_path):
     old, new = tmp_path / "swatches" / "square" / "1.2.0", tmp_path / "swatches" / "square" / "1.10.0"
     shutil.copytree(swatches_dir / "swatches" / "square" / "1.2.0", old)
     shutil.copytree(old, new)
     info = json.loads((new / "dataset_info.json").read_text())
     (new / "dataset_info.json").write_text(json.dumps({**info, "version": "1.10.0"}))
-    # As text 1.2.0 comes after 1.10.0. The only configuration needs no naming.
+    # As text 1.2.0 comes after 1.10.0. The only configuration need not be named.
     assert open_tfds("swatches", data_dir=tmp_path).source.records.dataset_info.version == "1.10.0"
     assert open_tfds("swatches:1.2.0", data_dir=tmp_path).source.records.dataset_info.version == "1.2.0"
 
 
-def test_what_is_missing_is_named_with_what_is_there(swatches_dir, tmp_path):
+def test_a_missing_set_is_named_and_available_sets_are_listed(swatches_dir, tmp_path):
     cases = {
         "swatches": r"'swatches' in data_dir = '.*' has several configurations; name one of .*square, .*varied",
         "swatches/sqare": r"not in data_dir .*available there: swatches/square, swatches/varied; embedded: digits\); "
         "did you mean 'swatches/square'",
         "swatches/square:9.9.9": r"versions there: 1\.2\.0$",
         "MNITS": "did you mean 'mnist'",
+        "digits": "call open_digits",
+        "dogits": "did you mean 'digits'",
         "celeb_a": r"'celeb_a' is not prepared in data_dir .*available there: swatches.*download_and_prepare\(\)",
     }
     for name, message in cases.items():
@@ -101,14 +69,14 @@ def test_what_is_missing_is_named_with_what_is_there(swatches_dir, tmp_path):
         open_tfds("mnist", data_dir=tmp_path / "nowhere")
 
 
-def test_default_directory_is_tfdss_own(swatches_dir, monkeypatch):
+def test_the_default_directory_is_that_of_tfds(swatches_dir, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(swatches_dir))
-    assert len(open_tfds("swatches/square")) == 9
+    assert len(open_tfds("swatches/square")) == 60
 
 
 def test_unknown_split_is_named(swatches_dir):
     with pytest.raises(
-        ValueError, match=r"split = 'validaton'.*train.*validation.*did you mean 'validation'"
+        ValueError, match=r"split = 'validaton'; allowed are .*train, validation .*did you mean 'validation'"
     ) as caught:
         open_tfds("swatches/square", "validaton", swatches_dir)
     assert "\n" not in str(caught.value)
@@ -125,7 +93,7 @@ def test_broken_directories_are_named(swatches_dir, tmp_path):
 
     info = copy("other_format") / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(ValueError, match=r"as tfrecord; it must be prepared with file_format='array_record'"):
+    with pytest.raises(ValueError, match=r"as tfrecord; prepare it with file_format='array_record'"):
         open_tfds("swatches/square", data_dir=tmp_path / "other_format")
 
     next(copy("no_shard").glob("*train.array_record*")).unlink()
@@ -138,48 +106,49 @@ def test_broken_directories_are_named(swatches_dir, tmp_path):
         in_memory(open_tfds("swatches/square", data_dir=tmp_path / "cut_shard"))
 
 
-# LeCun, Cortes and Burges' counts; the mean and deviation are those everyone normalises MNIST with.
+# The counts of LeCun, Cortes and Burges. The mean and the standard deviation below are the usual ones of MNIST.
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
 
 def test_mnist_is_the_published_set(shared_data, swatches_dir):
-    if shared_data is None:  # the same path over the set that was written here
-        assert in_memory(open_tfds("swatches/square", data_dir=swatches_dir)).source.labels.tolist() == [0, 1] * 4 + [0]
+    if shared_data is None:  # the same code on a set that the tests write
+        assert in_memory(open_tfds("swatches/square", data_dir=swatches_dir)).source.labels.tolist() == [0, 1] * 30
         return
-    images = in_memory(open_tfds("mnist", data_dir=shared_data))
-    assert (len(images), images.shape, images.num_classes) == (60_000, (28, 28, 1), 10)
-    assert np.bincount(images.source.labels).tolist() == MNIST_TRAIN
-    pixels = images.source.x / np.float32(255)
+    examples = in_memory(open_tfds("mnist", data_dir=shared_data))
+    assert (len(examples), examples.shape, examples.num_classes) == (60_000, (28, 28, 1), 10)
+    assert np.bincount(examples.source.labels).tolist() == MNIST_TRAIN
+    pixels = examples.source.x / np.float32(255)
     assert abs(pixels.mean() - 0.1307) < 5e-5
     assert abs(pixels.std(dtype=np.float64) - 0.3081) < 5e-5
 
 
 def test_cifar10_is_the_published_set(shared_data, swatches_dir):
     if shared_data is None:
-        assert in_memory(open_tfds("swatches/square", data_dir=swatches_dir)).source.x[8, 0, 0].tolist() == [8, 16, 24]
+        varied = open_tfds("swatches/varied", data_dir=swatches_dir, size=4)
+        assert in_memory(varied).source.x[8, 0, 0].tolist() == [8, 16, 24]
         return
     assert len(open_tfds("cifar10", data_dir=shared_data)) == 50_000
-    images = in_memory(open_tfds("cifar10", "test", shared_data))
-    assert (len(images), images.shape) == (10_000, (32, 32, 3))
-    assert images.class_names[:3] == ("airplane", "automobile", "bird")
-    assert np.bincount(images.source.labels).tolist() == [1000] * 10
-    # The means per channel that everyone normalises CIFAR-10 with, of the training part: near, and in that order.
-    np.testing.assert_allclose(images.source.x.mean((0, 1, 2)) / 255, [0.4914, 0.4822, 0.4465], atol=0.01)
+    examples = in_memory(open_tfds("cifar10", "test", shared_data))
+    assert (len(examples), examples.shape) == (10_000, (32, 32, 3))
+    assert examples.class_names[:3] == ("airplane", "automobile", "bird")
+    assert np.bincount(examples.source.labels).tolist() == [1000] * 10
+    # The usual means of the three channels, which are those of the training part: near, and in that order.
+    np.testing.assert_allclose(examples.source.x.mean((0, 1, 2)) / 255, [0.4914, 0.4822, 0.4465], atol=0.01)
 
 
-def test_in_memory_is_the_set_itself(swatches_dir):
-    images = open_tfds("swatches/varied", data_dir=swatches_dir, size=4)
-    memory = in_memory(images)
+def test_in_memory_changes_no_record(swatches_dir):
+    examples = open_tfds("swatches/varied", data_dir=swatches_dir, size=4)
+    memory = in_memory(examples)
     assert (memory.shape, memory.num_classes, memory.class_names) == ((4, 4, 3), 2, ("warm", "cold"))
     assert memory.source.x.flags.c_contiguous
-    for i in range(len(images)):
-        np.testing.assert_array_equal(memory.source[i]["image"], images.source[i]["image"])
-        assert memory.source[i]["label"] == images.source[i]["label"]
+    for i in range(len(examples)):
+        np.testing.assert_array_equal(memory.source[i]["image"], examples.source[i]["image"])
+        assert memory.source[i]["label"] == examples.source[i]["label"]
     assert in_memory(memory) is memory
 
 
 class Halves:
-    """A source of the user's own, of floating-point records that are not as promised from the 600th on."""
+    """A user's source of floating-point records, whose shape is wrong from record 600 on."""
 
     def __init__(self, n):
         self.n = n
@@ -191,20 +160,20 @@ class Halves:
         return {"image": np.full(2 if index < 600 else 3, index + 0.5)}
 
 
-def test_in_memory_takes_any_source_and_checks_it():
+def test_in_memory_reads_any_source_and_checks_its_shapes():
     memory = in_memory(Examples(Halves(600), (2,)))
     assert memory.source.x.dtype == np.float32
     np.testing.assert_array_equal(memory.source.x[:, 1], np.arange(600) + 0.5)
-    with pytest.raises(ValueError, match=r"record 600 has shape \(3,\); the set's is \(2,\)"):
+    with pytest.raises(ValueError, match=r"shape of record 600 = \(3,\); allowed are \(2,\)"):
         in_memory(Examples(Halves(700), (2,)))
 
 
 def test_from_arrays():
     points = np.random.default_rng(0).normal(size=(5, 2))
-    images = from_arrays(points)
-    assert (len(images), images.shape, images.num_classes, images.class_names) == (5, (2,), 0, ())
-    assert set(images.source[0]) == {"image"}
-    np.testing.assert_array_equal(images.source.x, points.astype(np.float32))
+    examples = from_arrays(points)
+    assert (len(examples), examples.shape, examples.num_classes, examples.class_names) == (5, (2,), 0, ())
+    assert set(examples.source[0]) == {"image"}
+    np.testing.assert_array_equal(examples.source.x, points.astype(np.float32))
 
     labelled = from_arrays(np.zeros((3, 4, 4, 1), np.uint8), labels=[2, 0, 1], class_names=["a", "b", "c", "d"])
     assert labelled.source.x.dtype == np.uint8
@@ -216,15 +185,19 @@ def test_from_arrays():
     ("arguments", "error", "message"),
     [
         ((np.zeros((3, 4, 4), np.uint8),), ValueError, r"\(3, 4, 4\).*\[n, height, width, channels\]"),
-        ((np.zeros((3, 2), np.int64),), TypeError, "x has dtype int64"),
-        ((np.zeros(3),), ValueError, "event axis"),
+        ((np.zeros((3, 2), np.int64),), TypeError, "x.dtype = int64"),
+        ((np.zeros(3),), ValueError, "at least one event axis"),
         ((np.zeros((0, 2)),), ValueError, r"\(0, 2\)"),
-        ((np.array([[0.0, np.nan]]),), ValueError, "NaN"),
-        ((np.zeros((3, 2)), [0.0, 1.0, 2.0]), TypeError, "labels has dtype float64"),
-        ((np.zeros((3, 2)), [0, 1]), ValueError, r"labels has shape \(2,\); allowed is \(3,\)"),
-        ((np.zeros((3, 2)), [0, 1, -1]), ValueError, r"labels lie in -1..1; allowed are 0..1"),
-        ((np.zeros((3, 2)), [0, 1, 2], ["a", "b"]), ValueError, r"labels lie in 0..2; allowed are 0..1"),
-        ((np.zeros((3, 2)), None, ["a"]), ValueError, "without labels"),
+        ((np.array([[0.0, np.nan]]),), ValueError, "x = nan; allowed are finite numbers"),
+        ((np.zeros((3, 2)), [0.0, 1.0, 2.0]), TypeError, "labels.dtype = float64; allowed are integer types"),
+        ((np.zeros((3, 2)), [0, 1]), ValueError, r"labels.shape = \(2,\); allowed are \(3,\)"),
+        ((np.zeros((3, 2)), [0, 1, -1]), ValueError, r"labels.min\(\) = -1; allowed are integers of at least 0"),
+        (
+            (np.zeros((3, 2)), [0, 1, 2], ["a", "b"]),
+            ValueError,
+            r"labels.max\(\) = 2; allowed are integers of at most 1",
+        ),
+        ((np.zeros((3, 2)), None, ["a"]), ValueError, r"class_names = \('a',\); allowed are \(\) without labels"),
     ],
 )
 def test_from_arrays_refuses(arguments, error, message):

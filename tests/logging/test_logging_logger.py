@@ -1,4 +1,4 @@
-"""The log of a run that was interrupted reads as that of one that was not, and no log line stops a run."""
+"""The logs of an interrupted run read like those of an uninterrupted run, and no failed write stops a run."""
 
 import errno
 import io
@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-import subprocess
+import resource
 import sys
 import time
 import types
@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxdiff.logging.logger import Logger, SilentLogger, drop_after, make_logger
+from jaxdiff.logging.logger import Logger, SilentLogger, make_logger
+from jaxdiff.logging.metrics_file import drop_after
 from jaxdiff.logging.weights_and_biases import import_wandb
 
 
@@ -35,7 +36,7 @@ def events(directory):
             data = data[16 + length :]
 
 
-def test_metrics_are_json_lines_with_null_for_what_is_not_finite(tmp_path):
+def test_metrics_are_json_lines_with_null_for_nan_and_infinity(tmp_path):
     with Logger(tmp_path, 10, stream=io.StringIO()) as logger:
         logger.log(1, {"loss": jnp.float32(0.5), "lr": np.float64(1e-3), "n": 3})
         logger.log(2, {"loss": jnp.nan, "lr": math.inf, "n": np.ones((1, 1))})
@@ -45,7 +46,7 @@ def test_metrics_are_json_lines_with_null_for_what_is_not_finite(tmp_path):
     assert second["time"] >= first["time"] > 1.6e9
 
 
-def test_resuming_drops_what_lies_beyond_the_step_and_a_torn_line(tmp_path):
+def test_resuming_drops_later_lines_and_a_torn_line(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     with Logger(tmp_path, 50, stream=io.StringIO()) as logger:
         for step in (10, 20, 30, 40):
@@ -84,8 +85,8 @@ def test_tensorboard_gets_scalars_and_images(tmp_path):
     picture = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     with Logger(tmp_path, 10, stream=io.StringIO()) as logger:
         logger.log(4, {"loss": 0.25, "bad": math.nan})
-        logger.image(4, "ema_grid", picture)
-        logger.image(4, "grey", picture[..., :1])
+        logger.media(4, "ema_grid", picture)
+        logger.media(4, "grey", picture[..., :1])
     written = tmp_path / "samples" / "ema_grid_00000004.png"
     np.testing.assert_array_equal(np.asarray(Image.open(written)), picture)
     found = {value.tag: (event.step, value) for event in events(tmp_path) for value in event.summary.value}
@@ -95,29 +96,30 @@ def test_tensorboard_gets_scalars_and_images(tmp_path):
     shown = Image.open(io.BytesIO(found["ema_grid"][1].image.encoded_image_string))
     np.testing.assert_array_equal(np.asarray(shown), picture)
     grey = found["grey"][1].image
-    assert (grey.height, grey.width, grey.colorspace) == (4, 5, 1)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(grey.encoded_image_string))), picture[..., 0])
+    assert (grey.height, grey.width) == (4, 5)
+    shown = Image.open(io.BytesIO(grey.encoded_image_string)).convert("L")
+    np.testing.assert_array_equal(np.asarray(shown), picture[..., 0])
 
 
-def test_without_a_terminal_there_are_plain_lines_now_and_then(tmp_path):
+def test_without_a_terminal_progress_is_plain_lines_now_and_then(tmp_path):
     stream = io.StringIO()
     with Logger(tmp_path, 40, seconds=3600, stream=stream) as logger:
         for step in (10, 20, 30, 40):
             logger.log(step, {"loss": 1 / step, "images_per_second": 1234.0})
     lines = stream.getvalue().splitlines()
-    # The first, and the last however soon it comes.
+    # The first step is shown, and the last step however soon it comes.
     assert [line.split("  ")[:2] for line in lines] == [["step 10/40", "loss 0.1"], ["step 40/40", "loss 0.025"]]
     assert all("1234 img/s" in line and "\r" not in line for line in lines)
 
 
-def test_the_time_left_is_told_from_the_steps_of_this_session_but_not_from_its_compilation(tmp_path, monkeypatch):
+def test_the_time_left_follows_from_the_steps_of_this_session_without_its_compilation(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("jaxdiff.logging.logger.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jaxdiff.logging.progress.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     with Logger(tmp_path, 1000, start_step=800, seconds=0, stream=stream) as logger:
         for now[0], step in ((140.0, 820), (160.0, 840), (170.0, 860), (170.0, 1000)):
             logger.log(step, {"images_per_second": 64.0, "mfu": 0.4123, "data_wait": 0.25 if step == 840 else 0.01})
-    # 20 steps in 40 s, of which the compiler took some; then 20 in 20 s; then 40 in 30 s.
+    # 20 steps in 40 s with compilation; then 20 steps in 20 s; then 40 steps in 30 s in all.
     assert stream.getvalue().splitlines() == [
         "step 820/1000  64 img/s  41.2% MFU  0:06:00 left",
         "step 840/1000  64 img/s  41.2% MFU  25% waiting for data  0:02:40 left",
@@ -126,7 +128,7 @@ def test_the_time_left_is_told_from_the_steps_of_this_session_but_not_from_its_c
     ]
 
 
-def test_on_a_terminal_there_is_a_bar(tmp_path):
+def test_on_a_terminal_progress_is_a_bar(tmp_path):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -139,44 +141,47 @@ def test_on_a_terminal_there_is_a_bar(tmp_path):
     assert "loss 0.5, 77 img/s" in stream.getvalue()
 
 
-def test_wrong_arguments_are_named(tmp_path):
-    for bad in ({"total_steps": 0}, {"start_step": -1}, {"seconds": -1.0}):
-        with pytest.raises(ValueError, match=next(iter(bad))):
-            Logger(tmp_path, **{"total_steps": 5, **bad})
-    with Logger(tmp_path, 5, stream=io.StringIO()) as logger:
-        with pytest.raises(ValueError, match=r"values\['loss'\]: shape \(2,\)"):
-            logger.log(1, {"loss": np.ones(2)})
-        with pytest.raises(ValueError, match="'step' is taken"):
-            logger.log(1, {"step": 1.0})
-        with pytest.raises(ValueError, match=r"name='a/b'"):
-            logger.image(1, "a/b", np.zeros((2, 2, 3), np.uint8))
+@pytest.mark.parametrize("bad", [{"total_steps": 0}, {"start_step": -1}, {"seconds": -1.0}])
+def test_wrong_arguments_of_a_logger_are_named(tmp_path, bad):
+    ((name, value),) = bad.items()
+    with pytest.raises(ValueError, match=f"^{name} = {value}; allowed are"):
+        Logger(tmp_path, **{"total_steps": 5, **bad})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loss": np.ones(2)}, "values['loss'].shape = (2,); allowed are shapes with one element"),
+        ({"loss": np.complex64(1)}, "values['loss'].dtype = complex64; allowed are real types"),
+        ({"loss": 1.0, "step": 1.0}, "name = 'step'; allowed are names other than 'step' and 'time'"),
+    ],
+)
+def test_a_value_that_is_no_scalar_is_refused_and_writes_nothing(tmp_path, values, message):
+    with Logger(tmp_path, 5, stream=io.StringIO()) as logger, pytest.raises(ValueError, match=re.escape(message)):
+        logger.log(1, values)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
-# Writes three lines, the second and third with no room on the disk for TensorBoard's events nor, from some byte on,
-# for metrics.jsonl. RLIMIT_FSIZE stops a write where a full disk would, in the middle of a record.
-FULL_DISK = """
-import resource, sys
-from jaxdiff.logging.logger import Logger
-import numpy as np
-with Logger(sys.argv[1], 9, stream=sys.stdout) as logger:
-    logger.log(1, {"loss": 1.0})
-    size = (logger._run.metrics).stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, resource.RLIM_INFINITY))
-    logger.log(2, {"loss": 2.0})
-    logger.image(2, "samples", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
-    logger.log(3, {"loss": 3.0})
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    logger.log(4, {"loss": 4.0})
-print("went on")
-"""
+def test_the_name_of_a_picture_is_no_path(tmp_path):
+    with Logger(tmp_path, 5, stream=io.StringIO()) as logger, pytest.raises(ValueError, match="name = 'a/b'; allowed"):
+        logger.media(1, "a/b", np.zeros((2, 2, 3), np.uint8))
 
 
-def test_a_full_disk_costs_whole_lines_and_one_warning_but_not_the_run(tmp_path):
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("went on\n")
-    warnings = sorted(re.findall(r"warning: (.*) of /", done.stderr))
+def test_a_full_disk_costs_whole_records_and_one_warning_per_writer(tmp_path, capsys):
+    """RLIMIT_FSIZE stops a write where a full disk would, in the middle of a record."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Logger(tmp_path, 9, stream=io.StringIO()) as logger:
+        logger.log(1, {"loss": 1.0})
+        size = (tmp_path / "metrics.jsonl").stat().st_size
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limit[1]))
+            logger.log(2, {"loss": 2.0})
+            logger.media(2, "samples", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+            logger.log(3, {"loss": 3.0})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        logger.log(4, {"loss": 4.0})
+    warnings = sorted(re.findall(r"warning: (.*) of /", capsys.readouterr().err))
     assert warnings == ["TensorBoard's events", "metrics.jsonl", "samples"]
     assert [record["loss"] for record in records(tmp_path / "metrics.jsonl")] == [1.0, 4.0]
     assert [event.step for event in events(tmp_path) if event.summary.value] == [1, 4]
@@ -207,7 +212,7 @@ def test_a_closed_terminal_does_not_stop_a_run(tmp_path, capsys):
             logger.log(2, {"loss": 2.0})
             logger.log(3, {"loss": 3.0})
         assert [record["loss"] for record in records(directory / "metrics.jsonl")] == [1.0, 2.0, 3.0]
-        # tqdm itself falls silent.
+        # tqdm ignores the failure itself.
         assert capsys.readouterr().err.count("warning: progress of") == (0 if terminal else 1)
 
 
@@ -216,7 +221,7 @@ def test_only_process_0_writes(tmp_path, monkeypatch):
     with make_logger(tmp_path, 5, wandb="project") as logger:
         assert isinstance(logger, SilentLogger)
         logger.log(1, {"loss": 1.0})
-        logger.image(1, "samples", np.zeros((2, 2, 3), np.uint8))
+        logger.media(1, "samples", np.zeros((2, 2, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     with make_logger(tmp_path, 5) as logger:
@@ -225,13 +230,14 @@ def test_only_process_0_writes(tmp_path, monkeypatch):
 
 
 def reported(directory):
-    """What an offline run holds: the identity and the rows of each of its files, as Weights & Biases reads them."""
+    """The identifier, settings and rows in each file of an offline run, as Weights & Biases reads them."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     runs = []
     for path in sorted(directory.glob("wandb/offline-run-*/*.wandb")):
         data, run = path.read_bytes(), {"rows": [], "config": {}}
-        # LevelDB's log format after a header of 7 bytes: blocks of 32 KiB; crc (4 bytes), length (2), kind (1), part.
+        # LevelDB's log format after a header of 7 bytes: blocks of 32 KiB; each part has a CRC (4 bytes), a length (2)
+        # and a kind (1).
         at, whole = 7, b""
         while at + 7 <= len(data):
             if 32768 - at % 32768 < 7:
@@ -239,7 +245,7 @@ def reported(directory):
                 continue
             length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
             if at + 7 + length > len(data):
-                break  # it is being written
+                break  # this part is still being written
             whole += data[at + 7 : at + 7 + length]
             at += 7 + length
             if kind in (1, 4):
@@ -256,19 +262,19 @@ def reported(directory):
     return runs
 
 
-def test_weights_and_biases_gets_scalars_pictures_and_settings_in_one_run(tmp_path, monkeypatch):
+def test_weights_and_biases_gets_scalars_pictures_and_settings_as_one_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     picture = np.zeros((4, 4, 3), np.uint8)
     settings = {"train": {"steps": 40}, "data": {"name": "digits"}}
     with Logger(tmp_path, 40, stream=io.StringIO(), wandb="project", config=settings) as logger:
         logger.log(10, {"loss": 0.5, "bad": math.nan})
-        logger.image(10, "samples", picture)
+        logger.media(10, "samples", picture)
         logger.log(20, {"loss": 0.25})
     settings["train"]["steps"] = 60
     with Logger(tmp_path, 60, 20, stream=io.StringIO(), wandb="project", config=settings) as logger:
         logger.log(30, {"loss": 0.125})
-    # It writes in a process of its own, which may still be at it when `finish` has returned.
+    # Weights & Biases writes in another process, which may still be writing after `finish` has returned.
     deadline = time.monotonic() + 60
     while sum(len(run["rows"]) for run in reported(tmp_path)) < 3 and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -283,8 +289,8 @@ def test_weights_and_biases_gets_scalars_pictures_and_settings_in_one_run(tmp_pa
     assert second["config"]["train"] == {"steps": 60}
 
 
-class Stand:
-    """Stands in for the package where a server would have to answer."""
+class FakeWandb:
+    """Replaces the package wandb where a server would have to answer."""
 
     class Error(Exception):
         pass
@@ -309,29 +315,29 @@ class Stand:
         self.exit_code = exit_code
 
 
-def test_steps_that_weights_and_biases_has_already_are_not_told_it_again(tmp_path, monkeypatch):
-    # A run killed at step 30 goes on from its checkpoint at 10; the server has steps up to 30.
-    stand = Stand(starting_step=31)
-    monkeypatch.setitem(sys.modules, "wandb", stand)
+def test_steps_that_weights_and_biases_has_already_are_not_reported_again(tmp_path, monkeypatch):
+    # A run that was killed at step 30 resumes from its checkpoint at step 10. The server has the steps up to 30.
+    fake = FakeWandb(starting_step=31)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
     with Logger(tmp_path, 50, 10, stream=io.StringIO(), wandb="project") as logger:
         for step in (20, 30, 40):
             logger.log(step, {"loss": step})
-        logger.image(40, "samples", np.zeros((2, 3, 1), np.uint8))
-    assert stand.rows == [(40, {"loss": 40.0}), (40, {"samples": (2, 3)})]
-    assert stand.exit_code == 0
+        logger.media(40, "samples", np.zeros((2, 3, 1), np.uint8))
+    assert fake.rows == [(40, {"loss": 40.0}), (40, {"samples": (2, 3)})]
+    assert fake.exit_code == 0
     assert [record["step"] for record in records(tmp_path / "metrics.jsonl")] == [20, 30, 40]
     with pytest.raises(KeyError), Logger(tmp_path, 50, 40, stream=io.StringIO(), wandb="project"):
         raise KeyError
-    assert stand.exit_code == 1
+    assert fake.exit_code == 1
 
 
-def test_trouble_with_weights_and_biases_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "wandb", Stand(broken=True))
+def test_a_failure_of_weights_and_biases_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(broken=True))
     with Logger(tmp_path, 50, stream=io.StringIO(), wandb="project") as logger:
         logger.log(1, {"loss": 1.0})
         logger.log(2, {"loss": 2.0})
     assert capsys.readouterr().err == f"warning: Weights & Biases of {tmp_path}: the service is gone\n"
-    monkeypatch.setitem(sys.modules, "wandb", Stand(refusal="no API key"))
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(refusal="no API key"))
     with pytest.raises(ValueError, match=r"log.wandb = 'project': no API key; run `wandb login`"):
         Logger(tmp_path, 50, stream=io.StringIO(), wandb="project")
     monkeypatch.setitem(sys.modules, "wandb", None)

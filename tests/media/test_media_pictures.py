@@ -1,4 +1,4 @@
-"""Pictures: every pixel where the docstring says."""
+"""Pictures: every pixel is where the docstring says."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 from jaxdiff.media.pictures import GAP, grid, scatter, write_png
 
 
-def test_every_pixel_of_a_grid_is_where_it_should_be():
+def test_every_pixel_of_a_grid_is_in_its_place():
     rng = np.random.default_rng(0)
     values = rng.integers(0, 256, (5, 3, 4, 3))
     picture = grid(values / 127.5 - 1, columns=2, scale=3)
@@ -38,7 +38,7 @@ def test_tiny_images_are_enlarged_and_others_are_not():
 
 def test_captions_do_not_touch_the_images():
     images = np.full((4, 10, 10, 3), (1.0, -1.0, 1.0))
-    picture = grid(images, 2, labels=["7", "cat", "", "x"], row_labels=["w=0", "w=2.5"], scale=2)
+    picture = grid(images, 2, captions=["7", "cat", "", "x"], row_captions=["w=0", "w=2.5"], scale=2)
     is_image = (picture == (255, 0, 255)).all(-1)
     assert is_image.sum() == 4 * 400
     rows, columns = np.flatnonzero(is_image.any(1)), np.flatnonzero(is_image.any(0))
@@ -50,7 +50,7 @@ def test_captions_do_not_touch_the_images():
     assert dark[rows[19] + 1 : rows[20]].any()
 
 
-def test_points_lie_where_their_coordinates_say():
+def test_points_are_drawn_at_their_coordinates():
     picture = scatter([[1.0, 1.0], [-1.0, 0.0], [50.0, 0.0], [np.nan, 0.0]], extent=2.0, size=101, labels=[0, 1, 0, 0])
     marked = (picture != 255).any(-1)
     ys, xs = np.nonzero(marked)
@@ -73,23 +73,30 @@ def test_png_round_trip(tmp_path, channels):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_wrong_arguments_are_named(tmp_path):
-    one = np.zeros((1, 4, 4, 3))
-    with pytest.raises(ValueError, match=r"images: shape \(1, 4, 4, 2\)"):
-        grid(np.zeros((1, 4, 4, 2)), 1)
-    with pytest.raises(ValueError, match="images: shape"):
-        grid(np.zeros((0, 4, 4, 3)), 1)
-    with pytest.raises(ValueError, match="columns=0"):
-        grid(one, 0)
-    with pytest.raises(ValueError, match="scale=0"):
-        grid(one, 1, scale=0)
-    with pytest.raises(ValueError, match="labels: 2 captions for 1 images"):
-        grid(one, 1, labels=["a", "b"])
-    with pytest.raises(ValueError, match="row_labels: 2 captions for 1 rows"):
-        grid(one, 1, row_labels=["a", "b"])
-    with pytest.raises(ValueError, match=r"points: shape \(3,\)"):
-        scatter(np.zeros(3))
-    with pytest.raises(ValueError, match="extent=-1"):
-        scatter(np.zeros((1, 2)), extent=-1.0)
-    with pytest.raises(ValueError, match="image: float64"):
-        write_png(tmp_path / "a.png", one[0])
+ONE = np.zeros((1, 4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: grid(np.zeros((1, 4, 4, 2)), 1), r"images.shape = \(1, 4, 4, 2\); allowed are \[n, height"),
+        (lambda: grid(np.zeros((0, 4, 4, 3)), 1), r"images.shape = \(0, 4, 4, 3\)"),
+        (lambda: grid(ONE, 0), "columns = 0; allowed are integers of at least 1"),
+        (lambda: grid(ONE, 1, scale=0), "scale = 0"),
+        (lambda: grid(ONE, 1, captions=["a", "b"]), r"len\(captions\) = 2; allowed are 1, or None"),
+        (lambda: grid(ONE, 1, row_captions=["a", "b"]), r"len\(row_captions\) = 2; allowed are 1, or None"),
+        (lambda: scatter(np.zeros(3)), r"points.shape = \(3,\); allowed are \[n, 2\]"),
+        (lambda: scatter(np.zeros((1, 2)), labels=[0, 1]), r"labels.shape = \(2,\); allowed are \(1,\)"),
+        (lambda: scatter(np.zeros((1, 2)), extent=-1.0), "extent = -1.0; allowed are finite numbers above 0"),
+        (lambda: scatter(np.zeros((1, 2)), size=1), "size = 1; allowed are integers of at least 2"),
+        (lambda: write_png("a.png", np.zeros((4, 4), np.uint8)), r"image.shape = \(4, 4\); allowed are \[height"),
+    ],
+)
+def test_wrong_arguments_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_only_bytes_are_written(tmp_path):
+    with pytest.raises(TypeError, match=r"image.dtype = float64; allowed are uint8"):
+        write_png(tmp_path / "a.png", ONE[0])

@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def random_variables():
-    """Variables of a network with every entry random: fresh ones hide most of it behind layers that start at zero."""
+    """Random variables of a network. In fresh variables, layers that start at zero hide the layers before them."""
 
     def make(network, *arguments, seed=0):
         shapes = jax.eval_shape(lambda key: network.init(key, *arguments), jax.random.key(0))

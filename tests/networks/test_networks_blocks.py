@@ -1,4 +1,4 @@
-"""Normalisation, residual block and attention against an implementation in NumPy loops."""
+"""Normalisation, the residual block and attention against NumPy loops."""
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,7 @@ def test_group_norm(random_variables, groups):
 
 
 def test_group_norm_of_half_precision_has_float32_statistics():
+    """The result has mean 0 and deviation 1 to far better than bfloat16's relative precision of 4e-3."""
     x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 4096, 4)) + 10, jnp.bfloat16)
     out = GroupNorm(1, 1e-5, jnp.float32).init_with_output(jax.random.key(0), x)[0]
     assert abs(float(out.mean())) < 1e-4
@@ -70,7 +71,7 @@ def test_the_rule_for_groups(channels, groups):
 
 @pytest.mark.parametrize("groups", [0, 3])
 def test_groups_must_divide_the_channels(groups):
-    with pytest.raises(ValueError, match=f"norm_groups={groups}"):
+    with pytest.raises(ValueError, match=f"norm_groups = {groups}; allowed are divisors of 8 channels"):
         group_count(8, groups)
 
 
@@ -125,5 +126,5 @@ def test_attention(random_variables, head_channels):
 
 
 def test_heads_must_divide_the_channels():
-    with pytest.raises(ValueError, match="head_channels=3"):
+    with pytest.raises(ValueError, match="head_channels = 3; allowed are divisors of 8 channels"):
         SelfAttention(3, 2, 1e-5, 1.0, jnp.float32).init(jax.random.key(0), jnp.ones((1, 4, 8)))

@@ -1,11 +1,13 @@
 """Parameter counts of published networks, against the published figures and against sums written out by hand."""
 
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from jaxdiff.networks import Fourier, Sinusoidal, UNet
+from jaxdiff.presets import open_preset
 
 SCORE_SDE = {
     "num_blocks": 4,
@@ -83,6 +85,11 @@ def test_ncsnpp_cifar10():
     total += (4 + 1 + 1) * attention(256)
     total += 2 * 128 + conv(128, 3)
     assert count(NCSNPP, 32) == total
+
+
+def test_the_published_preset_has_the_network_of_adm():
+    path = Path(__file__).resolve().parents[2] / "configs" / "imagenet64.py"
+    assert open_preset(str(path)).config.network == ADM.clone(num_classes=0, dropout=0.1, dtype="bfloat16")
 
 
 def test_adm_imagenet64():

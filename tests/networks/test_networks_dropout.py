@@ -1,4 +1,4 @@
-"""Dropout: what a mask depends on, how often it is zero, and that transformations do not change it."""
+"""Dropout: masks depend on keys and layers alone, have the right rate, and survive transformations."""
 
 import flax.linen as nn
 import jax
@@ -57,17 +57,18 @@ def test_the_eight_layers_of_a_network_have_different_masks():
     assert np.abs(agree[~np.eye(24, dtype=bool)] - 0.5).max() < 6 * 0.5 / np.sqrt(1000)
 
 
-@pytest.mark.parametrize(("rate", "key"), [(0.0, jax.random.key(0)), (0.5, None)])
-def test_nothing_is_drawn_where_nothing_is_dropped(rate, key):
+def test_nothing_is_drawn_where_nothing_is_dropped():
     x, time = jnp.ones((2, 2)), jnp.ones(2)
-    variables = MLP(width=8).init(jax.random.key(0), x, time)
-    np.testing.assert_array_equal(masked(rate, x, key), x)
+    variables = jax.eval_shape(MLP(width=8, num_blocks=1).init, jax.random.key(0), x, time)
 
     def program(rate, key):
-        net = MLP(width=8, dropout=rate)
-        return jax.jit(lambda key: net.apply(variables, x, time, key=key)).lower(key).compile().as_text()
+        net = MLP(width=8, num_blocks=1, dropout=rate)
+        lowered = jax.jit(lambda variables, key: net.apply(variables, x, time, key=key)).lower(variables, key)
+        return lowered.compile().as_text()
 
-    assert "threefry" not in program(rate, key)
+    for rate, key in ((0.0, jax.random.key(0)), (0.5, None)):
+        np.testing.assert_array_equal(masked(rate, x, key), x)
+        assert "threefry" not in program(rate, key)
     assert "threefry" in program(0.5, jax.random.key(0))
 
 
@@ -86,12 +87,5 @@ def test_the_type_is_kept():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
 def test_impossible_rates_are_refused(rate):
-    with pytest.raises(ValueError, match=f"dropout={rate}"):
+    with pytest.raises(ValueError, match=f"dropout = {rate}; allowed are numbers from 0 to below 1"):
         masked(rate, jnp.ones((1, 2)), None)
-
-
-def test_other_keys_are_refused():
-    with pytest.raises(ValueError, match="key has shape"):
-        masked(0.5, jnp.ones((3, 2)), jax.random.split(jax.random.key(0), 2))
-    with pytest.raises(TypeError, match="not a random key"):
-        masked(0.5, jnp.ones((3, 2)), 7)

@@ -1,4 +1,4 @@
-"""Label features against their formulas in plain Python, and random features against the kernel they estimate."""
+"""Sinusoids against their formulas in plain Python, and random features against the kernel that they estimate."""
 
 import math
 
@@ -18,6 +18,7 @@ def test_sinusoidal_is_its_formula(embedding, divisor, sin_first, time):
     phases = [time * 10_000 ** (-i / divisor) for i in range(8)]
     sin, cos = [math.sin(p) for p in phases], [math.cos(p) for p in phases]
     expected = sin + cos if sin_first else cos + sin
+    # float32 rounds a phase of up to 999 by 3e-5, once for the frequency and once for the product.
     np.testing.assert_allclose(embedding(jnp.array([time]), 16)[0], expected, atol=2e-4)
 
 
@@ -35,7 +36,8 @@ def test_a_half_precision_time_is_embedded_in_float32(embedding):
 
 
 def test_fourier_features_estimate_the_gaussian_kernel():
-    # E cos(2 pi f d) = exp(-2 (pi scale d)^2) for f ~ N(0, scale^2); a mean of n has a deviation below 1/sqrt(n).
+    # E cos(2 pi f d) = exp(-2 (pi scale d)^2) for f ~ N(0, scale^2). A mean of n cosines has a standard deviation below
+    # 1/sqrt(n), and the tolerance is four of them.
     n, scale, times = 20_000, 0.5, np.array([0.0, 0.1, 0.3, 1.0], np.float32)
     features = np.asarray(Fourier(scale)(jnp.asarray(times), n))
     assert features.shape == (4, 2 * n)
@@ -53,5 +55,5 @@ def test_fourier_frequencies_belong_to_the_seed():
     ("embedding", "features"), [(Sinusoidal(), 7), (Sinusoidal(), 2), (Sinusoidal(endpoint=False), 0), (Fourier(), 0)]
 )
 def test_impossible_widths_are_refused(embedding, features):
-    with pytest.raises(ValueError, match=f"features={features}"):
+    with pytest.raises(ValueError, match=f"features = {features}; allowed are"):
         embedding(jnp.zeros(1), features)

@@ -1,4 +1,4 @@
-"""The network for vectors: its contract is that of the U-Net."""
+"""The network for vectors, which has the interface of the U-Net."""
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ def test_a_fresh_network_is_zero():
     assert jax.eval_shape(wider.init_with_output, jax.random.key(0), X, TIME)[0].shape == (3, 5)
 
 
-def test_it_is_the_formula_of_its_docstring(random_variables):
+def test_the_network_is_the_formula_of_its_docstring(random_variables):
     net = MLP(width=8, num_blocks=2, embedding=Fourier(1.0), num_classes=1, augmentation_features=2)
-    labels = np.array([[0.0, 0.0], [1.0, 0.0], [0.3, -0.7]])
+    augmentation = np.array([[0.0, 0.0], [1.0, 0.0], [0.3, -0.7]])
     classes = jnp.array([0, 1, 0])
-    cond = {"label": classes, "augmentation": jnp.asarray(labels, jnp.float32)}
+    cond = {"label": classes, "augmentation": jnp.asarray(augmentation, jnp.float32)}
     variables = random_variables(net, X, TIME, cond)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
 
@@ -36,7 +36,7 @@ def test_it_is_the_formula_of_its_docstring(random_variables):
     def norm(q, a):
         return (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 1e-6) * q["scale"] + q["bias"]
 
-    e = np.asarray(Fourier(1.0)(TIME, 8)) + dense(p["conditioning"]["augmentation"], labels)
+    e = np.asarray(Fourier(1.0)(TIME, 8)) + dense(p["conditioning"]["augmentation"], augmentation)
     e = dense(p["conditioning"]["time_in"], e)
     e = dense(p["conditioning"]["time_out"], silu(e))
     e = silu(e + p["conditioning"]["label_table"]["embedding"][np.asarray(classes)])
@@ -49,40 +49,27 @@ def test_it_is_the_formula_of_its_docstring(random_variables):
 
 
 def test_dropout_needs_a_key(random_variables):
-    net = MLP(width=16, dropout=0.5)
+    net = MLP(width=16, num_blocks=1, dropout=0.5)
     variables = random_variables(net, X, TIME)
-    np.testing.assert_array_equal(net.apply(variables, X, TIME), MLP(width=16).apply(variables, X, TIME))
+    without = net.apply(variables, X, TIME)
+    np.testing.assert_array_equal(without, net.clone(dropout=0.0).apply(variables, X, TIME))
     one, two = (net.apply(variables, X, TIME, key=jax.random.key(i)) for i in (1, 2))
-    assert jnp.abs(one - two).max() > 1e-3
-    with pytest.raises(ValueError, match="key has shape"):
+    # Dropping half of the entries changes an output of order 1 by far more than float32's rounding.
+    assert jnp.abs(one - two).max() > 1e-3 < jnp.abs(one - without).max()
+    with pytest.raises(ValueError, match=r"key\.shape = \(2,\)"):
         net.apply(variables, X, TIME, key=jax.random.split(jax.random.key(0), 2))
 
 
-def test_bfloat16_is_a_matter_of_computation_only(random_variables):
-    net, half = MLP(width=64), MLP(width=64, dtype="bfloat16")
+def test_bfloat16_changes_only_the_computation(random_variables):
+    net, half = MLP(num_blocks=1), MLP(num_blocks=1, dtype="bfloat16")
     variables = random_variables(half, X, TIME)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     out, reference = half.apply(variables, X, TIME), net.apply(variables, X, TIME)
     assert out.dtype == jnp.float32
+    # bfloat16 rounds by 2^-9 = 0.002, in some tens of operations; float32 would leave less than 1e-6.
     assert 1e-6 < jnp.linalg.norm(out - reference) / jnp.linalg.norm(reference) < 0.05
 
 
-def test_apply_compares_by_value():
-    assert MLP(width=16).apply == MLP(width=16).apply
-    assert hash(MLP(width=16).apply) == hash(MLP(width=16).apply)
-    assert MLP(width=16).apply != MLP(width=32).apply
-
-
-@pytest.mark.parametrize(
-    ("net", "x", "time", "cond", "words"),
-    [
-        (MLP(), jnp.zeros((3, 2, 1)), TIME, None, "x has shape"),
-        (MLP(), X, jnp.zeros(()), None, "time has shape"),
-        (MLP(), X, TIME, jnp.zeros(3, int), "num_classes=0"),
-        (MLP(num_classes=2), X, TIME, None, "num_classes=2"),
-        (MLP(vector_features=2), X, TIME, {"vector": X[:, :1]}, "vector of shape"),
-    ],
-)
-def test_what_is_wrong_is_named(net, x, time, cond, words):
-    with pytest.raises(ValueError, match=words):
-        jax.eval_shape(net.init, jax.random.key(0), x, time, cond)
+def test_an_input_that_is_not_a_batch_of_vectors_is_refused():
+    with pytest.raises(ValueError, match=r"x\.shape = \(3, 2, 1\); allowed are \[batch, d\]"):
+        jax.eval_shape(MLP().init, jax.random.key(0), jnp.zeros((3, 2, 1)), TIME)

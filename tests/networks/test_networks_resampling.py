@@ -1,4 +1,4 @@
-"""Resampling against the defining sums, its own transpose, and what averaging and interpolation must do."""
+"""Resampling against its defining sums, its transpose, and known results of averaging and interpolation."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -51,8 +51,8 @@ def test_a_shift_by_two_pixels_is_a_shift_by_one_after_halving(taps):
     )
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 28])
-def test_any_length_survives_the_way_down_and_up(n):
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_any_length_is_kept_down_and_up(n):
     x = jnp.ones((1, n, 5, 1))
     half = downsample(x)
     assert half.shape == (1, (n + 1) // 2, 3, 1)
@@ -64,12 +64,12 @@ def test_the_last_pixel_of_an_odd_axis_is_repeated():
 
 
 @pytest.mark.parametrize("taps", [(), (1, 2, 1), (1, -1)])
-def test_filters_that_cannot_be_are_refused(taps):
-    with pytest.raises(ValueError, match="taps="):
+def test_filters_of_odd_length_or_zero_sum_are_refused(taps):
+    with pytest.raises(ValueError, match="taps = "):
         downsample(jnp.ones((1, 4, 1)), taps)
 
 
 @pytest.mark.parametrize("size", [(4,), (7,), (5, 5)])
 def test_sizes_that_do_not_fit_are_refused(size):
-    with pytest.raises(ValueError, match="size="):
+    with pytest.raises(ValueError, match="size = "):
         upsample(jnp.ones((1, 3, 1)), size)

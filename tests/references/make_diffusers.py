@@ -3,10 +3,9 @@
     pip install torch diffusers scipy
     python tests/references/make_diffusers.py
 
-See README.md. The schedulers are run as they are, but for two things. In the float64 runs the noise levels, which they
-compute in float32, are widened afterwards (and DDPM's cumulative products, whose indices are the grid, are made in
-float64), so that the same grid is run through with float64 coefficients. And where a class draws its own noise, it is
-given the stored one.
+See README.md. The schedulers run as they are, with two exceptions. In the float64 runs their float32 noise levels are
+widened to float64, and the cumulative products of DDPM are computed in float64, so that the same grid has float64
+coefficients. And where a class draws its own noise, it gets the stored noise.
 """
 
 import sys
@@ -24,7 +23,7 @@ DOUBLE, SINGLE = torch.float64, torch.float32
 
 
 def draw_from(noise: Iterator[np.ndarray], dtype: torch.dtype) -> Any:
-    """What stands for `randn_tensor`."""
+    """A replacement for `randn_tensor`."""
     return lambda *_, **__: torch.from_numpy(next(noise)).to(dtype)
 
 
@@ -40,18 +39,19 @@ def run(
     types: tuple[str, ...] = (),
     **options: Any,
 ) -> dict[str, Any]:
-    """One scheduler, with the mixture denoised exactly at the noise levels that it has.
+    """Runs one scheduler, with the mixture denoised exactly at the scheduler's noise levels.
 
     Args:
-      kind: how the class holds x: "vp" at `alpha x0 + sigma eps` with `alpha^2 + sigma^2 = 1`, "ve" at `x0 + sigma
-        eps`, "flow" at `(1 - sigma) x0 + sigma eps`, "ddpm" as "vp" with levels looked up by time step.
+      kind: the form of x in the class. "vp": `alpha x0 + sigma eps` with `alpha^2 + sigma^2 = 1`. "ve":
+        `x0 + sigma eps`. "flow": `(1 - sigma) x0 + sigma eps`. "ddpm": as "vp", with levels looked up by time step.
       predict: "eps" or "velocity".
       noise: pass `variance_noise` at every step.
-      stop: end after so many evaluations.
-      types: the class's `solver_type`, changed from evaluation to evaluation, in turn.
+      stop: the number of evaluations after which to end.
+      types: values of `solver_type`, used in turn from evaluation to evaluation.
 
-    Returns: `levels [evaluations + 1]`, the scheduler's own noise levels (ratios `sigma/alpha`, or times for "flow"),
-      `x` and `result`.
+    Returns:
+      `levels [evaluations + 1]`, the noise levels of the scheduler (ratios `sigma/alpha`, or times for "flow"), and `x`
+      and `result`.
     """
     scheduler.set_timesteps(steps)
     draws = iter(mixture.draws())
@@ -61,7 +61,7 @@ def run(
         scheduler.final_alpha_cumprod = torch.ones((), dtype=dtype)
     if kind != "ddpm":
         scheduler.sigmas = scheduler.sigmas.to(dtype)
-    # Kept in float32's numbers, so that both precisions start from one place.
+    # Rounded to float32, so that both precisions start from the same numbers.
     x = torch.from_numpy(mixture.start()).to(SINGLE).to(dtype)
     if kind == "ve":
         x = x * torch.sqrt(1 + scheduler.sigmas[0] ** 2)
@@ -140,8 +140,8 @@ def main() -> None:
     add("dpm 2m noisy", dpm(algorithm_type="dpmsolver", solver_type="heun", **noisy), 10, double=False)
     # Steps of equal half log-SNR, on which the class's intermediate points are where the algorithm has them.
     single = {"use_exponential_sigmas": True, "lower_order_final": False, "final_sigmas_type": "sigma_min"}
-    # Of order 3, the stages are the paper's if the class integrates the line through two estimates at the second ("heun")
-    # and forgets the second of three at the third ("midpoint"). The 13th evaluation would end where it began.
+    # In order 3 the stages are those of the paper if the class integrates the line through two estimates at the second
+    # stage ("heun") and ignores the second of three estimates at the third ("midpoint"). The 13th step has no length.
     for order, types in ((2, ("midpoint",)), (3, ("midpoint", "heun", "midpoint"))):
         make = lambda o=order: d.DPMSolverSinglestepScheduler(solver_order=o, **single)  # noqa: E731
         add(f"dpm++ singlestep {order}", make, 13, double=False, stop=12, types=types)

@@ -22,7 +22,7 @@ import torch
 def sampling_module() -> Any:
     """`k_diffusion.sampling` as installed, without the rest of the package (models, metrics, image tools).
 
-    Of what its own imports need, torchvision serves images only: empty modules stand for it.
+    Its imports need torchvision for images only, so empty modules replace it.
     """
     spec = importlib.util.find_spec("k_diffusion")
     package = types.ModuleType("k_diffusion")
@@ -61,10 +61,10 @@ def model(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 def run(sampler: Callable[..., torch.Tensor], sigmas: np.ndarray, replay: bool = False, **options: Any) -> dict:
-    """One sampler on one grid: its sample, and which draws it used.
+    """Runs one sampler on one grid, and notes which draws it used.
 
     Args:
-      replay: give the noise as `noise_sampler`; samplers with churn take theirs from `torch.randn_like`.
+      replay: pass the noise as `noise_sampler`. Samplers with churn take theirs from `torch.randn_like`.
     """
     used: list[int] = []
     noise = iter(enumerate(mixture.draws()))
@@ -89,7 +89,7 @@ def run(sampler: Callable[..., torch.Tensor], sigmas: np.ndarray, replay: bool =
 
 
 def singlestep(order: int, sigmas: np.ndarray) -> dict:
-    """DPM-Solver's steps of one order (k-diffusion offers them inside of `sample_dpm_fast`, mixed)."""
+    """The steps of DPM-Solver of one order. k-diffusion uses mixed orders in `sample_dpm_fast`."""
     solver = kd.DPMSolver(model)
     step = {1: solver.dpm_solver_1_step, 2: solver.dpm_solver_2_step, 3: solver.dpm_solver_3_step}[order]
     x = torch.from_numpy(mixture.start() * sigmas[0])

@@ -1,4 +1,4 @@
-"""Makes traps.npz: what diffusers answers where it is wrong, for tests that show the right answer. See README.md.
+"""Makes traps.npz: answers of diffusers in cases where it is wrong, for tests of the right answer. See README.md.
 
 pip install torch diffusers scipy
 python tests/references/make_traps.py
@@ -15,7 +15,7 @@ import torch
 
 
 def third_order_sde(steps: int) -> dict[str, Any]:
-    """sde-dpmsolver++ of order 3 without its noise, where x0 is `sin l`, l being half the log-SNR, whatever x is."""
+    """sde-dpmsolver++ of order 3 without its noise, for `x0 = sin l` with half the log-SNR l, whatever x is."""
     scheduler = diffusers.DPMSolverMultistepScheduler(
         algorithm_type="sde-dpmsolver++",
         solver_order=3,
@@ -24,7 +24,7 @@ def third_order_sde(steps: int) -> dict[str, Any]:
         final_sigmas_type="sigma_min",
         lower_order_final=False,
     )
-    scheduler.set_timesteps(steps + 1)  # the last of which would end where it begins
+    scheduler.set_timesteps(steps + 1)  # the last step has no length
     x = torch.ones(1, 1)
     for level, t in itertools.islice(zip(scheduler.sigmas, scheduler.timesteps, strict=False), steps):
         output = torch.sin(-torch.log(level)) * torch.ones(1, 1)
@@ -33,7 +33,7 @@ def third_order_sde(steps: int) -> dict[str, Any]:
 
 
 def ddim_of_a_point(steps: int, spacing: str) -> dict[str, Any]:
-    """Where DDIM asks when all data are (1, 1): every x_t is `alpha(t) + sigma(t) eps`, with eps kept for ever."""
+    """The states of DDIM when all data are (1, 1): every x_t is `alpha(t) + sigma(t) eps` with a constant eps."""
     scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing=spacing)
     scheduler.set_timesteps(steps)
     x, asked = torch.from_numpy(mixture.start()), []

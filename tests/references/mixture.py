@@ -1,6 +1,6 @@
-"""What the scripts of this folder share: the mixture of tests/common.py, denoised exactly, and how arrays are stored.
+"""The mixture of tests/common.py with its exact denoiser, and the storage of arrays, for the scripts of this folder.
 
-NumPy only, so that the scripts run where JAX is not installed.
+This file needs NumPy only, so that the scripts run where JAX is not installed.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ def start(count: int = 8) -> np.ndarray:
 
 
 def draws(count: int = 40) -> np.ndarray:
-    """The noise of the steps, in the order it is asked for, `[count, 8, 2]`."""
+    """The noise of the steps, in the order of its use, `[count, 8, 2]`."""
     return np.random.default_rng(1).normal(size=(count, 8, 2))
 
 

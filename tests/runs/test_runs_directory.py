@@ -1,4 +1,4 @@
-"""Run directories: errors come before work, files are whole or old, one trainer at a time."""
+"""Run directories: errors come before work, files are never half written, and one trainer works at a time."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def test_config_round_trip_and_layout(tmp_path):
         (b'{"a": "\xff"}', r"config\.json: is not UTF-8"),
     ],
 )
-def test_a_garbled_config_is_named_with_its_line(tmp_path, contents, message):
+def test_an_unreadable_config_is_refused_with_its_line(tmp_path, contents, message):
     run = create_run(tmp_path)
     run.config.write_bytes(contents)
     with pytest.raises(RunError, match=message) as error:
@@ -43,7 +43,7 @@ def test_a_garbled_config_is_named_with_its_line(tmp_path, contents, message):
     assert "\n" not in str(error.value)
 
 
-def test_missing_and_unusable_places_are_one_line(tmp_path):
+def test_missing_and_unusable_places_are_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("precious")
     # /proc takes no new directories even from root, whom permission bits do not stop.
     for place in (tmp_path / "file", tmp_path / "file" / "run", "/proc/run"):
@@ -57,7 +57,7 @@ def test_missing_and_unusable_places_are_one_line(tmp_path):
         read_config(create_run(tmp_path / "run"))
 
 
-def test_a_config_json_cannot_hold_leaves_the_old_one(tmp_path):
+def test_a_config_that_json_cannot_hold_leaves_the_old_one(tmp_path):
     run = create_run(tmp_path)
     write_config(run, CONFIG)
     with pytest.raises(TypeError, match="config"):
@@ -67,7 +67,7 @@ def test_a_config_json_cannot_hold_leaves_the_old_one(tmp_path):
     assert read_config(run) == CONFIG
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomically(path, b"old")
 
@@ -94,8 +94,8 @@ with lock_run(create_run(sys.argv[1])):
 """
 
 
-def test_the_lock_keeps_others_off_until_its_holder_is_killed(tmp_path):
-    """The holder has a forked child that outlives it, as a data worker may: the child must not keep the lock."""
+def test_the_lock_keeps_other_trainers_away_until_its_holder_is_killed(tmp_path):
+    """The holder has a forked child, such as a data worker, that outlives it. The child must not keep the lock."""
     run = create_run(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -1,4 +1,4 @@
-"""What a compiled program asks of each chip: collectives of known kinds, sizes and numbers of turns, and real steps."""
+"""Programs compiled for many chips: their collectives with kinds, sizes and repetitions, and their memory."""
 
 import dataclasses
 import json
@@ -12,15 +12,16 @@ import pytest
 from devices import forced
 
 from jaxdiff.presets import open_preset
-from jaxdiff.runs import pod
-from jaxdiff.runs.pod import Collective, collectives, open_topology
+from jaxdiff.runs import topologies
+from jaxdiff.runs.compiled import Collective, collectives
+from jaxdiff.runs.topologies import open_topology
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGENET64 = open_preset(str(ROOT / "configs" / "imagenet64.py")).config
 IMAGENET64_XL = open_preset(str(ROOT / "configs" / "imagenet64_xl.py")).config
 
-# As libtpu writes them: layouts with tiles, tuples with counts in comments, groups by the axes of a mesh, a
-# reduce-scatter as a computation, a loop whose length is in its condition, a gather that goes on over three fusions.
+# A program as libtpu writes it: layouts with tiles, tuples with counts in comments, groups named by the axes of a mesh,
+# a reduce-scatter as a computation, a loop whose length is in its condition, and a gather that spans three fusions.
 TPU = """HloModule jit_step, is_scheduled=true, num_partitions=16
 
 %add (x: f32[], y: f32[]) -> f32[] {
@@ -77,7 +78,7 @@ ENTRY %main.1 (p: f32[128]) -> f32[128] {
 """
 
 
-def test_the_collectives_of_a_tpu_program_with_their_sizes_groups_and_turns():
+def test_the_collectives_of_a_tpu_program_have_their_sizes_groups_and_repetitions():
     assert collectives(TPU, 16) == [
         Collective("all-gather", "bf16", 6 * 8 * 8 * 2, 4, 1, True),
         Collective("reduce-scatter", "bf16", 64 * 32 * 2, 4, 6, True),
@@ -89,7 +90,7 @@ def test_the_collectives_of_a_tpu_program_with_their_sizes_groups_and_turns():
     ]
 
 
-def test_a_loop_of_unknown_length_is_said_to_be_one():
+def test_a_loop_of_unknown_length_counts_once_and_is_marked():
     text = TPU.replace("direction=LT", "direction=NE")
     (scattered,) = [one for one in collectives(text, 16) if one.kind == "reduce-scatter" and one.bytes == 64 * 32 * 2]
     assert (scattered.times, scattered.known) == (1, False)
@@ -108,10 +109,13 @@ import json, math
 import jax, jax.numpy as jnp
 from functools import partial
 from jax.sharding import AxisType, PartitionSpec as P
-from jaxdiff.training import parallel, pod
-from jaxdiff.runs.config import Config, DiffusionConfig, TrainConfig
-from jaxdiff.runs.recipe import make_training
+from jaxdiff import distributed
 from jaxdiff.networks import MLP
+from jaxdiff.runs.compiled import collectives, compile_for
+from jaxdiff.runs.config import Config, DataConfig, DiffusionConfig, ParallelConfig, TrainConfig
+from jaxdiff.runs.data_spec import DataSpec
+from jaxdiff.runs.lowering import lower_sampling, lower_training
+from jaxdiff.runs.recipe import make_training
 
 mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
 spread = partial(jax.shard_map, mesh=mesh, check_vma=False)
@@ -129,13 +133,13 @@ known = {
     ),
 }
 found = {
-    name: [one._asdict() for one in pod.collectives(jax.jit(f).lower(x).compile().as_text(), 8)]
+    name: [one._asdict() for one in collectives(jax.jit(f).lower(x).compile().as_text(), 8)]
     for name, f in known.items()
 }
 
 config = Config(network=MLP(width=64, num_blocks=1), diffusion=DiffusionConfig(process="vp_cosine"))
-data = {"shape": [2], "num_classes": 0, "class_names": [], "augmentation_labels": 0}
-_, initialise = make_training(config, data)
+spec = DataSpec((2,))
+_, initialise = make_training(config, spec)
 state = jax.eval_shape(initialise)
 found["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params))
 for fsdp in (1, 8):
@@ -144,18 +148,28 @@ for fsdp in (1, 8):
     parts = [(leaf, one.shard_shape(leaf.shape)) for leaf, one in zip(jax.tree.leaves(state), held, strict=True)]
     # Every leaf has numbers of four bytes, but for the key, of eight.
     found[f"state {fsdp}"] = sum(math.prod(part) * (8 if leaf.dtype == state.key.dtype else 4) for leaf, part in parts)
-    for name, lower in (("train", pod.lower_training), ("sample", pod.lower_sampling)):
-        lowered = lower(config, data, mesh)
-        asked = pod.compile_for(lowered, 8)
+    for name, lower in (("train", lower_training), ("sample", lower_sampling)):
+        lowered = lower(config, spec, mesh)
+        demands = compile_for(lowered, 8)
         found[f"{name} {fsdp}"] = {
-            "arguments": asked.arguments, "memory": asked.memory, "flops": lowered.flops,
-            "compiler": asked.flops, "collectives": [one._asdict() for one in asked.collectives],
+            "arguments": demands.arguments, "collectives": [one._asdict() for one in demands.collectives]
         }
-for batch in (100, 1028):
+refused = {
+    "batch": {"train": TrainConfig(batch_size=100)},
+    "parts": {"train": TrainConfig(batch_size=1032), "parallel": ParallelConfig(accumulate=2)},
+    "pmap": {"parallel": ParallelConfig(strategy="pmap")},
+    "device": {"data": DataConfig(placement="device")},
+    "override": {"parallel": ParallelConfig(overrides={"dense_out.bias": "0"})},
+}
+for name, settings in refused.items():
     try:
-        pod.lower_training(Config(train=TrainConfig(batch_size=batch)), data, mesh)
+        lower_training(Config(network=MLP(width=8, num_blocks=0), **settings), spec, mesh)
     except ValueError as error:
-        found[f"batch {batch}"] = str(error)
+        found[name] = str(error)
+try:
+    distributed.make_mesh(fsdp=3)
+except ValueError as error:
+    found["fsdp"] = str(error)
 print(json.dumps(found))
 """
 
@@ -183,7 +197,7 @@ def test_collectives_that_were_asked_for_are_found(compiled, kind, size):
     assert kind == "collective-permute" or one["group"] == 8
 
 
-def test_a_collective_in_a_scan_counts_as_often_as_it_turns(compiled):
+def test_a_collective_in_a_scan_counts_once_for_each_iteration(compiled):
     (one,) = compiled["loop"]
     assert (one["kind"], one["bytes"], one["times"], one["known"]) == ("all-reduce", 8 * 16 * 4, 7, True)
 
@@ -196,7 +210,7 @@ def test_data_parallel_training_reduces_each_gradient_once_and_two_metrics(compi
 
 
 @pytest.mark.parametrize("fsdp", [1, 8])
-def test_arguments_are_a_chips_part_of_the_state_and_of_the_batch(compiled, fsdp):
+def test_arguments_are_a_chips_share_of_the_state_and_of_the_batch(compiled, fsdp):
     batch = 128 // 8 * 2 * 4
     assert compiled[f"train {fsdp}"]["arguments"] == compiled[f"state {fsdp}"] + batch
 
@@ -207,13 +221,23 @@ def test_sharded_parameters_are_gathered_whole(compiled):
     assert sum(one["bytes"] for one in gathered) == weights
 
 
-def test_samples_are_drawn_without_a_word_between_chips(compiled):
+def test_chips_exchange_nothing_while_they_draw_samples(compiled):
     assert compiled["sample 1"]["collectives"] == []
 
 
-@pytest.mark.parametrize("batch", [100, 1028])
-def test_a_batch_that_the_chips_do_not_divide_is_refused(compiled, batch):
-    assert compiled[f"batch {batch}"].startswith(f"train.batch_size = {batch}; allowed are multiples of 8")
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("batch", "train.batch_size = 100; allowed are multiples of 8"),
+        ("parts", "train.batch_size = 1032; allowed are multiples of 16"),
+        ("pmap", "parallel.strategy = 'pmap'; allowed are 'auto', 'jit'"),
+        ("device", "data.placement = 'device'; allowed are 'disk', 'memory'"),
+        ("override", "parallel.overrides = "),
+        ("fsdp", "parallel.fsdp = 3; allowed are divisors of the 8 devices"),
+    ],
+)
+def test_settings_that_eight_devices_do_not_allow_are_refused(compiled, case, words):
+    assert compiled[case].startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -235,28 +259,9 @@ def test_a_slice_that_is_not_offered_is_refused_with_the_nearest(name, hint):
 
 
 def test_without_the_compiler_it_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(pod.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install libtpu"):
         open_topology("v5e-16x16")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["configs/imagenet64.py", "--topology", "v5e:16x17x1"], "topology = 'v5e:16x17x1'; did you mean 'v5e:16x16'?"),
-        (["configs/imagenet64.py", "--data.name", "nosuchset"], "give --shape and --classes"),
-        (["configs/imagenet64.py", "--shape", "64", "0", "3"], "allowed are positive lengths"),
-        (["configs/imagenet64.py", "--classes", "-1"], "0 or more classes"),
-        (["dogits"], "did you mean 'digits'?"),
-    ],
-)
-def test_the_script_refuses_in_one_line(arguments, said):
-    script = ROOT / "scripts" / "compile_pod.py"
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -271,5 +276,5 @@ def test_the_presets_have_the_published_number_of_parameters(config, published, 
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == pytest.approx(published, rel=within)
 
 
-def test_the_presets_are_told_of():
+def test_the_two_imagenet_presets_differ_in_network_and_optimizer_only():
     assert dataclasses.replace(IMAGENET64_XL, network=IMAGENET64.network, optimizer=IMAGENET64.optimizer) == IMAGENET64

@@ -3,5 +3,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def optimised(monkeypatch):
-    """What a study starts is timed, and compiles as it does for anybody."""
+    """Studies measure time, so the processes that they start compile with all optimisations, as for users."""
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")

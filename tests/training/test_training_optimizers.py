@@ -1,6 +1,4 @@
-"""Optimisers and their schedules against the papers' formulas in NumPy; which leaves Muon takes; what they keep; and the
-learned weighting of the loss against its closed form.
-"""
+"""Optimisers and their schedules against the papers' formulas in NumPy; the leaves that Muon takes; and their states."""
 
 import json
 import math
@@ -8,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ import optax
 import pytest
 from devices import forced
 
-from jaxdiff.networks import MLP, Fourier, UNet
+from jaxdiff.networks import MLP, UNet
 from jaxdiff.networks.log_variance import LogVariance
 from jaxdiff.runs.checkpoints import Checkpoints
 from jaxdiff.training.optimizers import OptimizerConfig, is_hidden_matrix, make_optimizer, make_schedule
@@ -33,7 +32,7 @@ class AdamW:
         self.m = config.beta1 * self.m + (1 - config.beta1) * g
         self.v = config.beta2 * self.v + (1 - config.beta2) * g**2
         m, v = self.m / (1 - config.beta1**self.k), self.v / (1 - config.beta2**self.k)
-        return params - rate * (m / (np.sqrt(v) + config.tolerance) + config.weight_decay * params)
+        return params - rate * (m / (np.sqrt(v) + config.eps) + config.weight_decay * params)
 
 
 class Muon:
@@ -59,11 +58,11 @@ class Muon:
 
 
 def trained(config, start, gradients, rules, rates):
-    """Parameters by name after all steps: clipped by the norm of all leaves together, each by its own rule."""
+    """Parameters by name after all steps. Gradients are clipped by the norm of all leaves together."""
     params, rules = dict(start), {name: rules[name](config, leaf) for name, leaf in start.items()}
     for step, rate in zip(gradients, rates, strict=True):
         norm = math.sqrt(sum(np.sum(g**2) for g in step.values()))
-        factor = min(1.0, config.clip / norm) if config.clip else 1.0
+        factor = min(1.0, config.max_grad_norm / norm) if config.max_grad_norm else 1.0
         params = {name: rules[name](leaf, factor * step[name], rate) for name, leaf in params.items()}
     return params
 
@@ -101,7 +100,7 @@ def optimised(optimizer, start, gradients):
         (OptimizerConfig("adamw", 0.1, 100, schedule="cosine"), 1, [0.1]),
     ],
 )
-def test_the_optimizer_is_adamw_after_warm_up_and_clipping(x64, config, steps, rates):
+def test_adamw_with_warm_up_and_clipping(x64, config, steps, rates):
     rng = np.random.default_rng(1)
     start, gradients = rng.standard_normal(7), rng.standard_normal((steps, 7)) * rng.choice([0.1, 3.0], (steps, 1))
     # The norm is that of all leaves together.
@@ -125,8 +124,8 @@ def test_inverse_square_root_of_edm2(warmup):
     np.testing.assert_allclose(found, [0.01 * r for r in (*rising, 1.0, 1.0, 1.0, 0.5, 0.1)], rtol=1e-6)
 
 
-def test_inverse_square_root_that_sets_in_during_the_warm_up():
-    """EDM2 multiplies the two."""
+def test_an_inverse_square_root_that_starts_during_the_warm_up():
+    """EDM2 multiplies both factors."""
     rate = make_schedule(OptimizerConfig("adamw", 0.01, 100, schedule="inverse_sqrt", decay_after=25), 1)
     np.testing.assert_allclose(float(rate(jnp.asarray(50))), 0.01 * 0.5 / math.sqrt(2), rtol=1e-6)
 
@@ -176,7 +175,7 @@ def test_muon_for_hidden_matrices_and_adamw_for_the_rest(x64, config):
     rates = [
         config.learning_rate
         * (min(k / config.warmup, 1) if config.warmup else 1)
-        / (math.sqrt(max(k / config.decay_after, 1)) if config.decay == "inverse_sqrt" else 1)
+        / (math.sqrt(max(k / config.decay_after, 1)) if config.schedule == "inverse_sqrt" else 1)
         for k in range(steps)
     ]
     rules = {name: Muon if name in HIDDEN else AdamW for name in LEAVES}
@@ -189,17 +188,18 @@ def test_muon_for_hidden_matrices_and_adamw_for_the_rest(x64, config):
 
 
 def test_an_update_of_muon_is_nearly_orthogonal_and_as_large_as_one_of_adam():
-    """Singular values of the update lie in 0.2 sqrt(max(rows, columns)) times 0.68 to 1.13 (Jordan 2024, on the fixed
-    coefficients), so its root mean square is about 0.2.
+    """Singular values are 0.2 sqrt(max(rows, columns)) times 0.68 to 1.13 (Jordan 2024, on the fixed coefficients).
+
+    The root mean square of the update is 0.2 times that of these factors.
     """
     kernel = np.random.default_rng(0).standard_normal((3, 3, 16, 24)).astype(np.float32)
     tree = {"params": {"hidden": {"kernel": kernel}}}
     optimizer = make_optimizer(OptimizerConfig("muon", 1.0, 0), 1)
-    update = optimizer.update(tree, optimizer.init(tree), tree)[0]["params"]["hidden"]["kernel"]
+    update = jax.jit(optimizer.update)(tree, optimizer.init(tree), tree)[0]["params"]["hidden"]["kernel"]
     values = np.linalg.svd(np.reshape(update, (144, 24)), compute_uv=False) / (0.2 * math.sqrt(144))
-    assert values.min() > 0.65
-    assert values.max() < 1.2
-    assert 0.15 < float(jnp.sqrt(jnp.mean(update**2))) < 0.25
+    assert values.min() >= 0.68
+    assert values.max() <= 1.13
+    assert 0.2 * 0.68 <= float(jnp.sqrt(jnp.mean(update**2))) <= 0.2 * 1.13
 
 
 def test_which_leaves_of_the_networks_muon_takes():
@@ -229,7 +229,7 @@ def test_which_leaves_of_the_networks_muon_takes():
     assert left == {"conv_in.kernel", "conv_out.kernel"} | {f"conditioning.{name}" for name in conditioning}
 
 
-def test_what_muon_keeps_goes_through_a_checkpoint(tmp_path):
+def test_the_state_of_muon_goes_through_a_checkpoint(tmp_path):
     rng = np.random.default_rng(3)
     params = nest({name: rng.standard_normal(shape).astype(np.float32) for name, shape in LEAVES.items()})
     gradients = [jax.tree.map(lambda p: p + 1, params), params]
@@ -240,9 +240,8 @@ def test_what_muon_keeps_goes_through_a_checkpoint(tmp_path):
         checkpoints.save(2, {"params": after, "opt_state": state})
         checkpoints.wait()
         restored = checkpoints.restore(shapes).state
-    assert jax.tree.structure(restored["opt_state"]) == jax.tree.structure(state)
-    jax.tree.map(np.testing.assert_array_equal, restored, {"params": after, "opt_state": state})
-    # One momentum for what Muon takes, two for the rest: no leaf is kept twice.
+    chex.assert_trees_all_equal(restored, {"params": after, "opt_state": state})
+    # Muon has one moment per leaf and AdamW has two. No leaf belongs to both.
     sizes = {name: math.prod(shape) for name, shape in LEAVES.items()}
     moments = sum(size if name in HIDDEN else 2 * size for name, size in sizes.items())
     numbers = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
@@ -253,8 +252,7 @@ SHARDED = """
     import json
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
-    from jaxdiff.training.optimizers import OptimizerConfig
-    from jaxdiff.training.optimizers import make_optimizer
+    from jaxdiff.training.optimizers import OptimizerConfig, make_optimizer
 
     mesh = Mesh(jax.devices(), ("fsdp",))
     rng = np.random.default_rng(0)
@@ -279,58 +277,4 @@ def test_muon_with_sharded_kernels():
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)
     assert found["devices"] == 8
-    assert found["apart"] < 1e-6
-
-
-# ---------------------------------------------------------------------------------- learned weighting
-
-
-def test_the_learned_weight_starts_at_one_and_is_linear_in_random_features(x64):
-    module, label = LogVariance(features=5, scale=0.5), jnp.linspace(-2.0, 2.0, 7)
-    params = module.init(jax.random.key(0), label)
-    np.testing.assert_array_equal(module.apply(params, label), np.zeros(7))
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape)), params)
-    frequency = 2 * np.pi * 0.5 * np.random.RandomState(0).standard_normal(5)
-    waves = np.concatenate([np.sin(np.outer(label, frequency)), np.cos(np.outer(label, frequency))], axis=1)
-    linear = params["params"]["linear"]
-    expected = waves @ np.asarray(linear["kernel"])[:, 0] + linear["bias"]
-    np.testing.assert_allclose(module.apply(params, label), expected, rtol=1e-12)
-
-
-def test_the_learned_weight_comes_to_the_logarithm_of_the_expected_loss():
-    """Losses are exponentially distributed around a known mean L(label), and L/e^u + u is least at u = log L: there the
-    weight is 1/L. The labels are EDM's, log(sigma)/4, and L falls by e^3 over them.
-    """
-    module, optimizer = LogVariance(), optax.adam(optax.cosine_decay_schedule(0.03, 3000))
-    params = module.init(jax.random.key(0), jnp.zeros(1))
-
-    def mean(label):
-        return jnp.exp(1.5 * jnp.tanh(2 * label) - 1)
-
-    def step(carry, key):
-        params, state = carry
-        label = jax.random.uniform(key, (256,), minval=-1.5, maxval=1.1)
-        loss = mean(label) * jax.random.exponential(jax.random.fold_in(key, 1), (256,))
-
-        def objective(params):
-            u = module.apply(params, label)
-            return jnp.mean(loss * jnp.exp(-u) + u)
-
-        updates, state = optimizer.update(jax.grad(objective)(params), state)
-        return (optax.apply_updates(params, updates), state), None
-
-    keys = jax.random.split(jax.random.key(1), 3000)
-    (params, _), _ = jax.jit(lambda: jax.lax.scan(step, (params, optimizer.init(params)), keys))()
-    label = jnp.linspace(-1.4, 1.0, 50)
-    error = np.asarray(module.apply(params, label) - jnp.log(mean(label)))
-    # 128 coefficients out of 768,000 losses of relative deviation 1, the later ones weighing more.
-    assert math.sqrt(np.mean(error**2)) < 0.05
-
-
-def test_networks_ignore_a_collection_beside_their_own():
-    network = MLP(width=4, num_blocks=1, embedding=Fourier())
-    x, label = jnp.ones((3, 2)), jnp.ones(3)
-    variables = jax.tree.map(lambda p: p + 0.1, jax.jit(network.init)(jax.random.key(0), x, label))
-    beside = {**variables, "log_variance": LogVariance().init(jax.random.key(0), label)["params"]}
-    np.testing.assert_array_equal(network.apply(beside, x, label), network.apply(variables, x, label))
+    assert found["apart"] < 1e-6  # the order of sums, in float32, of updates of size 0.02

@@ -1,14 +1,15 @@
-"""Arrays on disk: all that jaxdiff asks of Orbax.
+"""Arrays on disk: all calls of Orbax.
 
-Of several processes each writes its own shards. Orbax copies them off the devices before `start_save` returns, and its
-background threads meet at barriers of JAX's coordination service: they run nothing on the devices.
+With several processes each process writes its own shards. Orbax copies the shards off the devices before `start_save`
+returns. Its background threads meet at barriers of JAX's coordination service and run nothing on the devices.
 """
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -18,9 +19,11 @@ from jaxdiff.runs.checkpoints import leaves
 TIMEOUT = 1200
 """Seconds after which Orbax gives up a save."""
 
+_SINGLE = "leaves"  # the subdirectory of all top-level entries that are single arrays
+
 
 class _WithoutOrbax(logging.Filter):
-    """Drops Orbax's log records: whatever goes wrong there reaches the caller as one error."""
+    """Drops Orbax's log records: the caller learns of every failure from one error."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return f"{os.sep}orbax{os.sep}" not in record.pathname
@@ -29,18 +32,38 @@ class _WithoutOrbax(logging.Filter):
 logging.getLogger("absl").addFilter(_WithoutOrbax())
 
 
-def start_save(directory: Path, tree: Any) -> Any:
-    """Starts writing nested dicts of arrays; `result(timeout)` of what is returned waits for the end."""
+def is_read_for(names: Collection[str] | None, file: str) -> bool:
+    """Whether a file, relative to the directory of the arrays, is read to load the parts `names`; None for all."""
+    place, _, inside = file.partition("/")
+    return names is None or not inside or place == _SINGLE or place in map(_place, names)
+
+
+def _place(part: str) -> str:
+    # The prefix keeps apart the names that Orbax reserves.
+    return f"part.{quote(part.replace('.', '%2E'), safe='')}"
+
+
+def _by_place(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Named arrays as Orbax is given them: for each subdirectory, nested dicts."""
+    places: dict[str, dict[str, Any]] = {}
+    for name, leaf in flat.items():
+        part, *below = leaves.words_of(name)
+        places.setdefault(_place(part) if below else _SINGLE, {})[name] = leaf
+    return {place: leaves.nest(members, unescape=False) for place, members in places.items()}
+
+
+def start_save(directory: Path, flat: Mapping[str, Any]) -> Any:
+    """Starts to write named arrays. `result(timeout)` of the returned object waits for the end."""
     context = ocp.Context()
     context.async_options.timeout_secs = TIMEOUT
     with context:
-        return ocp.save_async(directory, tree)
+        return ocp.save_checkpointables_async(directory, _by_place(flat))
 
 
 def load(directory: Path, wanted: Mapping[str, tuple[leaves.LeafInfo, Any]]) -> dict[str, Any]:
-    """Reads the named leaves; `wanted` pairs each with its template, None for "as it was saved".
+    """Reads the named leaves. `wanted` pairs the record of each leaf with its template; None restores it as saved.
 
-    Every process reads what its own devices need, straight onto them.
+    Every process reads the data of its own devices, directly onto them.
     """
     flat = {name: leaves.abstract(info, template) for name, (info, template) in wanted.items() if 0 not in info.shape}
     loaded: dict[str, Any] = {}
@@ -48,6 +71,8 @@ def load(directory: Path, wanted: Mapping[str, tuple[leaves.LeafInfo, Any]]) -> 
         context = ocp.Context()
         context.pytree_options.loading.partial_load = True
         with context:
-            tree = ocp.load(directory, leaves.nest(flat))
-        loaded = {leaves.leaf_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+            tree = ocp.load_checkpointables(directory, _by_place(flat))
+        for members in tree.values():
+            for path, leaf in jax.tree_util.tree_flatten_with_path(members)[0]:
+                loaded[leaves.stored_name(path)] = leaf
     return {name: leaves.to_leaf(loaded.get(name), info, template) for name, (info, template) in wanted.items()}

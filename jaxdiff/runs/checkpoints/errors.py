@@ -1,5 +1,5 @@
-"""What goes wrong with checkpoints."""
+"""The error of this folder."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint could not be written, or none can be restored; one line that names the directory and the reason."""
+    """A checkpoint cannot be written, or none can be restored. One line that names the directory and the reason."""

@@ -1,7 +1,7 @@
-"""The leaves of a train state as a checkpoint holds them: named arrays, and a table of what they were.
+"""The leaves of a train state as a checkpoint holds them: named arrays, and a table that describes them.
 
-Orbax takes nested dicts of plain arrays. Typed PRNG keys go in as their raw data, Python numbers as NumPy arrays,
-arrays without elements not at all; the table says what each was.
+Orbax takes nested dicts of plain arrays. A typed PRNG key is stored as its raw data, and a Python number as a NumPy
+array. An array without elements is not stored. The table records what each leaf was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,15 @@ from jaxdiff import trees
 
 
 class LeafInfo(NamedTuple):
-    """One leaf as it was saved: logical shape and type, and for a PRNG key its implementation and raw shape.
+    """One leaf as it was saved.
 
-    `host` tells NumPy arrays and Python numbers from JAX arrays.
+    Attributes:
+      shape: its shape; for a PRNG key, that of the array of keys.
+      dtype: its type.
+      host: whether it was a NumPy array or a Python number, and not a JAX array.
+      key_impl: the implementation of a PRNG key; None for other leaves.
+      stored_shape: the shape of the stored array, which for a key is its raw data.
+      stored_dtype: the type of the stored array.
     """
 
     shape: tuple[int, ...]
@@ -33,16 +39,26 @@ def leaf_name(path: Sequence[Any]) -> str:
     return ".".join(word.replace("%", "%25").replace(".", "%2E") for word in trees.words_of(path))
 
 
+def stored_name(path: Sequence[Any]) -> str:
+    """The name of a leaf, from its path in the dicts of `nest(flat, unescape=False)`."""
+    return ".".join(trees.words_of(path))
+
+
 def words_of(name: str) -> list[str]:
     """The words that `leaf_name` joined."""
     return [word.replace("%2E", ".").replace("%25", "%") for word in name.split(".")]
 
 
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns `{"a.b": x}` into `{"a": {"b": x}}`."""
+def nest(flat: Mapping[str, Any], unescape: bool = True) -> dict[str, Any]:
+    """Turns `{"a.b": x}` into `{"a": {"b": x}}`.
+
+    Args:
+      flat: leaves by name.
+      unescape: whether the keys are the original words. Orbax joins keys with dots, so it is given escaped ones.
+    """
     tree: dict[str, Any] = {}
     for name, leaf in flat.items():
-        *parents, last = words_of(name)
+        *parents, last = words_of(name) if unescape else name.split(".")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
@@ -51,27 +67,28 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_named(state: Any) -> tuple[dict[str, Any], dict[str, LeafInfo]]:
-    """The state as nested dicts of plain arrays, whatever containers it came in, and the table of its leaves."""
+    """The stored arrays of a state by name, and the table of its leaves.
+
+    Raises:
+      TypeError: a leaf is neither an array of numbers, nor a number, nor a PRNG key.
+      ValueError: a leaf has no name of its own, or the state has no array with elements.
+    """
     flat: dict[str, Any] = {}
-    leaves: dict[str, LeafInfo] = {}
+    table: dict[str, LeafInfo] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         name = leaf_name(path)
-        if not path:
-            raise ValueError(f"state: must be a pytree whose leaves have names, not a single {type(leaf).__name__}")
-        if any(not part for part in name.split(".")) or name in leaves:
-            raise ValueError(f"state: the leaf name {name!r} is empty somewhere, or belongs to two leaves")
-        leaves[name], flat[name] = _to_stored(name, leaf)
-    if not leaves:
-        raise ValueError("state: holds no arrays")
-    for name in leaves:
-        parts = name.split(".")
-        if any(".".join(parts[:end]) in leaves for end in range(1, len(parts))):
-            raise ValueError(f"state: the leaf name {name!r} goes on from the name of another leaf")
-    # Orbax refuses arrays without elements: the leaf table alone brings them back.
-    return nest({name: leaf for name, leaf in flat.items() if 0 not in leaves[name].shape}), leaves
+        if not all(name.split(".")) or name in table:
+            raise ValueError(f"state has a leaf named {name!r}; allowed are unique names without empty words")
+        table[name], flat[name] = _to_stored(name, leaf)
+    # Orbax refuses arrays without elements. The table alone is enough to restore them.
+    flat = {name: leaf for name, leaf in flat.items() if 0 not in table[name].shape}
+    if not flat:
+        raise ValueError("state has no leaf with elements; allowed are pytrees with at least one")
+    return flat, table
 
 
 def _to_stored(name: str, leaf: Any) -> tuple[LeafInfo, Any]:
+    kinds = "arrays of numbers, numbers and PRNG keys"
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = jax.random.key_data(leaf)
         impl = str(jax.random.key_impl(leaf))
@@ -79,15 +96,15 @@ def _to_stored(name: str, leaf: Any) -> tuple[LeafInfo, Any]:
     if isinstance(leaf, (np.ndarray, np.generic, bool, int, float, complex)):
         array = np.array(leaf)
         if array.dtype.hasobject:
-            raise TypeError(f"state leaf {name}: dtype {array.dtype} cannot be saved; arrays of numbers can")
+            raise TypeError(f"state.{name}.dtype = {array.dtype}; allowed are {kinds}")
         return LeafInfo(array.shape, str(array.dtype), True, None, array.shape, str(array.dtype)), array
     if isinstance(leaf, jax.Array):
         return LeafInfo(leaf.shape, str(leaf.dtype), False, None, leaf.shape, str(leaf.dtype)), leaf
-    raise TypeError(f"state leaf {name}: {type(leaf).__name__} cannot be saved; arrays, numbers and PRNG keys can")
+    raise TypeError(f"state.{name} = {type(leaf).__name__}; allowed are {kinds}")
 
 
 def read_table(meta: Mapping[str, Any]) -> dict[str, LeafInfo]:
-    """The table of leaves that a checkpoint's meta.json holds."""
+    """The table of leaves from the contents of a `meta.json`."""
     table = {}
     for name, entry in meta["leaves"].items():
         shapes = {field: tuple(entry[field]) for field in ("shape", "stored_shape")}
@@ -96,7 +113,7 @@ def read_table(meta: Mapping[str, Any]) -> dict[str, LeafInfo]:
 
 
 def misfit(saved: Mapping[str, LeafInfo], wanted: Mapping[str, Any]) -> str | None:
-    """The first leaf in which a checkpoint and a template differ, and how; None if they fit."""
+    """The first difference between the leaves of a checkpoint and of a template, in words; None if they agree."""
     for name in saved:
         if name not in wanted:
             return f"leaf {name} is in the checkpoint, but not in the template"
@@ -104,7 +121,8 @@ def misfit(saved: Mapping[str, LeafInfo], wanted: Mapping[str, Any]) -> str | No
         if name not in saved:
             return f"leaf {name} is in the template, but not in the checkpoint"
         info = saved[name]
-        shape, dtype = describe(leaf)
+        array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        shape, dtype = tuple(array.shape), str(array.dtype)
         if info.shape != shape:
             return f"leaf {name} has shape {info.shape} in the checkpoint, {shape} in the template"
         if info.dtype != dtype:
@@ -112,18 +130,11 @@ def misfit(saved: Mapping[str, LeafInfo], wanted: Mapping[str, Any]) -> str | No
     return None
 
 
-def describe(leaf: Any) -> tuple[tuple[int, ...], str]:
-    """The shape and the type of a leaf of a template."""
-    if not hasattr(leaf, "dtype"):
-        leaf = np.asarray(leaf)
-    return tuple(leaf.shape), str(leaf.dtype)
-
-
 def abstract(info: LeafInfo, template: Any) -> Any:
-    """What Orbax is to read a leaf into: NumPy for host leaves, else an array of the template's sharding."""
+    """The target into which Orbax reads a leaf: a NumPy array for host leaves, else an array with a sharding."""
     if _wants_numpy(info, template):
         return np.empty(info.stored_shape, jnp.dtype(info.stored_dtype))
-    # A key's raw data has one more axis than the key; a partition spec that is too short leaves it whole.
+    # The raw data of a key have one axis more than the key. An axis that the partition spec lacks is not sharded.
     sharding = getattr(template, "sharding", None) or jnp.zeros(()).sharding
     return jax.ShapeDtypeStruct(info.stored_shape, jnp.dtype(info.stored_dtype), sharding=sharding)
 
@@ -135,7 +146,7 @@ def _wants_numpy(info: LeafInfo, template: Any) -> bool:
 
 
 def to_leaf(loaded: Any, info: LeafInfo, template: Any) -> Any:
-    """A leaf as the template wants it, from what Orbax read; None where there was nothing to read."""
+    """A leaf of the template's kind, from the array that Orbax read; `loaded` is None if the leaf has no elements."""
     if loaded is None:
         loaded = np.zeros(info.stored_shape, jnp.dtype(info.stored_dtype))
         if not _wants_numpy(info, template):

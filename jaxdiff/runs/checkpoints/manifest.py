@@ -1,29 +1,30 @@
-"""A manifest of files: their sizes and checksums, and what has happened to them since."""
+"""The manifest of a checkpoint: the size and the checksum of every file, and their verification."""
 
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jaxdiff.files import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 _CHUNK = 1 << 22
 
 
 def write(directory: Path) -> None:
-    """Writes `manifest.json` for the files below `directory`, once all of them are on the disk."""
+    """Writes `manifest.json` for all files below `directory`, after forcing them onto the disk."""
     names = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
     files = dict(zip(names, _digests(directory, names, flush=True), strict=True))
     write_atomically(directory / "manifest.json", json.dumps({"format": FORMAT, "files": files}).encode())
 
 
 def _digests(directory: Path, names: Sequence[str], flush: bool = False) -> list[list[int] | OSError]:
-    """Size and CRC-32 of each file, or why it cannot be read; several files at a time, as neither keeps Python busy.
+    """The size and the CRC-32 of each file, or the error that reading it raised.
 
-    `flush` also forces them onto the disk, and lets errors through.
+    Several threads share the work: reading and checksums release Python's lock. With `flush`, each file is also forced
+    onto the disk, and an error is raised instead of returned.
     """
 
     def digest(name: str) -> list[int] | OSError:
@@ -45,8 +46,13 @@ def _digests(directory: Path, names: Sequence[str], flush: bool = False) -> list
         return list(pool.map(digest, names))
 
 
-def damage(directory: Path) -> str | None:
-    """Why the checkpoint in `directory` cannot be trusted, or None if every file is as it was written."""
+def damage(directory: Path, needed: Callable[[str], bool] = lambda _: True) -> str | None:
+    """Says what is wrong with the checkpoint in `directory`; None if its files are as they were written.
+
+    Args:
+      directory: the checkpoint.
+      needed: tells from a file's name, relative to `directory`, whether the file has to be verified.
+    """
     try:
         manifest = json.loads((directory / "manifest.json").read_bytes())
         version = manifest["format"]
@@ -56,14 +62,16 @@ def damage(directory: Path) -> str | None:
     except (ValueError, KeyError, TypeError):
         return "manifest.json: unreadable"
     if version != FORMAT:
-        return f"manifest.json: format {version!r}, where this version reads {FORMAT}"
+        return f"manifest.json: format {version!r}, but this version reads {FORMAT}"
     if "meta.json" not in files:
         return "manifest.json: incomplete"
-    for (name, expected), found in zip(files.items(), _digests(directory, [*files]), strict=True):
+    names = [*filter(needed, files)]
+    for name, found in zip(names, _digests(directory, names), strict=True):
+        size, crc = files[name]
         if isinstance(found, OSError):
             return f"{name}: {found.strerror}"
-        if found[0] != expected[0]:
-            return f"{name}: {found[0]} bytes long instead of {expected[0]}"
-        if found[1] != expected[1]:
+        if found[0] != size:
+            return f"{name}: {found[0]} bytes long instead of {size}"
+        if found[1] != crc:
             return f"{name}: its contents have changed"
     return None

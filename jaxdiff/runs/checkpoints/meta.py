@@ -1,6 +1,5 @@
-"""What a checkpoint holds beside its arrays: `meta.json`."""
+"""The file `meta.json` of a checkpoint: everything but the arrays."""
 
-import base64
 import json
 import math
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ import numpy as np
 from jaxdiff.runs.checkpoints.leaves import LeafInfo
 
 
-def describe(
+def contents(
     step: int,
     table: Mapping[str, LeafInfo],
     iterator_state: Any,
@@ -20,17 +19,17 @@ def describe(
     metric: float | None,
     version: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The contents of `meta.json`: nothing but what JSON can express.
+    """The contents of `meta.json`, as they will be read back.
 
     Raises:
-        TypeError: `iterator_state` or `config` cannot be written as JSON.
+      TypeError: `iterator_state` or `config` cannot be written as JSON.
     """
     return {
         "step": step,
         "metric": None if metric is None or not math.isfinite(metric) else float(metric),
         "version": dict(version),
-        "config": _plain("config", dict(config)),
-        "iterator": _plain("iterator_state", _pack(iterator_state)),
+        "config": _as_json("config", dict(config)),
+        "iterator": _as_json("iterator_state", iterator_state),
         "leaves": {name: info._asdict() for name, info in table.items()},
     }
 
@@ -41,7 +40,7 @@ def read(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_metric(checkpoint: Path) -> float | None:
-    """A checkpoint's metric, or None where it has none or is broken."""
+    """A checkpoint's metric; None if it has none or cannot be read."""
     try:
         metric = read(checkpoint)["metric"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -49,21 +48,8 @@ def read_metric(checkpoint: Path) -> float | None:
     return metric if isinstance(metric, float) else None
 
 
-def _pack(state: Any) -> dict[str, Any]:
-    """Grain's loaders describe themselves in bytes, its datasets in a dict."""
-    if isinstance(state, bytes):
-        return {"bytes": base64.b64encode(state).decode()}
-    return {"json": state}
-
-
-def iterator_state(meta: Mapping[str, Any]) -> Any:
-    """The data iterator's state, as it was given."""
-    packed = meta["iterator"]
-    return base64.b64decode(packed["bytes"]) if "bytes" in packed else packed["json"]
-
-
-def _plain(argument: str, value: Any) -> Any:
-    """The value as it will be read back."""
+def _as_json(argument: str, value: Any) -> Any:
+    """The value after a round trip through JSON."""
 
     def number(item: Any) -> Any:
         if isinstance(item, np.generic):
@@ -73,4 +59,4 @@ def _plain(argument: str, value: Any) -> Any:
     try:
         return json.loads(json.dumps(value, default=number))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{argument}: cannot be written as JSON: {error}") from error
+        raise TypeError(f"{argument} cannot be written as JSON: {error}") from error

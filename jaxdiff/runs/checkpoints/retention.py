@@ -1,4 +1,4 @@
-"""Which checkpoints stay on disk."""
+"""Which checkpoints are kept on disk."""
 
 import math
 import os
@@ -18,17 +18,17 @@ def steps_in(directory: Path) -> list[int]:
 
 
 def retained(metrics: Mapping[int, float | None], last: int, every: int = 0, best: int = 0) -> set[int]:
-    """The steps whose checkpoints stay: the newest ones, those of every so many steps, and those of lowest metric.
+    """The steps whose checkpoints are kept: the newest, every so many steps, and those with the lowest metric.
 
-    What was once given up would not be wanted later, whatever comes: deciding after each save keeps the same steps as
-    deciding once over the whole run.
+    A checkpoint that was removed would not be kept later either: deciding after each save keeps the same steps as
+    deciding once at the end of the run.
 
     Args:
-        metrics: the steps on disk, each with its metric; None or NaN where there is none, which is never among the
-            best. Of equal metrics the earlier step is the better.
-        last: how many of the newest stay, at least 1.
-        every: the multiples of this number stay for good; 0 for none.
-        best: how many of those with the lowest metric stay; 0 for none.
+      metrics: the metric of each step on disk; None or NaN if there is none. A step without a metric is never among the
+        best. Of equal metrics the earlier step is the better one.
+      last: the number of newest checkpoints to keep, at least 1.
+      every: multiples of this number are kept for good; 0 for none.
+      best: the number of checkpoints with the lowest metric to keep; 0 for none.
     """
     steps = sorted(metrics)
     known = [(metric, step) for step, metric in metrics.items() if metric is not None and not math.isnan(metric)]
@@ -39,12 +39,12 @@ def retained(metrics: Mapping[int, float | None], last: int, every: int = 0, bes
 def thin_out(
     directory: Path, metrics: MutableMapping[int, float | None], last: int, every: int = 0, best: int = 0
 ) -> None:
-    """Removes the checkpoints that are not `retained`. `metrics` remembers those that are known already."""
+    """Removes the checkpoints that are not `retained`. `metrics` caches the metrics that have been read."""
     steps = steps_in(directory)
     for step in steps:
         if best and step not in metrics:
             metrics[step] = read_metric(directory / str(step))
     for step in sorted({*steps} - retained({step: metrics.get(step) for step in steps}, last, every, best)):
-        # Renamed first, so that a kill half-way through the removal leaves rubbish and not a broken checkpoint.
+        # Renamed first: a kill during the removal leaves a temporary directory, not a broken checkpoint.
         os.rename(directory / str(step), directory / f"tmp.{step}")
         shutil.rmtree(directory / f"tmp.{step}")

@@ -1,4 +1,4 @@
-"""One save: from arrays on devices to a directory that is whole."""
+"""One save: from arrays on devices to a complete directory."""
 
 import contextlib
 import json
@@ -18,18 +18,21 @@ from jaxdiff.runs.checkpoints import arrays, manifest
 from jaxdiff.runs.checkpoints.errors import CheckpointError
 from jaxdiff.runs.checkpoints.retention import steps_in
 
-# The mark of a save that goes well, renamed to that of one that does not: on a full disk a file can still be renamed.
+# A failing process renames the first file to the second. A rename works even on a full disk.
 _GOING, _FAILED = "going", "failed"
-_LOOK_EVERY = 0.5  # seconds between looks for it
+_POLL = 0.5  # seconds between two looks for the second file
 
 ELSEWHERE = "it failed on another process"
-"""What a process says that knows of a failure, but not of its reason."""
+"""The reason that a process gives if it knows only that another process failed."""
 
 
 def make_room(temporary: Path, step: int, broken: Iterable[int]) -> int:
-    """Clears what failed saves left, moves broken checkpoints aside, and makes `temporary`, where a save may write.
+    """Prepares the directory for a save.
 
-    Returns the newest step there is, -1 for none; if that is not older than `step`, `temporary` is not made.
+    Removes the remains of failed saves, moves broken checkpoints aside, and makes `temporary` for the new one.
+
+    Returns:
+      The newest step on disk, -1 for none. `temporary` is made only if that step is older than `step`.
     """
     directory = temporary.parent
     directory.mkdir(parents=True, exist_ok=True)
@@ -46,29 +49,33 @@ def make_room(temporary: Path, step: int, broken: Iterable[int]) -> int:
     return latest
 
 
-def compare(temporary: Path, described: Mapping[str, Any]) -> None:
-    """Raises on all processes unless all of them save the same thing to the same place."""
-    same = zlib.crc32(json.dumps([described["iterator"], described["config"]]).encode())
+def compare(temporary: Path, meta: Mapping[str, Any]) -> None:
+    """Raises an error on all processes unless all of them save the same thing into the same directory."""
+    same = zlib.crc32(json.dumps([meta["iterator"], meta["config"]]).encode())
     answers = [text.split(" ", 2) for text in gather(f"{int((temporary / _GOING).exists())} {same} {temporary}")]
     place = answers[0][2]
     for process, answer in enumerate(answers):
         if answer[0] != "1":
             raise CheckpointError(
-                f"{place}: made by the first process, but process {process} does not find it; all must save the same "
-                "step, into one directory that they share"
+                f"{place}: the first process made this directory, but process {process} does not find it; all "
+                "processes must save the same step into one shared directory"
             )
         if answer[1] != answers[0][1]:
-            raise CheckpointError(f"{place}: process {process} saves another iterator_state or config than the first")
+            raise CheckpointError(
+                f"{place}: process {process} saves another iterator_state or config than the first process"
+            )
 
 
-def start(temporary: Path, tree: Any, described: Mapping[str, Any]) -> Callable[[], None]:
-    """Copies the arrays off the devices and starts writing them; what is returned does the rest, on any thread.
+def start(temporary: Path, flat: Mapping[str, Any], meta: Mapping[str, Any]) -> Callable[[], None]:
+    """Copies the arrays off the devices and starts to write them.
 
-    That includes raising what went wrong from the start, so that no process raises while the others go on.
+    Returns:
+      A function that finishes the save, on any thread. An error of the start is raised there too: otherwise one process
+      would raise while the others go on.
     """
     response, failure = None, None
     try:
-        response = arrays.start_save(temporary / "state", tree)
+        response = arrays.start_save(temporary / "state", flat)
     except Exception as error:
         failure = error
 
@@ -78,7 +85,7 @@ def start(temporary: Path, tree: Any, described: Mapping[str, Any]) -> Callable[
                 raise failure
             _await(response, temporary)
             if jax.process_index() == 0:
-                _commit(temporary, described)
+                _commit(temporary, meta)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.rename(temporary / _GOING, temporary / _FAILED)
@@ -88,11 +95,11 @@ def start(temporary: Path, tree: Any, described: Mapping[str, Any]) -> Callable[
 
 
 def _await(response: Any, temporary: Path) -> None:
-    """Waits for Orbax to end, or for the mark of another process's failure."""
+    """Waits until Orbax has finished, or until another process has marked the save as failed."""
     deadline = time.monotonic() + arrays.TIMEOUT
     while True:
         try:
-            return response.result(timeout=_LOOK_EVERY)
+            return response.result(timeout=_POLL)
         except TimeoutError:
             if (temporary / _FAILED).exists():
                 raise CheckpointError(ELSEWHERE) from None
@@ -100,12 +107,12 @@ def _await(response: Any, temporary: Path) -> None:
                 raise
 
 
-def _commit(temporary: Path, described: Mapping[str, Any]) -> None:
-    """Adds what makes the directory a checkpoint, and gives it its name."""
-    write_atomically(temporary / "meta.json", json.dumps(described).encode())
+def _commit(temporary: Path, meta: Mapping[str, Any]) -> None:
+    """Adds the remaining files, and gives the directory its final name."""
+    write_atomically(temporary / "meta.json", json.dumps(meta).encode())
     os.unlink(temporary / _GOING)
     manifest.write(temporary)
     for directory in (entry for entry in temporary.rglob("*") if entry.is_dir()):
         sync_directory(directory)
-    os.rename(temporary, temporary.with_name(str(described["step"])))
+    os.rename(temporary, temporary.with_name(str(meta["step"])))
     sync_directory(temporary.parent)

@@ -1,0 +1,62 @@
+"""Temperature: samples from a score that is divided by a number."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxdiff import checks
+from jaxdiff.arithmetic import namespace
+from jaxdiff.processes import Process, Times
+from jaxdiff.solvers.stages import level
+from jaxdiff.solvers.tableau import Solver, Tableau, check_solver
+
+
+def with_temperature(solver: Solver, *, temperature: float, noise: float = 1.0) -> Solver:
+    """A solver that divides the score by `temperature` and multiplies its own noise by `noise`.
+
+    The estimates become
+
+        eps' = eps/temperature        x0' = x0 + sigma/alpha (1 - 1/temperature) eps
+
+    so that a tableau changes in its `history_target` only, from `(p, q)` to
+    `(p, p sigma/alpha (1 - 1/temperature) + q/temperature)`.
+
+    A temperature below 1 trades diversity for likelihood. This is not sampling from `p^(1/temperature)`, whose noisy
+    densities have other scores. For Gaussian data N(0, s^2) under EDM the ODE takes `x_T` to
+
+        x_T (s^2/(s^2 + sigma_T^2))^(1/(2 temperature))
+
+    and the variance of this falls as `sigma_T` grows.
+
+    Args:
+      solver: `(process, times, **options) -> Tableau`.
+      temperature: a finite number above 0; 1 changes nothing.
+      noise: a finite number of at least 0.
+
+    Returns:
+      A solver with the options of `solver`. It raises a ValueError if it would use an estimate of the data where no
+      signal is left.
+
+    Raises:
+      TypeError: `solver` is not callable.
+      ValueError: `temperature` or `noise` is not allowed.
+    """
+    check_solver(solver)
+    checks.positive("temperature", temperature)
+    checks.not_negative("noise", noise)
+
+    def tempered(process: Process, times: Times, **options: Any) -> Tableau:
+        tableau = solver(process, times, **options)
+        xp, change = namespace(tableau.times), 1 - 1 / temperature
+        alpha, sigma = level(tableau.process, tableau.times)
+        p, q = tableau.history_target[:, 0], tableau.history_target[:, 1]
+        if isinstance(alpha, np.ndarray):  # x0' is infinite where alpha = 0
+            good = not change or not np.any((alpha <= 0) & (p != 0))
+            allowed = "1, or grids that begin with some signal, alpha > 0"
+            checks.require(good, "temperature", temperature, allowed)
+        ratio = sigma / xp.where(alpha > 0, alpha, 1.0)
+        history_target = xp.stack([p, p * ratio * change + q / temperature], axis=-1)
+        return dataclasses.replace(tableau, history_target=history_target, noise=noise * tableau.noise)
+
+    return tempered
