@@ -19,7 +19,7 @@ def message(name: str, value: Any, allowed: str) -> str:
       value: the value that was given. A string is shown in quotes.
       allowed: the values that are allowed, as the end of the sentence "allowed are ...".
     """
-    shown = repr(value) if isinstance(value, str) else value
+    shown = repr(value) if isinstance(value, str) else " ".join(str(value).split())  # arrays take several lines
     return f"{name} = {shown}; allowed are {allowed}"
 
 

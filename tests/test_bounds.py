@@ -441,5 +441,5 @@ def test_data_between_the_levels_are_refused():
     denoiser = _gaussian(PROCESSES["vp_linear"])
     for x in ([[0.0, 128.0]], [[0.001, 1.0]]):
         for bound in (continuous_time, lambda *a, **k: discrete_time(*a, np.array([1.0, 0.5, 0.0]), **k)):
-            with pytest.raises(ValueError, match="range of x = .* with levels = 4"):
+            with pytest.raises(ValueError, match=r"range of x = .* with levels = 4"):
                 bound(KEY, denoiser, jnp.asarray(x), levels=4)

@@ -239,7 +239,6 @@ TABLEAU = solvers.ddpm(PROCESS, grids.uniform_time(PROCESS, 3))
         (lambda: annealed_langevin(steps=-1), ValueError, "steps = -1"),
         (lambda: predictor_corrector(KEY, mixture(PROCESS), X, solvers.heun(PROCESS, grids.uniform_time(PROCESS, 3)), langevin()), ValueError, "tableau.points = 2.*ddpm"),
         (lambda: predictor_corrector(KEY, mixture(PROCESS), X, TABLEAU, "langevin"), TypeError, "corrector = 'langevin'"),
-        (lambda: predictor_corrector(KEY, lambda x, t: x, X, TABLEAU, langevin()), TypeError, "callables with a process"),
     ],
 )  # fmt: skip
 def test_wrong_arguments(call, error, message):

@@ -464,8 +464,6 @@ def _uneven_noise(process, times):
         (lambda p, t: with_churn("heun", s_churn=1.0), TypeError, "solver = 'heun'"),
         (lambda p, t: with_churn(heun, s_churn=-1.0), ValueError, "s_churn = -1"),
         (lambda p, t: with_churn(heun, s_churn=1.0, s_noise=float("nan")), ValueError, "s_noise = nan"),
-        (lambda p, t: with_churn(heun, s_churn=1.0)(p, t[::-1]), ValueError, "strictly decreasing"),
-        (lambda p, t: with_churn(heun, s_churn=1.0)(p, t, coordinate="sigm"), ValueError, "'sigm'"),
         (lambda p, t: with_churn(heun, s_churn=1.0)(p, t, cordinate="sigma"), TypeError, "cordinate"),
         (lambda p, t: with_restarts(heun, restarts=[(0.1, 1.0, 2, 3)]), TypeError, "allowed are Restart"),
         (lambda p, t: with_restarts(heun, restarts=[Restart(1.0, 0.1, 2, 3)]), ValueError, "sigma_min < sigma_max"),

@@ -99,7 +99,7 @@ EIGHT = """
     opened = data.open_digits()
     base = Config(
         data=DataConfig("digits", flip=True),
-        network=UNet(channels=16, multipliers=(1,), num_blocks=1, attention_levels=(), mid_attention=False, dropout=0.1),
+        network=UNet(channels=16, multipliers=(1,), num_blocks=0, attention_levels=(), mid_attention=False, dropout=0.1),
         diffusion=DiffusionConfig(times="stratified", label_dropout=0.2, learned_weighting=True),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup=0),
         train=TrainConfig(steps=4, batch_size=32, ema_widths=(0.1,), log_every=2, checkpoint_every=2, sample_every=0),

@@ -332,7 +332,7 @@ def test_a_corrupt_checkpoint_is_passed_over_and_made_again(toy, tmp_path):
         damage(run / "checkpoints" / step)
     before = contents(run / "checkpoints")
     for attempt in (lambda: train(TOY, run), lambda: jd.load(run)):
-        with pytest.raises(CheckpointError, match="no checkpoint is whole") as error:
+        with pytest.raises(CheckpointError, match="all checkpoints are broken") as error:
             attempt()
         assert "\n" not in str(error.value)
     assert contents(run / "checkpoints") == before
@@ -454,7 +454,7 @@ def test_a_run_that_cannot_be_loaded_is_refused_in_one_line(toy, tmp_path):
         (tmp_path / "newer", {}, r"config\.json: unknown setting ema_half_lifes; did you mean 'ema_half_life'\?"),
         (tmp_path / "unfit", {}, r"config\.json: .*sigma_max = inf"),
         (tmp_path / "factless", {}, r"config\.json: data: missing value for field \"shape\""),
-        (tmp_path / "fresh", {}, "holds no checkpoint"),
+        (tmp_path / "fresh", {}, "has no checkpoint"),
         (toy, {"ema": "slow"}, r"ema = 'slow'; allowed are 'ema'"),
         (toy, {"step": 7}, "160, 200, 210"),
     ]

@@ -232,7 +232,7 @@ def test_chips_exchange_nothing_while_they_draw_samples(compiled):
         ("parts", "train.batch_size = 1032; allowed are multiples of 16"),
         ("pmap", "parallel.strategy = 'pmap'; allowed are 'auto', 'jit'"),
         ("device", "data.placement = 'device'; allowed are 'disk', 'memory'"),
-        ("override", "parallel.overrides = "),
+        ("override", "parallel.overrides['dense_out.bias'] = '0'"),
         ("fsdp", "parallel.fsdp = 3; allowed are divisors of the 8 devices"),
     ],
 )
