@@ -155,7 +155,7 @@ VP = PROCESSES["vp_linear"]
     [
         (lambda: learned_variance(KEY, jd.denoisers.gaussian(VP), X, [1.0, 0.5]), TypeError, "GaussianDenoiser.*from_network_with_variance"),
         (lambda: learned_variance(KEY, _denoiser("vp_linear", 0.0), X, [0.5, 1.0]), ValueError, "times = "),
-        (lambda: learned_variance(KEY, _denoiser("vp_linear", 0.0), jnp.ones(4), [1.0, 0.5]), ValueError, r"shape \(4,\).*channels"),
+        (lambda: learned_variance(KEY, _denoiser("vp_linear", 0.0), jnp.ones(4), [1.0, 0.5]), ValueError, r"x.shape = \(4,\); allowed are .*channels"),
         (lambda: from_network_with_variance(VP, parametrizations.v(), lambda p, x, t: x, None)(X, 0.5), ValueError, r"twice the channels.*\(4, 2\).*\(4, 4\)"),
         (lambda: from_network_with_variance(VP, parametrizations.v(), "unet", None), TypeError, "apply = 'unet'"),
         (lambda: from_network_with_variance(PROCESSES["flow"], parametrizations.eps(), lambda p, x, t: x, None), ValueError, "'eps'.*Flow"),

@@ -121,4 +121,6 @@ def test_public_things_are_documented():
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 summary = (ast.get_docstring(node) or "").partition("\n")[0]
                 assert summary, f"{path}: {node.name} has no docstring"
-                assert not summary.lower().startswith(("see ", "attributes:", "as `")), f"{path}: {node.name}: {summary}"
+                assert not summary.lower().startswith(("see ", "attributes:", "as `")), (
+                    f"{path}: {node.name}: {summary}"
+                )

@@ -24,7 +24,7 @@ class Program(NamedTuple):
 
     Attributes:
       strategy: the use of the devices.
-      call: the step `(state, batch, *resident) -> (state, metrics)`, compiled at its first call. `resident` is the data
+      call: the step `(state, batch, *on_device) -> (state, metrics)`, compiled at its first call. `on_device` is the data
         set if it is placed on the device.
       initialise: a function that makes the canonical state.
       shapes: the shapes of the canonical state, with shardings.

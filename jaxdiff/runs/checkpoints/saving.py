@@ -49,6 +49,15 @@ def make_room(temporary: Path, step: int, broken: Iterable[int]) -> int:
     return latest
 
 
+def remove(temporary: Path) -> None:
+    """Removes what a failed save has written. A thread of Orbax may still be writing, so removal is tried for a second."""
+    for _ in range(10):
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not temporary.exists():
+            return
+        time.sleep(0.1)
+
+
 def compare(temporary: Path, meta: Mapping[str, Any]) -> None:
     """Raises an error on all processes unless all of them save the same thing into the same directory."""
     same = zlib.crc32(json.dumps([meta["iterator"], meta["config"]]).encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -100,7 +99,7 @@ class Checkpoints:
         failure = self._pending and self._pending.future.exception()
         if self._pending and failure:
             if jax.process_count() == 1:
-                shutil.rmtree(self._pending.temporary, ignore_errors=True)
+                saving.remove(self._pending.temporary)
             # The exception says why the run ends. The failed save must not take its place.
             warnings.warn(self._failed(self._pending.step, one_line(failure)), stacklevel=2)
         self._pending = None
@@ -178,7 +177,7 @@ class Checkpoints:
         if not any(reasons):
             return
         if jax.process_index() == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
+            saving.remove(temporary)
         causes = [reason for reason in reasons if reason not in ("", saving.ELSEWHERE)]
         raise CheckpointError(self._failed(step, causes[0] if causes else saving.ELSEWHERE)) from failure
 
