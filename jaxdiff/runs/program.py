@@ -24,8 +24,8 @@ class Program(NamedTuple):
 
     Attributes:
       strategy: the use of the devices.
-      call: the step `(state, batch, *on_device) -> (state, metrics)`, compiled at its first call. `on_device` is the data
-        set if it is placed on the device.
+      call: the step `(state, batch, *arrays) -> (state, metrics)`, compiled at its first call. `arrays` is the data set
+        if it is placed on the device.
       initialise: a function that makes the canonical state.
       shapes: the shapes of the canonical state, with shardings.
       flops: the floating-point operations of one step over all devices.

@@ -63,15 +63,15 @@ class Trainer:
         """
         settings, strategy = self.config.train, self.program.strategy
         last, each = settings.steps, self.config.parallel.steps_per_call
-        on_device: tuple[Any, ...] = ()
+        arrays: tuple[Any, ...] = ()
         if self.config.data.placement == "device":
-            on_device = (strategy.place_whole(data.device_arrays(self.opened)),)
+            arrays = (strategy.place_whole(data.device_arrays(self.opened)),)
         traced = self.config.log.profile if hosts.first() else None
         meter = None
         with stopping() as stop, Profiler(self.run.directory / "profile", traced, each) as profiler:
             for number in range(first + each, last + 1, each):
                 with profiler.step(number - each + 1, state):
-                    state, metrics = self.program.call(state, next(self.batches), *on_device)
+                    state, metrics = self.program.call(state, next(self.batches), *arrays)
                 window.append(metrics, _IN_FLIGHT)
                 if _due(number, settings.log_every) or number == last:
                     self._log(number, window, meter)

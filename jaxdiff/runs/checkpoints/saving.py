@@ -50,7 +50,7 @@ def make_room(temporary: Path, step: int, broken: Iterable[int]) -> int:
 
 
 def remove(temporary: Path) -> None:
-    """Removes what a failed save has written. A thread of Orbax may still be writing, so removal is tried for a second."""
+    """Removes the files of a failed save. Tries for a second, since a thread of Orbax may still be writing."""
     for _ in range(10):
         shutil.rmtree(temporary, ignore_errors=True)
         if not temporary.exists():
