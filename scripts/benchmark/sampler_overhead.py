@@ -13,13 +13,9 @@ The script also counts how often a sampler is compiled for solvers of one shape,
 import dataclasses
 import functools
 import os
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import jax
 import jax.numpy as jnp

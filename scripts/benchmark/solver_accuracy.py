@@ -13,12 +13,8 @@ chosen on some noise and measured on other noise.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import exact_mixture
 import jax

@@ -12,11 +12,8 @@ largest difference of the final parameters and averages.
 """
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 from processes import Way, final_state, finish, lines, start
