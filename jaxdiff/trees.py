@@ -265,8 +265,8 @@ def check_alike(name: str, tree: PyTree, like: PyTree) -> None:
 def check_floating(name: str, tree: PyTree) -> None:
     """Raises a TypeError that calls `tree` by `name` unless all of its leaves are floating-point arrays."""
     for dtype in map(jnp.result_type, jax.tree.leaves(tree)):
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"{name}.dtype = {dtype}; allowed are floating-point types")
+        floating = jnp.issubdtype(dtype, jnp.floating)
+        require(floating, f"{name}.dtype", dtype, "floating-point types", TypeError)
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:

@@ -95,6 +95,11 @@ def parse_preset(target: type[C], argv: Sequence[str] | None = None, *, prog: st
     return parsed, preset.name
 
 
+def config_of(arguments: Config) -> Config:
+    """The configuration alone, without the fields that a command adds to it."""
+    return Config(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Config)})
+
+
 def run(main: Callable[..., T], argv: Sequence[str] | None = None, *, prog: str | None = None) -> T:
     """Calls `main` with the arguments of the command line, and reports its errors in one line.
 

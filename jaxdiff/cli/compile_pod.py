@@ -71,7 +71,7 @@ def main() -> None:
 
 def _compile(arguments: Arguments) -> str:
     """The report of both programs, as text."""
-    config = Config(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Config)})
+    config = command_line.config_of(arguments)
     check(config)
     spec = data_spec(arguments)
 

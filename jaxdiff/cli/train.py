@@ -10,6 +10,7 @@ from jaxdiff.cli import command_line, compilation_cache
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.runs.config import Config
+from jaxdiff.runs.directory import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ def main() -> None:
     compilation_cache.enable()
     with reporting_errors():
         arguments, name = command_line.parse_preset(Arguments, prog="train.py")
-        config = Config(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Config)})
+        config = command_line.config_of(arguments)
         run_dir = Path("runs") / name if arguments.run_dir is None else arguments.run_dir
         with hosts.joined(arguments.coordinator, arguments.processes, arguments.process):
             # Grain and TFDS are slow to import, so a mistake on the command line is reported before.
@@ -39,4 +40,4 @@ def main() -> None:
 
             train(config, run_dir)
             if hosts.first():
-                print(run_dir / "samples" / "final.png")
+                print(Run(run_dir).samples / "final.png")

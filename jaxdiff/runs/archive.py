@@ -39,9 +39,9 @@ class Archive:
           CheckpointError: no checkpoint is whole.
         """
         # The file system may show files to the other processes later, so the first process decides.
-        return (
-            self._checkpoints.restore(shapes) if broadcast_from_first(lambda: len(self._checkpoints.steps())) else None
-        )
+        if not broadcast_from_first(lambda: len(self._checkpoints.steps())):
+            return None
+        return self._checkpoints.restore(shapes)
 
     def save(self, step: int, state: State, place: dict[str, Any], loss: float | None, *, final: bool) -> None:
         """Saves a checkpoint in the background. A `final` checkpoint is complete on disk when the call returns.

@@ -23,6 +23,7 @@ from jaxdiff.parametrizations import Parametrization
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Tableau
 from jaxdiff.training.optimizers import OptimizerConfig
+from jaxdiff.training.state import MAX_STEPS
 
 SolverName = Literal[
     "ddpm",
@@ -58,7 +59,6 @@ GridName = Literal[
     "shifted",
     "align_your_steps",
 ]
-MOST = 2**31 - 1  # the device counts steps in int32
 
 Options = dict[str, int | float | str]  # in this order, so that the command line reads 3 as an integer
 
@@ -82,9 +82,9 @@ class DataConfig:
     name: str = "digits"
     """A TFDS image set; `digits` from scikit-learn; `folder` for the pictures in data_dir; or a toy set of points."""
     data_dir: str | None = None
-    """The directory of the data; None for the TFDS directory."""
+    """The directory of the data; None for the TFDS directory. `digits` and the toy sets need none."""
     split: str = "train"
-    """A part of the set, in TFDS's notation, such as `train` or `train[:50%]`."""
+    """A part of the set, in TFDS's notation, such as `train` or `train[:50%]`. `digits` has no slices."""
     size: int | None = None
     """Side in pixels to which the pictures of a folder are resized."""
     flip: bool = False
@@ -196,9 +196,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "ema_half_life", "log_every", "checkpoint_every", "keep"):
-            integer(name, getattr(self, name), most=MOST)
+            integer(name, getattr(self, name), most=MAX_STEPS)
         for name in ("sample_every", "snapshot_every", "keep_every", "keep_best"):
-            integer(name, getattr(self, name), least=0, most=MOST)
+            integer(name, getattr(self, name), least=0, most=MAX_STEPS)
         integer("seed", self.seed, least=0, most=2**32 - 1)
         for width in self.ema_widths:
             averages.gamma_of_width(width)
@@ -252,7 +252,7 @@ class ParallelConfig:
 
     def __post_init__(self) -> None:
         for name in ("fsdp", "accumulate", "steps_per_call"):
-            integer(name, getattr(self, name), most=MOST)
+            integer(name, getattr(self, name), most=MAX_STEPS)
         require(self.fsdp == 1 or self.strategy in ("auto", "jit"), "fsdp", self.fsdp, "1 with this strategy")
         require(not self.overrides or self.strategy != "pmap", "overrides", self.overrides, "none with pmap")
         check_overrides(self.overrides)
@@ -280,7 +280,7 @@ class Config:
     data: DataConfig = DataConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     network: UNet | MLP = dataclasses.field(default_factory=UNet)
-    """A Linen module. The data set its number of classes."""
+    """A Linen module. The data set determines its number of classes."""
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()

@@ -12,16 +12,17 @@ from jaxdiff.networks import MLP, UNet
 from jaxdiff.runs.config import Config
 
 
-def to_json(config: Any) -> Any:
+def to_json(settings: Any) -> Any:
     """Settings as JSON values: dataclasses and Linen modules become objects, tuples become lists."""
-    if dataclasses.is_dataclass(config):
-        hidden = ("parent", "name") if isinstance(config, nn.Module) else ()
-        return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in hidden}
-    if isinstance(config, list | tuple):
-        return [to_json(item) for item in config]
-    if isinstance(config, dict):
-        return {name: to_json(item) for name, item in config.items()}
-    return config
+    if dataclasses.is_dataclass(settings):
+        hidden = ("parent", "name") if isinstance(settings, nn.Module) else ()
+        shown = [f.name for f in dataclasses.fields(settings) if f.name not in hidden]
+        return {name: to_json(getattr(settings, name)) for name in shown}
+    if isinstance(settings, list | tuple):
+        return [to_json(item) for item in settings]
+    if isinstance(settings, dict):
+        return {name: to_json(item) for name, item in settings.items()}
+    return settings
 
 
 def from_json(values: Mapping[str, Any]) -> Config:

@@ -22,13 +22,9 @@ class DataSpec:
     class_names: tuple[str, ...] = ()
     augmentation_features: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {**dataclasses.asdict(self), "shape": list(self.shape), "class_names": list(self.class_names)}
-
     @classmethod
     def from_json(cls, values: Any) -> "DataSpec":
-        """The facts that `to_json` wrote.
+        """The facts that `config_json.to_json` wrote.
 
         Raises:
           ValueError: a field is missing, unknown, or of the wrong type.

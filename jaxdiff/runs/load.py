@@ -83,19 +83,19 @@ class Model:
             return denoisers.from_network(self.process, self.parametrization, self.apply, self.params)
         null = jnp.asarray(self.num_classes, jnp.int32)
 
-        def conditioned(cond: Any) -> Denoiser:
+        def conditional(cond: Any) -> Denoiser:
             return denoisers.from_network(self.process, self.parametrization, self.apply, self.params, cond)
 
         if label is None:
             require(guidance_scale in (0, 1), "guidance_scale", guidance_scale, "0 and 1 without a label")
-            return conditioned(null)
+            return conditional(null)
         labels = np.asarray(label)
         good = labels.dtype.kind in "iu" and labels.ndim <= 1 and np.all((labels >= 0) & (labels < self.num_classes))
         require(good, "label", label, f"integers from 0 to {self.num_classes - 1}, one or [batch]")
-        cond = conditioned(jnp.asarray(labels, jnp.int32))
+        towards = conditional(jnp.asarray(labels, jnp.int32))
         if guidance_scale == 1.0:
-            return cond
-        return guidance.classifier_free(cond, conditioned(null), guidance_scale)
+            return towards
+        return guidance.classifier_free(towards, conditional(null), guidance_scale)
 
 
 def make_model(config: Config, spec: DataSpec, params: PyTree, step: int) -> Model:

@@ -11,7 +11,7 @@ from jaxdiff.runs.directory import Run, read_config
 
 def saved_settings(config: Config, spec: DataSpec) -> dict[str, Any]:
     """The contents of `config.json`: the configuration as "config", the facts about the data as "data"."""
-    return {"config": to_json(config), "data": spec.to_json()}
+    return {"config": to_json(config), "data": to_json(spec)}
 
 
 def read_saved(run: Run) -> dict[str, Any]:

@@ -141,15 +141,14 @@ def check_arguments(process: Process, times: Times) -> tuple[Process, Any]:
         require(times.ndim == 1 and len(times) >= 2, "times.shape", times.shape, valid)
         return process, times
     process, times = on_host(process), np.array(times, np.float64)
-    shown = " ".join(str(times).split())  # on one line
-    if times.ndim != 1 or len(times) < 2 or not np.all(times[1:] < times[:-1]):
-        raise ValueError(f"times = {shown}; allowed are {valid} (time runs from noise, {process.t_max}, to data)")
+    good = times.ndim == 1 and len(times) >= 2 and np.all(times[1:] < times[:-1])
+    require(good, "times", times, f"{valid} (time runs from noise, {process.t_max}, to data)")
     slack = 1e-5 * (process.t_max - process.t_min)
     low = min(process.t_clean, process.t_min)
     high = min(process.t_max + slack, process.t_noise)
-    if times[0] > high or times[-1] < max(low - slack, process.t_clean) or np.isinf(times[0]):
-        name = type(process).__name__
-        raise ValueError(f"times = {shown}; allowed are times of {name}, from {process.t_max} down to {low}")
+    outside = times[0] > high or times[-1] < max(low - slack, process.t_clean) or np.isinf(times[0])
+    allowed = f"times of {type(process).__name__}, from {process.t_max} down to {low}"
+    require(not outside, "times", times, allowed)
     return process, times
 
 

@@ -11,6 +11,7 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from jaxdiff import trees
 from jaxdiff.checks import integer, not_negative, positive, require
+from jaxdiff.training.state import MAX_STEPS
 
 # The first layer, the last layer, and the embedding of time and conditions in `jaxdiff.networks`.
 _NOT_HIDDEN = ("conv_in", "dense_in", "conditioning", "conv_out", "dense_out")
@@ -43,9 +44,9 @@ class OptimizerConfig:
             positive(name, getattr(self, name))
         for name in ("weight_decay", "max_grad_norm"):
             not_negative(name, getattr(self, name))
-        integer("warmup", self.warmup, least=0, most=2**31 - 1)
+        integer("warmup", self.warmup, least=0, most=MAX_STEPS)
         for name in ("decay_after", "max_skipped"):
-            integer(name, getattr(self, name), most=2**31 - 1)
+            integer(name, getattr(self, name), most=MAX_STEPS)
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "numbers from 0 to below 1")
 

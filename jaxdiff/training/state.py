@@ -10,6 +10,9 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from jaxdiff import trees
 
+MAX_STEPS = 2**31 - 1
+"""The most steps that a run can count, since a train state counts them in int32."""
+
 
 @trees.register
 @dataclasses.dataclass(frozen=True)

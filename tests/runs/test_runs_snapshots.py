@@ -35,7 +35,7 @@ def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "wandering"
     train = TrainConfig(steps=STEPS, ema_widths=WIDTHS, snapshot_every=EVERY)
     config = Config(data=DataConfig("gaussians"), network=NETWORK, train=train)
-    write_config(create_run(directory), {"config": to_json(config), "data": DataSpec((2,)).to_json()})
+    write_config(create_run(directory), {"config": to_json(config), "data": to_json(DataSpec((2,)))})
     params = jax.jit(NETWORK.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))
 
     @jax.jit

@@ -15,7 +15,6 @@ import numpy as np
 
 from jaxdiff.cli import command_line
 from jaxdiff.cli.train import Arguments
-from jaxdiff.runs.config import Config
 from jaxdiff.runs.loop import train
 
 STUDIES = Path(__file__).parents[2] / "scripts" / "studies"
@@ -43,7 +42,7 @@ TOY = shlex.split(
 def finish_here(run):
     """Trains the run to its end in this process, on one device."""
     arguments, _ = command_line.parse_preset(Arguments, TOY, prog="train.py")
-    train(Config(**{name: getattr(arguments, name) for name in Config.__dataclass_fields__}), run)
+    train(command_line.config_of(arguments), run)
 
 
 def test_killed_in_a_save_and_terminated_on_other_processes_a_job_comes_to_the_same(tmp_path, monkeypatch):
