@@ -21,7 +21,7 @@ velocity. It holds for every process. `sd` is the standard deviation of the data
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -29,8 +29,32 @@ from jaxtyping import PyTree
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import derivative, namespace
-from jaxdiff.checks import message, positive
+from jaxdiff.checks import message, one_of, positive
+from jaxdiff.components import Choices
 from jaxdiff.processes import Process, on_host
+
+__all__ = [
+    "Estimate",
+    "Parametrization",
+    "ParametrizationChoice",
+    "Scale",
+    "Target",
+    "TimeInput",
+    "check",
+    "default_time_input",
+    "determinant",
+    "edm",
+    "eps",
+    "estimate",
+    "log_ratio_time_input",
+    "output_of",
+    "raw_time_input",
+    "score",
+    "unscaled",
+    "v",
+    "velocity",
+    "x0",
+]
 
 # Functions of a process and a time, in the arithmetic of the time.
 Target = Callable[[Process, Any], tuple[Any, Any]]
@@ -67,6 +91,11 @@ class Parametrization:
 
 
 jax.tree_util.register_static(Parametrization)
+
+# A parametrization as a setting: a function such as `eps`, with its options.
+ParametrizationChoice = Annotated[Callable[..., Parametrization], Choices("jaxdiff.parametrizations")]
+# The time input of a network, by its name or as a function.
+TimeInput = Literal["default", "raw", "log_ratio"] | Scale
 
 
 # ---------------------------------------------------------------------------- outputs and estimates
@@ -152,6 +181,17 @@ def unscaled(process: Process, t: Any) -> Any:
     return namespace(t).ones_like(t)
 
 
+_TIME_INPUTS = {"default": default_time_input, "raw": raw_time_input, "log_ratio": log_ratio_time_input}
+
+
+def _time_input(time_input: TimeInput) -> Scale:
+    """The function of a time input that may be given by its name."""
+    if not isinstance(time_input, str):
+        return time_input
+    one_of("time_input", time_input, _TIME_INPUTS)
+    return _TIME_INPUTS[time_input]
+
+
 # -------------------------------------------------------------------------------------- the targets
 
 
@@ -199,32 +239,52 @@ class _EDMTarget:
         return scale * process.sigma(t) / self.sigma_data, -scale * process.alpha(t) * self.sigma_data
 
 
-def eps(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts the noise. The process must have `alpha(t_max) > 0`."""
-    return Parametrization("eps", _eps, unscaled, time_input)
+def eps(time_input: TimeInput = "default") -> Parametrization:
+    """The network predicts the noise. The process must have `alpha(t_max) > 0`.
+
+    Args:
+      time_input: the time input of the network: "default", "raw" or "log_ratio", the functions above; or a function.
+    """
+    return Parametrization("eps", _eps, unscaled, _time_input(time_input))
 
 
-def x0(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts the data."""
-    return Parametrization("x0", _x0, unscaled, time_input)
+def x0(time_input: TimeInput = "default") -> Parametrization:
+    """The network predicts the data.
+
+    Args:
+      time_input: the time input of the network: "default", "raw" or "log_ratio", the functions above; or a function.
+    """
+    return Parametrization("x0", _x0, unscaled, _time_input(time_input))
 
 
-def v(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts `v = alpha eps - sigma x0`, which is well conditioned at every noise level."""
-    return Parametrization("v", _v, unscaled, time_input)
+def v(time_input: TimeInput = "default") -> Parametrization:
+    """The network predicts `v = alpha eps - sigma x0`, which is well conditioned at every noise level.
+
+    Args:
+      time_input: the time input of the network: "default", "raw" or "log_ratio", the functions above; or a function.
+    """
+    return Parametrization("v", _v, unscaled, _time_input(time_input))
 
 
-def velocity(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts the velocity `d x_t / dt = alpha' x0 + sigma' eps`. For `processes.flow()`, `eps - x0`."""
-    return Parametrization("velocity", _velocity, unscaled, time_input)
+def velocity(time_input: TimeInput = "default") -> Parametrization:
+    """The network predicts the velocity `d x_t / dt = alpha' x0 + sigma' eps`. For `processes.flow()`, `eps - x0`.
+
+    Args:
+      time_input: the time input of the network: "default", "raw" or "log_ratio", the functions above; or a function.
+    """
+    return Parametrization("velocity", _velocity, unscaled, _time_input(time_input))
 
 
-def score(time_input: Scale = default_time_input) -> Parametrization:
-    """The network predicts the score `grad log p_t(x) = -eps/sigma`. The process must have `alpha(t_max) > 0`."""
-    return Parametrization("score", _score, unscaled, time_input)
+def score(time_input: TimeInput = "default") -> Parametrization:
+    """The network predicts the score `grad log p_t(x) = -eps/sigma`. The process must have `alpha(t_max) > 0`.
+
+    Args:
+      time_input: the time input of the network: "default", "raw" or "log_ratio", the functions above; or a function.
+    """
+    return Parametrization("score", _score, unscaled, _time_input(time_input))
 
 
-def edm(sigma_data: float = 0.5, time_input: Scale = log_ratio_time_input) -> Parametrization:
+def edm(sigma_data: float = 0.5, time_input: TimeInput = "log_ratio") -> Parametrization:
     """EDM's preconditioning: at every noise level, input and target of the network have unit variance.
 
     With the standard deviation `sd` of the data, the input scale and the output are
@@ -242,11 +302,11 @@ def edm(sigma_data: float = 0.5, time_input: Scale = log_ratio_time_input) -> Pa
 
     Args:
       sigma_data: the standard deviation of the data.
-      time_input: the default is infinite where no signal is left. A process with `alpha(t_max) = 0` needs another one,
-        such as `raw_time_input`.
+      time_input: the time input of the network, as for `eps`. "log_ratio" is infinite where no signal is left, so that
+        a process with `alpha(t_max) = 0` needs another one, such as "raw".
 
     Raises:
-      ValueError: `sigma_data` is not a finite number above 0.
+      ValueError: `sigma_data` is not a finite number above 0, or `time_input` is unknown.
     """
     positive("sigma_data", sigma_data)
-    return Parametrization("edm", _EDMTarget(float(sigma_data)), _EDMScale(float(sigma_data)), time_input)
+    return Parametrization("edm", _EDMTarget(float(sigma_data)), _EDMScale(float(sigma_data)), _time_input(time_input))

@@ -169,8 +169,8 @@ def test_least_variance_is_learned():
 
     def losses(process, key):
         objective = jd.objectives.denoising(
-            process, parametrization, network, weighting=jd.objectives.weightings.likelihood,
-            times=jd.objectives.times.stratified,
+            process, parametrization, network, weighting=jd.objectives.weightings.likelihood(),
+            times=jd.objectives.times.stratified(),
         )  # fmt: skip
         return objective(None, key, {"x": std * jax.random.normal(jax.random.fold_in(key, 1), (64, d))})[0]
 

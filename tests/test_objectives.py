@@ -101,7 +101,7 @@ WEIGHTINGS = {
         weightings.sigmoid(2.0),
         lambda p, t: _snr(p, t) * special.expit(2 - np.log(_snr(p, t))),
     ),
-    "likelihood": (weightings.likelihood, lambda p, t: _g2(p, t) * _snr(p, t) / p.sigma(t) ** 2),
+    "likelihood": (weightings.likelihood(), lambda p, t: _g2(p, t) * _snr(p, t) / p.sigma(t) ** 2),
 }
 
 
@@ -128,7 +128,7 @@ def test_weightings_of_variance_preserving_processes_and_of_flow(x64):
     flow = PROCESSES["flow"]  # v = eps - x0, and the error of v is that of x0 over t
     np.testing.assert_allclose(weightings.uniform(parametrizations.velocity())(flow, jnp.asarray(t)), 1.0, rtol=1e-12)
     edm = PROCESSES["edm"]  # Song's g^2 is 2 sigma for sigma = t
-    np.testing.assert_allclose(weightings.likelihood(edm, jnp.asarray(t)), 2 / t, rtol=1e-12)
+    np.testing.assert_allclose(weightings.likelihood()(edm, jnp.asarray(t)), 2 / t, rtol=1e-12)
 
 
 @pytest.mark.parametrize("of", SINGULAR)

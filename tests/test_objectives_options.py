@@ -124,7 +124,7 @@ def test_an_example_has_the_same_loss_in_any_part_of_its_batch():
     def network(params, x, time, cond, *, key):
         return x + cond["a"][:, None] * jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(key) * cond["b"][:, None]
 
-    make = {"times": times.stratified, "null": {"a": 7.0}, "dropout": 0.5, "with_key": True}
+    make = {"times": times.stratified(), "null": {"a": 7.0}, "dropout": 0.5, "with_key": True}
     objective = jax.jit(denoising(process, parametrizations.v(), network, **make))
     batch = {"x": jax.random.normal(KEY, (12, 3)), "cond": {"a": jnp.ones(12), "b": jnp.linspace(1, 2, 12)}}
     whole, details = objective(None, KEY, batch)

@@ -22,8 +22,8 @@ for grid in ("clean", "noisy"):
     for name in ("euler", "heun", "dpm_2"):
         solver = getattr(solvers, name)
         CASES[f"{name}, {grid}"] = solver
-        CASES[f"{name} churn, {grid}"] = solvers.with_churn(solver, **CHURN)
-        CASES[f"{name} churn within, {grid}"] = solvers.with_churn(solver, **IMAGENET)
+        CASES[f"{name} churn, {grid}"] = functools.partial(solvers.churn, solver=solver, **CHURN)
+        CASES[f"{name} churn within, {grid}"] = functools.partial(solvers.churn, solver=solver, **IMAGENET)
     for order in (1, 2, 3, 4):
         CASES[f"lms {order}, {grid}"] = functools.partial(solvers.lms, order=order)
     multistep = functools.partial(solvers.dpm_solver_pp, lower_order=False)

@@ -1,5 +1,6 @@
 """One-step solvers of several stages: Runge-Kutta, DPM2, singlestep DPM-Solver and DPM-Solver++, in float64."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -79,7 +80,7 @@ def test_order_of_convergence(solver, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_the_tables_meet_the_order_conditions(name):
     """The sums that Butcher's theory demands of a method of each order."""
-    a, b, c = (np.array(side, np.float64) for side in METHODS[name])
+    a, b, c = (np.array(side, np.float64) for side in dataclasses.astuple(METHODS[name]))
     conditions = {
         2: [(b @ c, 1 / 2)],
         3: [(b @ c**2, 1 / 3), (b @ a @ c, 1 / 6)],
@@ -355,19 +356,28 @@ def test_traced_times_to_the_ends_sample_the_same(solver, x64):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda p, t: runge_kutta(p, t, butcher="rk4"), TypeError, "butcher = 'rk4'.*RK4"),
+        (lambda p, t: runge_kutta(p, t, butcher=4), TypeError, "butcher = 4; allowed are .*RK4"),
+        (lambda p, t: runge_kutta(p, t, butcher="rk3"), ValueError, "butcher = 'rk3'.*did you mean 'rk4'"),
         (
-            lambda p, t: runge_kutta(p, t, butcher=RK4._replace(b=(1, 0, 0))),
+            lambda p, t: runge_kutta(p, t, butcher=dataclasses.replace(RK4, b=(1, 0, 0))),
             ValueError,
             r"shapes of butcher = \[\(4, 4\), \(3,\)",
         ),
-        (lambda p, t: runge_kutta(p, t, butcher=HEUN._replace(a=((0,), (1, 0)))), ValueError, "arrays of numbers"),
         (
-            lambda p, t: runge_kutta(p, t, butcher=RK4._replace(b=(1, 1, 0, 0))),
+            lambda p, t: runge_kutta(p, t, butcher=dataclasses.replace(HEUN, a=((0,), (1, 0)))),
+            ValueError,
+            "arrays of numbers",
+        ),
+        (
+            lambda p, t: runge_kutta(p, t, butcher=dataclasses.replace(RK4, b=(1, 1, 0, 0))),
             ValueError,
             r"butcher.b = \[1.*sum to 1",
         ),
-        (lambda p, t: runge_kutta(p, t, butcher=HEUN._replace(c=(0, 0.5))), ValueError, r"row sums of butcher.a, \[0"),
+        (
+            lambda p, t: runge_kutta(p, t, butcher=dataclasses.replace(HEUN, c=(0, 0.5))),
+            ValueError,
+            r"row sums of butcher.a, \[0",
+        ),
         (lambda p, t: runge_kutta(p, t, butcher=Butcher(((1,),), (1,), (1,))), ValueError, "explicit"),
         (lambda p, t: runge_kutta(p, t, butcher=Butcher(((0, 0), (2, 0)), (1, 0), (0, 2))), ValueError, "at most 1"),
         (lambda p, t: runge_kutta(p, t, coordinate="sigm"), ValueError, "'sigm'.*'sigma'"),

@@ -1,4 +1,4 @@
-"""Chains of tableaux, and the transformations of solvers: churn, restarts, temperature."""
+"""Chains of tableaux, and the solvers that are made of a solver: churn, restarts, temperature."""
 
 import dataclasses
 import functools
@@ -11,20 +11,18 @@ from common import NO_SIGNAL_AT_END, PROCESSES, least_probable_projection, mixtu
 from executor import estimate, run
 
 import jaxdiff as jd
-from jaxdiff import grids, trees
+from jaxdiff import grids, solvers, trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.solvers.chain import chain
-from jaxdiff.solvers.churn import with_churn
 from jaxdiff.solvers.ddim import ddim, ddpm
 from jaxdiff.solvers.dpm_2 import dpm_2, dpm_2_ancestral
 from jaxdiff.solvers.dpm_solver import dpm_solver_pp_singlestep
 from jaxdiff.solvers.dpm_solver_pp import dpm_solver_pp
 from jaxdiff.solvers.exponential import exponential
 from jaxdiff.solvers.heun import heun
-from jaxdiff.solvers.restarts import Restart, with_restarts
+from jaxdiff.solvers.restarts import Restart
 from jaxdiff.solvers.runge_kutta import RK4, runge_kutta
 from jaxdiff.solvers.tableau import Tableau
-from jaxdiff.solvers.temperature import with_temperature
 
 sample = jax.jit(jd.sample)
 EDM = jd.processes.edm(0.01, 40.0)
@@ -74,7 +72,7 @@ def test_chained_noises_add_in_variance():
     """Where an ancestral sampler and a churned one meet, one draw has the variance of three noises."""
     process = PROCESSES["vp_linear"]
     times = grids.uniform_time(process, 6)
-    one, other = dpm_2_ancestral(process, times[:4]), with_churn(heun, s_churn=1.0)(process, times[3:])
+    one, other = dpm_2_ancestral(process, times[:4]), solvers.churn(process, times[3:], solver=heun, s_churn=1.0)
     both = chain(one, other, scale=0.8, noise=0.25)
     lift, churn = other.state[0, 0].sum(), other.noise[0, 0, 0]
     assert churn > 0
@@ -133,7 +131,7 @@ def test_heun_with_churn_is_edm_algorithm_2(x64):
     process = jd.processes.edm(0.02, 20.0)
     steps, s_churn, s_min, s_max, s_noise = 8, 30.0, 0.1, 15.0, 1.003
     times = grids.karras(process, steps)
-    tableau = with_churn(heun, s_churn=s_churn, s_min=s_min, s_max=s_max, s_noise=s_noise)(process, times)
+    tableau = solvers.churn(process, times, solver=heun, s_churn=s_churn, s_min=s_min, s_max=s_max, s_noise=s_noise)
     assert len(tableau) == 2 * steps - 1
     key = jax.random.key(3)
     x0 = jd.prior_sample(jax.random.key(4), process, (6, 2)).astype(jnp.float64)
@@ -163,7 +161,7 @@ def test_churn_on_any_process_and_solver(solver):
     process = PROCESSES["vp_linear"]
     times = grids.karras(process, 5)
     inner = {"ddim": ddim, "dpm_2": dpm_2, "dpm_2_ancestral": dpm_2_ancestral}[solver]
-    tableau = with_churn(inner, s_churn=1.0, s_noise=1.1)(process, times)
+    tableau = solvers.churn(process, times, solver=inner, s_churn=1.0, s_noise=1.1)
     factor, x, z = 1.2, _start(process, times[0]), _normals(10)
     got = x
     law = []
@@ -190,12 +188,12 @@ def test_churn_on_any_process_and_solver(solver):
 def test_no_churn_is_the_solver_itself():
     times = grids.karras(EDM, 5)
     plain = heun(EDM, times)
-    np.testing.assert_array_equal(with_churn(heun, s_churn=0.0)(EDM, times).state, plain.state)
-    aside = with_churn(heun, s_churn=5.0, s_min=50.0)(EDM, times)
+    np.testing.assert_array_equal(solvers.churn(EDM, times, solver=heun, s_churn=0.0).state, plain.state)
+    aside = solvers.churn(EDM, times, solver=heun, s_churn=5.0, s_min=50.0)
     np.testing.assert_allclose(aside.state, plain.state, rtol=1e-14)
     assert not aside.noise.any()
-    options = with_churn(heun, s_churn=5.0, s_min=50.0)(EDM, times, coordinate="flow")
-    np.testing.assert_allclose(options.state, heun(EDM, times, coordinate="flow").state, rtol=1e-14)
+    in_flow = solvers.churn(EDM, times, solver=functools.partial(heun, coordinate="flow"), s_churn=5.0, s_min=50.0)
+    np.testing.assert_allclose(in_flow.state, heun(EDM, times, coordinate="flow").state, rtol=1e-14)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 30])
@@ -209,7 +207,7 @@ def test_churn_is_finite_on_every_process(process, steps):
             if steps == 30 and solver is dpm_solver_pp_singlestep:
                 continue
             with np.errstate(all="raise", under="ignore"):
-                tableau = with_churn(solver, s_churn=3.0)(process, times)
+                tableau = solvers.churn(process, times, solver=solver, s_churn=3.0)
             for leaf in jax.tree.leaves(tableau):
                 assert np.isfinite(leaf).all()
             assert jd.processes.same_process(tableau.process, process)
@@ -224,7 +222,7 @@ def test_churn_is_finite_on_every_process(process, steps):
 def test_churn_where_traced_is_churn(x64):
     process = PROCESSES["vp_cosine"]
     times = grids.uniform_time(process, 3)
-    solver = with_churn(functools.partial(heun, coordinate="flow"), s_churn=0.8, s_max=3.0)
+    solver = functools.partial(solvers.churn, solver=functools.partial(heun, coordinate="flow"), s_churn=0.8, s_max=3.0)
     here = solver(process, times[:-1])
 
     def functional(times):
@@ -248,7 +246,7 @@ def test_churn_calls_the_solver_once_per_step():
         calls.append(len(times))
         return heun(process, times)
 
-    with_churn(counted, s_churn=40.0)(EDM, grids.karras(EDM, 100))
+    solvers.churn(EDM, grids.karras(EDM, 100), solver=counted, s_churn=40.0)
     assert len(calls) == 6 + 100
 
 
@@ -265,8 +263,8 @@ def test_churn_above_t_max_needs_a_process_that_goes_on():
     process = Stretched(t_min=0.01, t_max=2.0)
     times = np.linspace(2.0, 0.01, 4)
     with pytest.raises(ValueError, match=r"a time with churn = .* up to t_max = 2"):
-        with_churn(heun, s_churn=1.0)(process, times)
-    assert np.isfinite(with_churn(heun, s_churn=0.1, s_max=0.9)(process, times).state).all()
+        solvers.churn(process, times, solver=heun, s_churn=1.0)
+    assert np.isfinite(solvers.churn(process, times, solver=heun, s_churn=0.1, s_max=0.9).state).all()
 
 
 @pytest.mark.parametrize(
@@ -275,12 +273,12 @@ def test_churn_above_t_max_needs_a_process_that_goes_on():
         dpm_solver_pp,
         functools.partial(exponential, order=3),
         functools.partial(exponential, order=1, corrector_order=2),
-        with_churn(heun, s_churn=1.0),
+        functools.partial(solvers.churn, solver=heun, s_churn=1.0),
     ],
 )
 def test_churn_refuses_solvers_that_carry_something_from_step_to_step(solver):
     with pytest.raises(ValueError, match=r"solver = .*; allowed are one-step solvers"):
-        with_churn(solver, s_churn=1.0)(EDM, grids.karras(EDM, 4))
+        solvers.churn(EDM, grids.karras(EDM, 4), solver=solver, s_churn=1.0)
 
 
 # ------------------------------------------------------------------------------------------ restarts
@@ -294,7 +292,7 @@ def test_restarts_as_published(solver, name):
     times = grids.karras(process, 8)
     levels = process.sigma(times) / process.alpha(times)
     restarts = [Restart(levels[6] * 1.01, levels[3], 2, 3), Restart(levels[2] * 0.99, levels[1], 1, 2)]
-    tableau = with_restarts(solver, restarts=restarts)(process, times)
+    tableau = solvers.restarts(process, times, solver=solver, restarts=restarts)
     x, z = _start(process, times[0]), _normals(3)
     got = run(tableau, x, z)
 
@@ -321,23 +319,24 @@ def test_restarts_as_published(solver, name):
 
 def test_restarts_at_the_last_point_and_none():
     times = grids.karras(EDM, 5)[:-1]
-    tableau = with_restarts(heun, restarts=[Restart(0.01, 1.0, 2, 3)])(EDM, times)
+    tableau = solvers.restarts(EDM, times, solver=heun, restarts=[Restart(0.01, 1.0, 2, 3)])
     assert len(tableau) == 2 * 4 + 2 * 2 * 3
-    none = with_restarts(heun, restarts=[])(EDM, times)
+    none = solvers.restarts(EDM, times, solver=heun, restarts=[])
     np.testing.assert_array_equal(none.state, heun(EDM, times).state)
-    first = with_restarts(ddpm, restarts=[Restart(39.0, 40.0, 1, 1)])(EDM, times)  # the first point is not restarted at
+    # The first point is not restarted at.
+    first = solvers.restarts(EDM, times, solver=ddpm, restarts=[Restart(39.0, 40.0, 1, 1)])
     np.testing.assert_allclose(first.times[1], 40.0, rtol=1e-12)
     with np.errstate(all="raise", under="ignore"):
         for process in PROCESSES.values():
             grid = grids.from_sigmas(process, [5.0, 2.5, 1.2, 0.6, 0.3, 0.1, 0.0])
-            tableau = with_restarts(ddpm, restarts=[Restart(0.3, 1.2, 2, 2)])(process, grid)
+            tableau = solvers.restarts(process, grid, solver=ddpm, restarts=[Restart(0.3, 1.2, 2, 2)])
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tableau))
 
 
 STOCHASTIC = {  # of one shape
-    "heun with churn": lambda p: with_churn(heun, s_churn=20.0)(p, grids.karras(p, 150)),
-    "heun with restarts": lambda p: with_restarts(heun, restarts=[Restart(0.1, 2.0, 3, 10), Restart(0.5, 5.0, 2, 10)])(
-        p, grids.karras(p, 100)
+    "heun with churn": lambda p: solvers.churn(p, grids.karras(p, 150), solver=heun, s_churn=20.0),
+    "heun with restarts": lambda p: solvers.restarts(
+        p, grids.karras(p, 100), solver=heun, restarts=[Restart(0.1, 2.0, 3, 10), Restart(0.5, 5.0, 2, 10)]
     ),
 }
 
@@ -373,7 +372,7 @@ def test_temperature_against_the_closed_form(solver, order, temperature):
     for steps in (400, 800):
         times = grids.uniform_log_snr(process, steps)
         x = _start(process, times[0])
-        got = run(with_temperature(solver, temperature=temperature)(process, times), x, denoiser=_gaussian)
+        got = run(solvers.temperature(process, times, solver=solver, temperature=temperature), x, denoiser=_gaussian)
         want = x * ((std**2 + 1e-3**2) / (std**2 + 5.0**2)) ** (1 / (2 * temperature))
         error.append(np.max(np.abs(got / want - 1)))
     assert np.log2(error[0] / error[1]) >= order - 0.15
@@ -394,9 +393,9 @@ def test_temperature_divides_the_score_in_every_solver(name):
     for solver in (ddim, ddpm, heun, functools.partial(heun, coordinate="flow"), dpm_solver_pp, dpm_2_ancestral):
         plain = solver(process, times)
         count = np.count_nonzero(np.any(plain.noise, axis=(1, 2)))
-        got = run(with_temperature(solver, temperature=0.8, noise=0.5)(process, times), x, z[:count])
+        got = run(solvers.temperature(process, times, solver=solver, temperature=0.8, noise=0.5), x, z[:count])
         np.testing.assert_allclose(got, run(plain, x, 0.5 * z[:count], tempered), rtol=1e-9, atol=1e-11)
-        quiet = with_temperature(solver, temperature=1.0, noise=0.0)(process, times)
+        quiet = solvers.temperature(process, times, solver=solver, temperature=1.0, noise=0.0)
         np.testing.assert_array_equal(quiet.history_target, plain.history_target)
         assert not quiet.noise.any()
 
@@ -404,8 +403,12 @@ def test_temperature_divides_the_score_in_every_solver(name):
 def test_temperature_composes_with_churn():
     """In either order, if the temperature leaves the noise unchanged."""
     times = grids.karras(EDM, 5)
-    inside = with_churn(with_temperature(heun, temperature=0.8), s_churn=2.0)(EDM, times)
-    outside = with_temperature(with_churn(heun, s_churn=2.0), temperature=0.8)(EDM, times)
+    inside = solvers.churn(
+        EDM, times, solver=functools.partial(solvers.temperature, solver=heun, temperature=0.8), s_churn=2.0
+    )
+    outside = solvers.temperature(
+        EDM, times, solver=functools.partial(solvers.churn, solver=heun, s_churn=2.0), temperature=0.8
+    )
     for one, other in zip(jax.tree.leaves(inside), jax.tree.leaves(outside), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
@@ -414,12 +417,15 @@ def test_temperature_where_no_signal_is_left():
     process = PROCESSES["flow"]
     times = grids.uniform_time(process, 4)
     with pytest.raises(ValueError, match=r"temperature = 0\.8; .*alpha > 0"):
-        with_temperature(ddim, temperature=0.8)(process, times)
+        solvers.temperature(process, times, solver=ddim, temperature=0.8)
     with np.errstate(all="raise", under="ignore"):
-        same = with_temperature(ddim, temperature=1.0)(process, times)
-        predicts_noise = with_temperature(
-            lambda p, t: dataclasses.replace(ddim(p, t), history_target=np.tile([0.0, 1.0], (4, 1))), temperature=0.8
-        )(process, times)
+        same = solvers.temperature(process, times, solver=ddim, temperature=1.0)
+        predicts_noise = solvers.temperature(
+            process,
+            times,
+            solver=lambda p, t: dataclasses.replace(ddim(p, t), history_target=np.tile([0.0, 1.0], (4, 1))),
+            temperature=0.8,
+        )
     np.testing.assert_array_equal(same.history_target, ddim(process, times).history_target)
     np.testing.assert_allclose(predicts_noise.history_target, np.tile([0.0, 1.25], (4, 1)))
 
@@ -443,6 +449,10 @@ def _uneven_noise(process, times):
     return Tableau(process, tableau.times, tableau.state, noise, tableau.history_target)
 
 
+def _restarts(process, times, *restarts):
+    return solvers.restarts(process, times, solver=heun, restarts=restarts)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -461,20 +471,20 @@ def _uneven_noise(process, times):
             r"second.state\[1.*before its start",
         ),
         (lambda p, t: chain(ddpm(p, t[:3]), _uneven_noise(p, t[2:]), noise=1.0), ValueError, "row sums"),
-        (lambda p, t: with_churn("heun", s_churn=1.0), TypeError, "solver = 'heun'"),
-        (lambda p, t: with_churn(heun, s_churn=-1.0), ValueError, "s_churn = -1"),
-        (lambda p, t: with_churn(heun, s_churn=1.0, s_noise=float("nan")), ValueError, "s_noise = nan"),
-        (lambda p, t: with_churn(heun, s_churn=1.0)(p, t, cordinate="sigma"), TypeError, "cordinate"),
-        (lambda p, t: with_restarts(heun, restarts=[(0.1, 1.0, 2, 3)]), TypeError, "allowed are Restart"),
-        (lambda p, t: with_restarts(heun, restarts=[Restart(1.0, 0.1, 2, 3)]), ValueError, "sigma_min < sigma_max"),
-        (lambda p, t: with_restarts(heun, restarts=[Restart(0.1, 1.0, 0, 3)]), ValueError, "repeats = 0"),
-        (lambda p, t: with_restarts(heun, restarts=[Restart(0.1, 1.0, 2, 1.5)]), ValueError, "steps = 1.5"),
-        (lambda p, t: with_restarts(heun, restarts=[Restart(0.1, 99.0, 2, 3)])(p, t), ValueError, "sigma_max = 99"),
-        (lambda p, t: with_restarts(heun, restarts=[Restart(1e-4, 1e-3, 2, 3)])(p, t), ValueError, "sigma_max = 0.001"),
-        (lambda p, t: with_restarts(heun, restarts=[Restart(1, 2, 2, 3)])(p, t[[0, -1]]), ValueError, "to restart at"),
-        (lambda p, t: with_temperature(None, temperature=1.0), TypeError, "solver = None"),
-        (lambda p, t: with_temperature(heun, temperature=0.0), ValueError, r"temperature = 0\.0"),
-        (lambda p, t: with_temperature(heun, temperature=1.0, noise=-1), ValueError, "noise = -1"),
+        (lambda p, t: solvers.churn(p, t, solver="heun", s_churn=1.0), TypeError, "solver = 'heun'"),
+        (lambda p, t: solvers.churn(p, t, solver=heun, s_churn=-1.0), ValueError, "s_churn = -1"),
+        (lambda p, t: solvers.churn(p, t, solver=heun, s_churn=1.0, s_noise=np.nan), ValueError, "s_noise = nan"),
+        (lambda p, t: _restarts(p, t, (0.1, 1.0, 2, 3)), TypeError, r"restarts\[0\] = .*allowed are Restart"),
+        (lambda p, t: Restart(1.0, 0.1, 2, 3), ValueError, r"\(sigma_min, sigma_max\) = \(1.0, 0.1\)"),
+        (lambda p, t: Restart(0.1, 1.0, 0, 3), ValueError, "repeats = 0"),
+        (lambda p, t: Restart(0.1, 1.0, 2, 1.5), ValueError, "steps = 1.5"),
+        (lambda p, t: _restarts(p, t, Restart(0.1, 99.0, 2, 3)), ValueError, "sigma_max = 99"),
+        (lambda p, t: _restarts(p, t, Restart(1e-4, 1e-3, 2, 3)), ValueError, "sigma_max = 0.001"),
+        (lambda p, t: _restarts(p, t[[0, -1]], Restart(1, 2, 2, 3)), ValueError, "to restart at"),
+        (lambda p, t: solvers.restarts(p, t, solver=None, restarts=()), TypeError, "solver = None"),
+        (lambda p, t: solvers.temperature(p, t, solver=None, temperature=1.0), TypeError, "solver = None"),
+        (lambda p, t: solvers.temperature(p, t, solver=heun, temperature=0.0), ValueError, r"temperature = 0\.0"),
+        (lambda p, t: solvers.temperature(p, t, solver=heun, temperature=1.0, noise=-1), ValueError, "noise = -1"),
     ],
 )
 def test_wrong_arguments(make, error, message):
@@ -484,6 +494,6 @@ def test_wrong_arguments(make, error, message):
 
 
 def test_restarts_need_known_times():
-    solver = with_restarts(heun, restarts=[Restart(0.1, 1.0, 1, 1)])
+    solver = functools.partial(solvers.restarts, solver=heun, restarts=[Restart(0.1, 1.0, 1, 1)])
     with pytest.raises(ValueError, match="times = traced values"):
         jax.jit(functools.partial(solver, EDM))(grids.karras(EDM, 5))

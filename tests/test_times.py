@@ -21,7 +21,7 @@ def test_uniform_logit_normal_and_log_normal_have_their_distributions():
     n = 20_000
     for process in (PROCESSES["vp_linear"], PROCESSES["edm"]):
         span = process.t_max - process.t_min
-        for i, sampler in enumerate((times.uniform, times.stratified)):
+        for i, sampler in enumerate((times.uniform(), times.stratified())):
             t, weight = sampler(jax.random.key(i), process, n)
             assert stats.kstest(t, stats.uniform(process.t_min, span).cdf).pvalue > 1e-3
             np.testing.assert_array_equal(weight, 1.0)
@@ -41,7 +41,7 @@ def test_uniform_logit_normal_and_log_normal_have_their_distributions():
 
 def test_stratified_has_one_in_each_interval_and_little_variance():
     process, n = PROCESSES["flow"], 64
-    drawn = jax.vmap(lambda k: times.stratified(k, process, n)[0])(jax.random.split(KEY, 3000))
+    drawn = jax.vmap(lambda k: times.stratified()(k, process, n)[0])(jax.random.split(KEY, 3000))
     strata = np.sort(np.floor(np.float64(drawn) * n), axis=1)
     np.testing.assert_array_equal(strata, np.tile(np.arange(n), (3000, 1)))
     # The mean over a batch is always within half an interval of the true mean.
@@ -51,8 +51,8 @@ def test_stratified_has_one_in_each_interval_and_little_variance():
 
 
 SAMPLERS = {
-    "uniform": times.uniform,
-    "stratified": times.stratified,
+    "uniform": times.uniform(),
+    "stratified": times.stratified(),
     "logit_normal": times.logit_normal(0.0, 3.0),
     "log_normal": times.log_normal(0.0, 5.0),
 }
@@ -73,7 +73,7 @@ def test_times_stay_off_the_singular_ends(process, monkeypatch):
 
 def test_indices_are_uniform():
     process = jd.processes.vp_discrete(steps=50)
-    t, weight = times.indices(KEY, process, 20_000)
+    t, weight = times.indices()(KEY, process, 20_000)
     counts = np.bincount(np.asarray(t, int), minlength=50)
     assert len(counts) == 50
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -84,7 +84,10 @@ def test_indices_are_uniform():
 def _seen(process, history, rounds, rng):
     """A history that `update` has filled, and the same history in plain Python."""
     count = len(process.log_snrs)
-    sampler, plain = times.Importance.start(process, history), [collections.deque(maxlen=history) for _ in range(count)]
+    sampler, plain = (
+        times.importance(process, history=history),
+        [collections.deque(maxlen=history) for _ in range(count)],
+    )
     update = jax.jit(times.Importance.update)
     for _ in range(rounds):
         index, losses = rng.integers(0, count, 16), rng.gamma(2.0, size=16) * 0.5
@@ -143,7 +146,7 @@ def test_importance_inside_of_a_jitted_step():
         losses, metrics = objective(None, key, {"x": x})
         return sampler.update(metrics["t"], losses / metrics["time_weight"]), losses, metrics
 
-    sampler = times.Importance.start(process, history=2)
+    sampler = times.importance(process, history=2)
     for i in range(12):
         sampler, losses, metrics = step(sampler, jax.random.key(i), jnp.ones((16, 3)))
         np.testing.assert_allclose(losses, metrics["mse"] * metrics["time_weight"], rtol=1e-6)
@@ -157,10 +160,10 @@ def test_importance_inside_of_a_jitted_step():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda p: times.indices(KEY, p, 4), TypeError, "VPLinear.*discrete processes"),
-        (lambda p: times.Importance.start(p), TypeError, "VPLinear.*discrete processes"),
-        (lambda p: times.Importance.start(PROCESSES["vp_discrete"], 0), ValueError, "history = 0"),
-        (lambda p: times.Importance.start(PROCESSES["vp_discrete"])(KEY, jd.processes.vp_discrete("cosine", 9), 4),
+        (lambda p: times.indices()(KEY, p, 4), TypeError, "VPLinear.*discrete processes"),
+        (lambda p: times.importance(p), TypeError, "VPLinear.*discrete processes"),
+        (lambda p: times.importance(PROCESSES["vp_discrete"], history=0), ValueError, "history = 0"),
+        (lambda p: times.importance(PROCESSES["vp_discrete"])(KEY, jd.processes.vp_discrete("cosine", 9), 4),
          ValueError, "indices of process = 9.*1000"),
     ],
 )  # fmt: skip

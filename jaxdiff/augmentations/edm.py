@@ -19,17 +19,57 @@ All features are 0 only for an image that is not transformed. The features deter
 exception: (a4, a5) and (a4 + pi, -a5) have the same features, but one stretches where the other shrinks.
 """
 
+import dataclasses
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxdiff import trees
+from jaxdiff.augmentations.augmentation import Augmentation, check_new, find
 from jaxdiff.checks import fraction, require
+from jaxdiff.data.fields import Field
+from jaxdiff.data.pixels import to_floats
 
 AUGMENTATION_FEATURES = 9
 
+LEAST_SIDE = 4  # in pixels
 SCALE = 0.2  # standard deviation of log2 of the scale and of the stretch
 SHIFT = 0.125  # standard deviation of the translation, in widths and heights
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM(Augmentation):
+    """EDM's augmentation of pictures: `augment`. The pictures become float32.
+
+    The model needs the condition `Vector(field="augmentation")`, which tells the network the transformation.
+
+    Attributes:
+      field: the field of the pictures.
+      probability: the probability of each transformation except the mirror left to right, whose probability is 1/2. 0
+        turns off all transformations.
+      to: the field of the nine augmentation features, which is added.
+    """
+
+    field: str = "image"
+    probability: float = 0.12
+    to: str = "augmentation"
+
+    def __post_init__(self) -> None:
+        fraction("probability", self.probability)
+
+    def __call__(self, keys: Key[Array, " batch"], batch: Mapping[str, Array]) -> dict[str, Array]:
+        images, features = augment(keys, to_floats(batch[self.field]).astype(jnp.float32), self.probability)
+        return {**batch, self.field: images, self.to: features}
+
+    def fields(self, fields: Mapping[str, Field]) -> dict[str, Field]:
+        field = find(fields, self.field, ("picture",))
+        check_new(fields, self.to)
+        large = min(field.shape[:2]) >= LEAST_SIDE
+        require(large, f"shape of {self.field}", field.shape, f"[h, w, c] with sides of at least {LEAST_SIDE} pixels")
+        features = Field("values", (AUGMENTATION_FEATURES,), "float32")
+        return {**fields, self.field: dataclasses.replace(field, dtype="float32"), self.to: features}
 
 
 def augment(
@@ -41,7 +81,7 @@ def augment(
     one interpolation. An image that is at most mirrored keeps its exact values. Interpolation overshoots at edges, so
     values may lie a little outside [-1, 1].
 
-    The images must not be mirrored beforehand (`flip` of `training_batches`): no feature would tell the network.
+    The images must not be mirrored beforehand (`Flip`): no feature would tell the network.
 
     Args:
       key: one key, or one key per example.
@@ -59,7 +99,7 @@ def augment(
     """
     floating = jnp.issubdtype(images.dtype, jnp.floating)
     require(floating, "images.dtype", images.dtype, "floating-point types", TypeError)
-    good = images.ndim == 4 and min(images.shape[1:3]) >= 4
+    good = images.ndim == 4 and min(images.shape[1:3]) >= LEAST_SIDE
     require(good, "images.shape", images.shape, "[batch, height, width, channels] with sides of at least 4 pixels")
     if not trees.traced(probability):
         fraction("probability", probability)

@@ -13,13 +13,14 @@ import jax
 from jaxdiff.checks import integer, message, require
 from jaxdiff.cli import command_line
 from jaxdiff.distributed.reporting import reporting_errors
+from jaxdiff.data.fields import Field
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
-from jaxdiff.runs.data_spec import DataSpec
+from jaxdiff.runs.settings import parts_of
 
 # For each data set of a preset, the shape of an example and the number of classes.
 _SETS = {
-    "digits": ((8, 8, 1), 10),
+    "Digits": ((8, 8, 1), 10),
     "mnist": ((28, 28, 1), 10),
     "cifar10": ((32, 32, 3), 10),
     "checkerboard": ((2,), 0),
@@ -41,24 +42,24 @@ class Arguments(Config):
     """Print JSON, with every collective."""
 
 
-def data_spec(arguments: Arguments) -> DataSpec:
-    """The facts about the data set, without the data set.
+def fields_of(arguments: Arguments) -> dict[str, Field]:
+    """The fields of the data set, without the data set: examples of one shape, and labels.
 
     Raises:
       ValueError: the data set is unknown and `shape` or `classes` is None, or one of them is out of range.
     """
-    from jaxdiff.data import Examples
-    from jaxdiff.runs.recipe import describe_data
-
-    shape, classes = _SETS.get(arguments.data.name, (None, None))
+    name = getattr(arguments.data, "name", type(arguments.data).__name__)
+    shape, classes = _SETS.get(name, (None, None))
     shape = shape if arguments.shape is None else arguments.shape
     classes = classes if arguments.classes is None else arguments.classes
     if shape is None or classes is None:
-        known = f"{', '.join(_SETS)}, and others with --shape and --classes"
-        raise ValueError(message("data.name", arguments.data.name, known))
+        raise ValueError(message("data", name, f"{', '.join(_SETS)}, and others with --shape and --classes"))
     require(shape and min(shape) >= 1, "shape", shape, "tuples of positive integers")
     integer("classes", classes, least=0)
-    return describe_data(arguments, Examples([], shape, classes))
+    field = getattr(arguments.model, "field", "image")
+    picture = len(shape) == 3
+    own = Field("picture", tuple(shape), "uint8") if picture else Field("values", tuple(shape))
+    return {field: own} | ({"label": Field("label", (), "int32", classes)} if classes else {})
 
 
 def main() -> None:
@@ -73,16 +74,21 @@ def _compile(arguments: Arguments) -> str:
     """The report of both programs, as text."""
     config = command_line.config_of(arguments)
     check(config)
-    spec = data_spec(arguments)
+    fields = fields_of(arguments)
 
     from jaxdiff import distributed
     from jaxdiff.runs import compiled, lowering, topologies
+    from jaxdiff.runs.recipe import make_training
+
+    parts = parts_of(config)
+    require(not parts, "parts of the run", ", ".join(parts), "presets without parts")
+    training = make_training(config, fields, lowering.NOTHING)
 
     chip, devices = topologies.open_topology(arguments.topology)
     mesh = distributed.make_mesh(devices, config.parallel.fsdp)
     reports = {}
     for name, lower in (("training step", lowering.lower_training), ("sampler", lowering.lower_sampling)):
-        lowered = lower(config, spec, mesh)
+        lowered = lower(training, mesh)
         demands = compiled.compile_for(lowered, mesh.size)
         reports[name] = report(lowered.flops, demands, chip, devices[0].device_kind, mesh.size)
     return json.dumps(reports, indent=2) if arguments.json else table(reports)

@@ -3,38 +3,38 @@
 The average is stored in the run, and used by `python scripts/sample.py runs/digits --ema power_0.075`.
 """
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from jaxdiff.checks import require
 from jaxdiff.cli import command_line
 from jaxdiff.runs.directory import open_run
 
 
-def make_average(
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
-    width: float,
-    step: int | None = None,
-) -> None:
-    """Makes an average of the parameters from snapshots, and prints one JSON object.
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """A run, and the average to make."""
 
-    Args:
-      run: the run directory.
-      width: the relative width of the average (EDM2), between 0 and 0.2886.
-      step: the step at which the average ends, which must have a snapshot; None for the newest.
-    """
+    run: Path = dataclasses.field(metadata={"positional": True})
+    """The run directory."""
+    width: float
+    """The relative width of the average (EDM2), between 0 and 0.2886."""
+    step: int | None = None
+    """The step at which the average ends, which must have a snapshot; None for the newest."""
+
+
+def make_average(arguments: Arguments) -> None:
+    """Makes an average of the parameters from snapshots, and prints one JSON object."""
     from jaxdiff.averages import power_name
     from jaxdiff.runs import snapshots
     from jaxdiff.runs.settings import read_settings
 
-    opened = open_run(run)
-    config, _ = read_settings(opened)
-    trained = config.train.ema_widths
+    width = arguments.width
+    opened = open_run(arguments.run)
+    trained = read_settings(opened).config.train.ema_widths
     require(width not in trained, "width", width, f"widths other than those in the run already: {trained}")
-    at, average, found = snapshots.reconstruct(opened, trained, width, step)
+    at, average, found = snapshots.reconstruct(opened, trained, width, arguments.step)
     path = snapshots.store(opened, width, at, average)
     print(json.dumps({"ema": power_name(width), "step": at, "error": round(found.error, 6), "path": str(path)}))
 

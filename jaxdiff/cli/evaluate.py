@@ -3,61 +3,70 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache
+from jaxdiff.runs.directory import open_run
+from jaxdiff.runs.settings import read_settings
 
 
-def evaluate(
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
-    count: int = 1000,
-    guidance: float | None = None,
-    data_dir: str | None = None,
-    seed: int = 0,
-    ema: float | str | None = "ema",
-) -> None:
-    """Draws samples of all classes in turn, and prints `jaxdiff.evaluation.report` as one JSON object.
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """A run of a model of labelled digits, and how it is measured."""
 
-    Args:
-      run: the run directory of a model of labelled digits.
-      count: the number of samples.
-      guidance: the scale of classifier-free guidance; None for the run's own.
-      data_dir: the directory of the data, if it has moved since training.
-      seed: the seed of the noise.
-      ema: the average of the parameters: a name, a relative width made from the run's snapshots, or None for none.
-    """
-    integer("count", count)
-    integer("seed", seed, least=0, most=2**32 - 1)
+    run: Path = dataclasses.field(metadata={"positional": True})
+    """The run directory."""
+    count: int = 1000
+    """The number of samples."""
+    guidance: float | None = None
+    """The scale of classifier-free guidance; none for the run's own rule."""
+    data_dir: str | None = None
+    """The directory of the data, if it has moved since training."""
+    seed: int = 0
+    """The seed of the noise."""
+    ema: float | str | None = "ema"
+    """The average of the parameters: a name, a relative width made from the run's snapshots, or none."""
+
+    def __post_init__(self) -> None:
+        integer("count", self.count)
+        integer("seed", self.seed, least=0, most=2**32 - 1)
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Draws samples of all classes in turn, and prints `jaxdiff.evaluation.report` as one JSON object."""
     compilation_cache.enable()
 
     from jaxdiff import data, evaluation
-    from jaxdiff.runs import draw, recipe
-    from jaxdiff.runs.load import load
+    from jaxdiff.guidance import ClassifierFree
+    from jaxdiff.models import DiffusionModel
+    from jaxdiff.runs.load import load, step_of
 
-    model = load(run, ema=ema)
-    require(model.num_classes, "run", str(run), "runs of a model with labels")
-    sampling, data_config = model.config.sample, model.config.data
-    if guidance is not None:
-        sampling = dataclasses.replace(sampling, guidance=guidance)
-    if data_dir is not None:
-        data_config = dataclasses.replace(data_config, data_dir=data_dir)
+    config = read_settings(open_run(arguments.run)).config
+    model = load(arguments.run, ema=arguments.ema)
+    labelled = isinstance(model, DiffusionModel) and "label" in config.model.conditions  # type: ignore[attr-defined]
+    require(labelled, "run", str(arguments.run), "runs of a diffusion model with a condition 'label'")
+    sampling, dataset, field = config.sample, config.data, config.model.field  # type: ignore[attr-defined]
+    if arguments.guidance is not None:
+        sampling = dataclasses.replace(sampling, guidance=ClassifierFree(arguments.guidance))
+    if arguments.data_dir is not None:
+        dataset = dataclasses.replace(dataset, data_dir=arguments.data_dir)  # type: ignore[call-arg]
 
     def read(split: str) -> tuple[Any, Any]:
-        examples = recipe.open_data(dataclasses.replace(data_config, split=split))
-        batch = next(data.evaluation_batches(examples, len(examples)))
-        return batch["x"], batch["cond"]
+        examples = dataclasses.replace(dataset, split=split).open()  # type: ignore[call-arg]
+        batch = next(data.evaluation_batches(data.in_memory(examples), len(examples)))
+        return np.asarray(data.to_floats(batch[field])), batch["label"]
 
-    labels = np.arange(count) % model.num_classes
-    samples = draw.draw(model, jax.random.key(seed), labels, sampling)
-    found = evaluation.report(samples, labels, read(data_config.split), read("test"))
-    print(json.dumps({"step": model.step, **{k: round(v, 4) for k, v in dataclasses.asdict(found).items()}}))
+    labels = np.arange(arguments.count) % model.bound.fields["label"].classes
+    samples = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, label=labels)
+    found = evaluation.report(samples, labels, read(dataset.split), read("test"))  # type: ignore[attr-defined]
+    figures = {name: round(value, 4) for name, value in dataclasses.asdict(found).items()}
+    print(json.dumps({"step": step_of(arguments.run), **figures}))
 
 
 def main() -> None:
     """Reads the command line and runs `evaluate`."""
-    command_line.run(evaluate)
+    command_line.run(evaluate, prog="evaluate.py")

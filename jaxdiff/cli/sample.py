@@ -1,79 +1,103 @@
-"""Draws samples from a run as one picture: `python scripts/sample.py runs/digits --label 3 --guidance 2 --steps 20`."""
+"""Draws samples from a run: `python scripts/sample.py runs/digits --ask label=3 --guidance.scale 2 --steps 20`."""
 
 import dataclasses
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache
-from jaxdiff.runs.config import GridName, SampleConfig, SolverName
+from jaxdiff.components import Table
+from jaxdiff.distributed.reporting import reporting_errors
+from jaxdiff.models import DiffusionModel, Sampling
+from jaxdiff.runs.directory import open_run
+from jaxdiff.runs.settings import read_settings
 
 
-def sample(
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
-    label: int | None = None,
-    guidance: float | None = None,
-    solver: SolverName | None = None,
-    grid: GridName | None = None,
-    steps: int | None = None,
-    count: int = 100,
-    columns: int = 10,
-    seed: int = 0,
-    ema: float | str | None = "ema",
-    out: Path = Path("samples.png"),
-) -> None:
-    """Draws samples from a run.
+@dataclasses.dataclass(frozen=True)
+class Arguments(Sampling):
+    """A run, and the samples to draw. The solver, the grid, the steps and the guidance are those of the run at first."""
 
-    Args:
-      run: the run directory.
-      label: the class; None for all classes in turn.
-      guidance: the scale of classifier-free guidance, 1 for no guidance; None for the run's own.
-      solver: the solver; None for the run's own. Another solver uses its default options.
-      grid: the time grid; None for the run's own. Another grid uses its default options.
-      steps: the number of steps of the grid; None for the run's own.
-      count: the number of samples.
-      columns: the number of samples in a row of the picture.
-      seed: the seed of the noise.
-      ema: the average of the parameters: a name, a relative width made from the run's snapshots, or None for none.
-      out: the PNG file.
-    """
-    integer("count", count)
-    integer("columns", columns)
-    integer("seed", seed, least=0, most=2**32 - 1)
+    run: Path = dataclasses.field(kw_only=True, metadata={"positional": True})
+    """The run directory."""
+    ask: dict[str, str] = dataclasses.field(default_factory=Table)
+    """What is asked for, NAME=VALUE by the name of a condition: a number or a name, text, or the path of a picture."""
+    count: int = 100
+    """The number of samples."""
+    seed: int = 0
+    """The seed of the noise."""
+    ema: float | str | None = "ema"
+    """The average of the parameters: a name, a relative width made from the run's snapshots, or none."""
+    part: dict[str, str] = dataclasses.field(default_factory=Table)
+    """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
+    out: Path = Path("samples.png")
+    """The first file that is written; other files get its name, and an ending of their own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer("count", self.count)
+        integer("seed", self.seed, least=0, most=2**32 - 1)
+
+
+def sample(arguments: Arguments) -> None:
+    """Draws samples from a run, and writes them as files to look at or listen to."""
+    out = arguments.out
     require(not out.is_dir() and out.resolve().parent.is_dir(), "out", out, "files in an existing directory")
     compilation_cache.enable()
 
-    from jaxdiff.media import pictures
-    from jaxdiff.runs import draw
+    from jaxdiff import media
     from jaxdiff.runs.load import load
 
-    model = load(run, ema=ema)
-    config = _changed(model.config.sample, solver=solver, grid=grid, steps=steps, guidance=guidance)
-    labels: np.ndarray | None
-    if model.num_classes and label is None:
-        labels = np.arange(count) % model.num_classes
-    else:
-        model.denoiser(label, config.guidance)  # raises if the model does not have the label, or no guidance
-        labels = None if label is None else np.full(count, label)
-    samples = draw.draw(model, jax.random.key(seed), labels, config, count=count)
-    points = len(model.shape) == 1
-    pictures.write_png(out, pictures.scatter(samples) if points else pictures.grid(samples, columns=columns))
-    print(out)
+    config = read_settings(open_run(arguments.run)).config
+    model = load(arguments.run, ema=arguments.ema, parts=arguments.part)
+    require(isinstance(model, DiffusionModel), "run", str(arguments.run), "runs of a model that is sampled")
+    sampling = Sampling(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Sampling)})
+    asked = {name: _value(text) for name, text in arguments.ask.items()}
+    conditions = model.bound.conditioning
+    if not asked:
+        # Labels go through all classes in turn.
+        asked = {
+            name: np.arange(arguments.count) % condition.classes(conditions.fields)
+            for name, condition in conditions.by_name.items()
+            if condition.channel == "class"
+        }
+    x = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, **asked)
+    field = config.model.field  # type: ignore[attr-defined]
+    by_field = {field: x} if isinstance(field, str) else x
+    entries = {name: np.broadcast_to(v, (arguments.count, *v.shape[1:])) for name, v in conditions.ask(asked).items()}
+    captions = conditions.captions(entries)
+    alike = len(set(captions)) <= 1  # the same words above every sample would say nothing
+    files = config.data.show(by_field, model.bound.fields, [] if alike else captions)
+    named = {name.replace("samples", out.stem, 1): contents for name, contents in files.items()}
+    media.write(out.parent, named)
+    print(*(out.parent / name for name in named), sep="\n")
 
 
-def _changed(config: SampleConfig, **choices: Any) -> SampleConfig:
-    """The configuration with all choices that are not None. Options do not outlive their solver or grid."""
-    changes = {name: choice for name, choice in choices.items() if choice is not None}
-    for name in ("solver", "grid"):
-        if changes.get(name, getattr(config, name)) != getattr(config, name):
-            changes[f"{name}_options"] = {}
-    return dataclasses.replace(config, **changes)
+def _value(text: str) -> Any:
+    """A value as the user wrote it: an integer, a number, a picture by its path, or text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    path = Path(text)
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp") and path.is_file():
+        from PIL import Image
+
+        pixels = np.asarray(Image.open(path))
+        return pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
+    return text
 
 
 def main() -> None:
-    """Reads the command line and runs `sample`."""
-    command_line.run(sample)
+    """Reads the command line and draws."""
+    with reporting_errors():
+        words = command_line.import_modules(sys.argv[1:])
+        start: Any = Arguments
+        if words and not words[0].startswith("-"):
+            chosen = read_settings(open_run(words[0])).config.sample
+            start = Arguments(run=Path(words[0]), **{f.name: getattr(chosen, f.name) for f in dataclasses.fields(Sampling)})
+        sample(command_line.parse(start, words, prog="sample.py", description="Draws samples from a run."))

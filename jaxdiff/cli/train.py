@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from jaxdiff.cli import command_line, compilation_cache
+from jaxdiff.components import Table
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.runs.config import Config
@@ -19,6 +20,8 @@ class Arguments(Config):
 
     run_dir: Path | None = None
     """The run directory; None for runs/PRESET. All hosts must see the same directory."""
+    part: dict[str, str] = dataclasses.field(default_factory=Table)
+    """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
     coordinator: str | None = None
     """HOST:PORT of process 0; None to ask the launcher."""
     processes: int | None = None
@@ -35,9 +38,10 @@ def main() -> None:
         config = command_line.config_of(arguments)
         run_dir = Path("runs") / name if arguments.run_dir is None else arguments.run_dir
         with hosts.joined(arguments.coordinator, arguments.processes, arguments.process):
-            # Grain and TFDS are slow to import, so a mistake on the command line is reported before.
+            # Orbax is slow to import, so a mistake on the command line is reported before.
             from jaxdiff.runs.loop import train
 
-            train(config, run_dir)
+            train(config, run_dir, parts=arguments.part)
             if hosts.first():
-                print(Run(run_dir).samples / "final.png")
+                finals = sorted(Run(run_dir).samples.glob("final*"))
+                print(*(finals or [run_dir]), sep="\n")

@@ -14,11 +14,10 @@ import grain
 import jax
 import numpy as np
 from absl import flags
-from jaxtyping import Bool, Int32, Int64, Shaped
+from jaxtyping import Int64
 
 from jaxdiff.checks import integer, message, require
-from jaxdiff.data.pixels import to_unit
-from jaxdiff.data.sources import ArraySource, Examples, read_records
+from jaxdiff.data.sources import ArraySource, Examples, read_columns
 
 Batch = dict[str, np.ndarray]
 
@@ -126,16 +125,16 @@ def training_batches(
     batch_size: int,
     *,
     seed: int,
-    flip: bool = False,
     rows: Sequence[int] | None = None,
     workers: int = 0,
 ) -> Batches:
-    """Endless batches `{"x": float32 [batch, *event], "cond": int32 [batch]}`; an unlabelled set gives no `cond`.
+    """Endless batches: mappings from the names of the fields to arrays `[batch, *shape]`.
 
-    uint8 images are scaled to [-1, 1]; floating-point data stay as they are. Every epoch has its own order, and epochs
-    follow each other without a gap, so a batch may end one epoch and begin the next. Batch k depends on
-    `(examples, batch_size, seed, flip)` and on k alone. The whole state of the iterator is k: `get_state()` returns it,
-    and `set_state(state)` restores it. The rows and the number of workers may change in between.
+    The types are those of the fields: pictures of bytes stay bytes, and the step converts them by `to_floats`. Every
+    epoch has its own order, and epochs follow each other without a gap, so a batch may end one epoch and begin the
+    next. Batch k depends on `(examples, batch_size, seed)` and on k alone. The whole state of the iterator is k:
+    `get_state()` returns it, and `set_state(state)` restores it. The rows and the number of workers may change in
+    between.
 
     A set in memory costs one gather per batch, made in `next`. Grain reads and decodes any other set ahead of time, in
     threads or in `workers` processes with their own threads; each thread makes one batch at a time. Processes are
@@ -143,19 +142,18 @@ def training_batches(
     accelerator, ignore SIGINT and SIGTERM, and end within seconds after this process, however it ends.
 
     Args:
-      examples: the data set.
+      examples: the data set. Its fields are numbers; text is first read by `select`.
       batch_size: examples per step over all processes.
       seed: 0 to 2**32 - 1.
-      flip: mirror each image left to right with probability 1/2.
       rows: the positions in every batch that this process reads, ascending; None for all positions.
       workers: processes that read and decode; 0 for threads alone. A set in memory uses no worker.
 
     Raises:
-      ValueError: `batch_size` is not a positive integer or exceeds the set; `seed`, `rows` or `workers` is out of
-        range; `flip` is set for data that are not images.
+      ValueError: a field is text; `batch_size` is not a positive integer or exceeds the set; `seed`, `rows` or
+        `workers` is out of range.
       RuntimeError: a worker process has died. `next` raises this error.
     """
-    draw = training_draw(examples, batch_size, seed=seed, flip=flip, rows=rows)
+    draw = training_draw(examples, batch_size, seed=seed, rows=rows)
     integer("workers", workers, least=0)
     return _iterate(examples, _ReadDrawn(examples, draw), ENDLESS, workers)
 
@@ -164,54 +162,56 @@ def evaluation_batches(examples: Examples, batch_size: int) -> Batches:
     """The whole set once and in order, in batches like those of `training_batches`; the last batch may be shorter.
 
     Raises:
-      ValueError: `batch_size` is not a positive integer.
+      ValueError: a field is text, or `batch_size` is not a positive integer.
     """
+    check_numeric(examples)
     integer("batch_size", batch_size)
     return _iterate(examples, _ReadInOrder(examples, batch_size), -(-len(examples) // batch_size), 0)
 
 
+def check_numeric(examples: Examples) -> None:
+    """Raises a ValueError if a field is text, which no batch can hold. The error names the field."""
+    for name, field in examples.fields.items():
+        allowed = "fields of numbers; `select` leaves text out, or reads it as numbers"
+        require(field.kind != "text", f"kind of the field {name!r}", field.kind, allowed)
+
+
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """A function `draw(k) -> (indices, mirrored)` of the examples of training batch k.
+    """A function `draw(k)` that gives the indices of the examples of training batch k.
 
     Attributes:
       n: number of examples in the set.
       batch_size: examples in a whole batch.
       seed: 0 to 2**32 - 1.
-      flip: whether examples are mirrored at random; `mirrored` is None without it.
       rows: the positions in the batch that are drawn.
     """
 
     n: int
     batch_size: int
     seed: int
-    flip: bool
     rows: Int64[np.ndarray, " b"]
 
-    def __call__(self, step: int) -> tuple[Int64[np.ndarray, " b"], Bool[np.ndarray, " b"] | None]:
+    def __call__(self, step: int) -> Int64[np.ndarray, " b"]:
         positions = self.rows + step * self.batch_size
         epochs = positions // self.n
-        indices = np.concatenate(
+        return np.concatenate(
             [_order(self.n, self.seed, int(e))[positions[epochs == e] % self.n] for e in np.unique(epochs)]
         )
-        if not self.flip:
-            return indices, None
-        # Drawn for the whole batch, so that a row does not depend on which other rows are drawn.
-        return indices, np.random.default_rng([self.seed, 1, step]).random(self.batch_size)[self.rows] < 0.5
 
 
-def training_draw(examples: Examples, batch_size: int, *, seed: int, flip: bool, rows: Sequence[int] | None) -> Draw:
+def training_draw(examples: Examples, batch_size: int, *, seed: int, rows: Sequence[int] | None) -> Draw:
     """The draw of `training_batches`. Its arguments and errors are the same."""
+    check_numeric(examples)
     n = len(examples)
     integer("batch_size", batch_size)
     require(batch_size <= n, "batch_size", batch_size, f"1..{n}, the size of the data set")
     integer("seed", seed, least=0, most=2**32 - 1)
-    require(not flip or len(examples.shape) == 3, "flip", flip, f"False for examples of shape {examples.shape}")
     taken = np.arange(batch_size) if rows is None else np.asarray(rows)
     good = taken.ndim == 1 and taken.size and taken.dtype.kind in "iu" and np.all(np.diff(taken) > 0)
     good = good and taken[0] >= 0 and taken[-1] < batch_size
     require(good, "rows", rows, f"ascending positions from 0 to {batch_size - 1}")
-    return Draw(n, batch_size, seed, flip, taken)
+    return Draw(n, batch_size, seed, taken)
 
 
 # A batch spans at most two epochs, and a few batches are made at the same time.
@@ -227,11 +227,7 @@ class _ReadDrawn:
     draw: Draw
 
     def __call__(self, step: int) -> Batch:
-        indices, mirrored = self.draw(step)
-        batch = _read(self.examples, indices)
-        if mirrored is not None:
-            batch["x"][mirrored] = batch["x"][mirrored, :, ::-1]
-        return batch
+        return _read(self.examples, self.draw(step))
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,32 +241,20 @@ class _ReadInOrder:
 
 
 def _read(examples: Examples, indices: Int64[np.ndarray, " batch"]) -> Batch:
-    x: Shaped[np.ndarray, " batch *event"]
-    labels: Int32[np.ndarray, " batch"] | None
-    source = examples.source
-    if isinstance(source, ArraySource):
-        x, labels = source.x[indices], None if source.labels is None else source.labels[indices]
-    else:
-        records = read_records(source, indices.tolist())
-        x = np.stack([r["image"] for r in records])
-        labels = np.asarray([r["label"] for r in records], np.int32) if examples.num_classes else None
-    return {"x": x} if labels is None else {"x": x, "cond": labels}
-
-
-def _to_values(batch: Batch) -> Batch:
-    # Converted here and not in `_read`, so that workers send bytes, which take a quarter of the memory. Workers send
-    # arrays in shared memory, which Grain reuses, so the result must be a copy.
-    x = np.asarray(batch["x"])
-    values = to_unit(x) if x.dtype == np.uint8 else np.array(x)
-    return {"x": values} | ({"cond": np.array(batch["cond"])} if "cond" in batch else {})
+    return {name: np.asarray(column) for name, column in read_columns(examples, indices).items()}
 
 
 def _iterate(examples: Examples, read: Callable[[int], Batch], steps: int, workers: int) -> Batches:
     if isinstance(examples.source, ArraySource):
-        return Batches(read, _to_values, steps=steps)  # threads and processes would not make a gather faster
+        return Batches(read, dict, steps=steps)  # threads and processes would not make a gather faster
     # Each thread makes one batch at a time.
     threads = min(8, max(1, (os.cpu_count() or 1) // max(1, workers)))
-    return Batches(read, _to_values, steps=steps, threads=threads, workers=workers)
+    return Batches(read, _copied if workers else dict, steps=steps, threads=threads, workers=workers)
+
+
+def _copied(batch: Batch) -> Batch:
+    """Copies of arrays that workers sent in shared memory, which Grain reuses."""
+    return {name: np.array(value) for name, value in batch.items()}
 
 
 def _init_worker(parent: int, index: int, count: int) -> None:

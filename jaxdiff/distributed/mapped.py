@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
 from jaxdiff.distributed.mesh import check_batch, make_mesh
-from jaxdiff.objectives.denoising import Objective
+from jaxdiff.objectives.objective import Function
 from jaxdiff.training.state import State
 from jaxdiff.training.step import repeated
 
@@ -38,7 +38,7 @@ class Mapped:
     def places(self, count: int) -> tuple[Int[Array, " batch"], int]:
         return jax.lax.axis_index("data") * count + jnp.arange(count), jax.lax.axis_size("data") * count
 
-    def prepare(self, objective: Objective, shapes: State) -> Objective:
+    def prepare(self, objective: Function, shapes: State) -> Function:
         return objective
 
     def compile(self, step: Callable[..., Any], shapes: State, steps_per_call: int) -> Callable[..., Any]:
@@ -76,3 +76,6 @@ class Mapped:
 
     def place_whole(self, arrays: PyTree) -> PyTree:
         return self._copied(np.arange(len(self._places)), arrays)
+
+    def place_frozen(self, frozen: PyTree) -> PyTree:
+        return self.place_whole(frozen)

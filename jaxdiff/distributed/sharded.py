@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, PyTree
 
 from jaxdiff.distributed.mesh import place_rows, process_rows
 from jaxdiff.distributed.shardings import state_shardings
-from jaxdiff.objectives.denoising import Objective
+from jaxdiff.objectives.objective import Context, Function, Loss
 from jaxdiff.training.state import State
 from jaxdiff.training.step import Places, repeated
 
@@ -39,11 +39,21 @@ class Sharded:
         """The shardings of the state's leaves."""
         return state_shardings(self.mesh, shapes, self._overrides)
 
-    def prepare(self, objective: Objective, shapes: State) -> Objective:
+    def prepare(self, objective: Function, shapes: State) -> Function:
         if self.mesh.shape["fsdp"] == 1:
             return objective
-        held = self.shardings(shapes).params
-        return lambda params, key, batch: objective(jax.tree.map(gathered, params, held), key, batch)
+        held, whole = self.shardings(shapes).params, NamedSharding(self.mesh, PartitionSpec())
+
+        def with_whole(params: PyTree, key: Any, batch: PyTree, context: Context) -> Loss:
+            # What the objective does not use is not gathered: the compiler removes it.
+            frozen, averages, extra = jax.tree.map(
+                lambda leaf: jax.lax.with_sharding_constraint(leaf, whole),
+                (context.frozen, context.averages, context.extra),
+            )
+            context = context._replace(frozen=frozen, averages=averages, extra=extra)
+            return objective(jax.tree.map(gathered, params, held), key, batch, context)
+
+        return with_whole
 
     def compile(self, step: Callable[..., Any], shapes: State, steps_per_call: int) -> Callable[..., Any]:
         held = self.shardings(shapes)
@@ -71,9 +81,16 @@ class Sharded:
 
     def place_whole(self, arrays: PyTree) -> PyTree:
         whole = NamedSharding(self.mesh, PartitionSpec())
-        return jax.tree.map(
-            lambda leaf: jax.make_array_from_callback(leaf.shape, whole, lambda index: leaf[index]), arrays
-        )
+        return jax.tree.map(lambda leaf: _placed(leaf, whole), arrays)
+
+    def place_frozen(self, frozen: PyTree) -> PyTree:
+        return jax.tree.map(_placed, frozen, state_shardings(self.mesh, frozen))
+
+
+def _placed(leaf: Any, sharding: NamedSharding) -> Array:
+    """A whole array of this process, as a global array."""
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
 def gathered(leaf: Array, held: NamedSharding) -> Array:

@@ -11,7 +11,7 @@ from jaxtyping import Int, PyTree
 from jaxdiff.distributed.mapped import Mapped
 from jaxdiff.distributed.mesh import make_mesh
 from jaxdiff.distributed.sharded import Sharded
-from jaxdiff.objectives.denoising import Objective
+from jaxdiff.objectives.objective import Function
 from jaxdiff.training.state import State
 from jaxdiff.training.step import Places
 
@@ -33,7 +33,7 @@ class Strategy(Protocol):
         """Averages gradients and metrics over the devices. An argument of `training.step.make_step`."""
         ...
 
-    def prepare(self, objective: Objective, shapes: State) -> Objective:
+    def prepare(self, objective: Function, shapes: State) -> Function:
         """The objective in the form that the step calls."""
         ...
 
@@ -67,6 +67,10 @@ class Strategy(Protocol):
 
     def place_whole(self, arrays: PyTree) -> PyTree:
         """Puts whole arrays on every device, for a further argument of the compiled step."""
+        ...
+
+    def place_frozen(self, frozen: PyTree) -> PyTree:
+        """Puts frozen models on the devices, as parameters are, for a further argument of the compiled step."""
         ...
 
 

@@ -19,9 +19,9 @@ def discrete(
     Args:
       process: a process with T indices, such as `vp_discrete()`.
       steps: the number of indices in the grid, at most T.
-      spacing: "trailing" takes the last index of every block of indices, and so starts from pure noise. "leading" takes
-        the first index of every block of `T // steps` indices (DDIM's code), and so starts below the last index, the
-        more so if `steps` does not divide T. "linspace" spans the first to the last index.
+      spacing: the place of the indices. "trailing" takes the last index of every block of indices, and so starts from
+        pure noise. "leading" takes the first index of every block of `T // steps` indices (DDIM's code), and so starts
+        below the last index, the more so if `steps` does not divide T. "linspace" spans the first to the last index.
 
     Raises:
       TypeError: a process without indices.

@@ -42,7 +42,7 @@ def gits(
       x: noise at `t_max` from `prior_sample`, leaves `[n, *event]`; 256 examples in the paper. All estimates of the
         teacher are kept, so the memory is `2 teacher_steps` times the memory of x.
       teacher_steps: the number of steps to choose from, and the number of evaluations of the denoiser.
-      coefficient: above 1, errors late on the path count more.
+      coefficient: the factor of the errors from one step of the path to the next. Above 1, late errors count more.
 
     Raises:
       TypeError: `denoiser` is not a denoiser.

@@ -1,8 +1,7 @@
 """Grids of noise levels `sigma/alpha`, as in EDM and k-diffusion, for any process. The last level is 0."""
 
-from typing import Any
-
 import numpy as np
+from jaxtyping import Float
 
 from jaxdiff import checks
 from jaxdiff.checks import message
@@ -16,7 +15,7 @@ Tables of levels are printed to a few digits.
 """
 
 
-def from_sigmas(process: Process, sigmas: Any) -> Times:
+def from_sigmas(process: Process, sigmas: tuple[float, ...] | Float[np.ndarray, " steps+1"]) -> Times:
     """The times at which the ratio `sigma/alpha` takes given values.
 
     The noise levels of EDM and k-diffusion can thus be used on any process.
@@ -54,8 +53,10 @@ def karras(
     Karras et al. 2022 (arXiv 2206.00364), equation 5.
 
     Args:
-      rho: a larger `rho` makes the grid finer near the data; 7 in the paper.
-      sigma_min, sigma_max: ratios `sigma/alpha`; by default the ratios at `t_min` and `t_max`.
+      steps: the number of steps, at least 1.
+      rho: the exponent. A larger `rho` makes the grid finer near the data; 7 in the paper.
+      sigma_min: the lowest ratio `sigma/alpha`; by default the ratio at `t_min`.
+      sigma_max: the highest ratio `sigma/alpha`; by default the ratio at `t_max`.
 
     Raises:
       ValueError: the ends are not `0 < sigma_min < sigma_max < inf`, or the process does not reach an end. If no signal
@@ -78,7 +79,9 @@ def exponential(
     noise levels of k-diffusion.
 
     Args:
-      sigma_min, sigma_max: ratios `sigma/alpha`; by default the ratios at `t_min` and `t_max`.
+      steps: the number of steps, at least 1.
+      sigma_min: the lowest ratio `sigma/alpha`; by default the ratio at `t_min`.
+      sigma_max: the highest ratio `sigma/alpha`; by default the ratio at `t_max`.
       rho: the exponent of the spacing. Above 1, the grid is finer near the data.
 
     Raises:

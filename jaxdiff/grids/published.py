@@ -29,6 +29,10 @@ def align_your_steps(process: Process, steps: int, *, model: Literal["sd15", "sd
     other process that reaches the levels is allowed. The grid starts at the first level of the table, which may lie
     below `t_max`.
 
+    Args:
+      steps: the number of steps, at least 1.
+      model: the model that the levels were optimised for.
+
     Raises:
       ValueError: an unknown model, or a process that does not reach the first level.
     """

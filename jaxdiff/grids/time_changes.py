@@ -17,7 +17,8 @@ def polynomial(process: Process, steps: int, *, rho: float = 2.0) -> Times:
     the last step.
 
     Args:
-      rho: a larger `rho` makes the grid finer near the data.
+      steps: the number of steps, at least 1.
+      rho: the exponent. A larger `rho` makes the grid finer near the data.
 
     Raises:
       ValueError: the time of the process starts below 0; or `rho` is not positive, or so far from 1 that float64 cannot
@@ -43,8 +44,9 @@ def beta(process: Process, steps: int, *, alpha: float = 0.6, beta: float = 0.6)
     good variable for this grid.
 
     Args:
-      alpha: a lower `alpha` puts more steps near the data.
-      beta: a lower `beta` puts more steps near the noise.
+      steps: the number of steps, at least 1.
+      alpha: the first parameter of the distribution. A lower `alpha` puts more steps near the data.
+      beta: the second parameter of the distribution. A lower `beta` puts more steps near the noise.
 
     Raises:
       ValueError: a parameter that is not positive, or too extreme.
@@ -70,6 +72,10 @@ def shifted(process: Process, steps: int, *, shift: float = 3.0) -> Times:
     [0, 1] it is a change of time and no more.
 
     The ends stay at `t_max` and `t_min`. With `shift = 1` it is `uniform_time`.
+
+    Args:
+      steps: the number of steps, at least 1.
+      shift: the factor of the noise levels. Above 1, the grid is finer near the noise.
 
     Raises:
       ValueError: the time of the process does not lie in [0, 1], or `shift` is not positive or too extreme.

@@ -18,8 +18,9 @@ def uniform_log_snr(
     """Equal steps in log-SNR. Lu et al. 2022 (DPM-Solver, arXiv 2206.00927), section 3.3.
 
     Args:
-      log_snr_min, log_snr_max: the first and the last log-SNR. By default they are the log-SNR at `t_max` and `t_min`,
-        which must then be finite.
+      steps: the number of steps, at least 1.
+      log_snr_min: the first log-SNR; by default that at `t_max`, which must then be finite.
+      log_snr_max: the last log-SNR; by default that at `t_min`, which must then be finite.
 
     Raises:
       ValueError: an end that is not finite, or that the process does not reach.

@@ -1,8 +1,10 @@
-"""Guidance: functions from denoiser to denoiser that change the distribution of the samples.
+"""Guidance: functions from denoisers to a denoiser, and the components that name them in a preset.
 
-- `classifier_free`: extrapolation from an unconditional denoiser to a conditional one
+- `guidance`: the interface of the components
+- `classifier_free`: extrapolation from an unconditional to a conditional estimate
 """
 
-from jaxdiff.guidance.classifier_free import classifier_free
+from jaxdiff.guidance.classifier_free import ClassifierFree, classifier_free
+from jaxdiff.guidance.guidance import Asked, Guidance
 
-__all__ = ["classifier_free"]
+__all__ = ["Asked", "ClassifierFree", "Guidance", "classifier_free"]

@@ -1,6 +1,8 @@
 """Classifier-free guidance."""
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,13 +11,14 @@ from jaxtyping import Array, Float, PyTree
 from jaxdiff import trees
 from jaxdiff.checks import message, require
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.guidance.guidance import Asked, Guidance
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, same_process
 
 
 @trees.register
 @dataclasses.dataclass(frozen=True)
-class ClassifierFree:
+class ClassifierFreeDenoiser:
     """The denoiser of classifier-free guidance. `classifier_free` makes it."""
 
     conditional: Denoiser
@@ -35,7 +38,7 @@ class ClassifierFree:
         return Estimate(*(trees.lincomb((1 - self.scale, self.scale), pair) for pair in pairs))
 
 
-def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: Any) -> ClassifierFree:
+def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: Any) -> ClassifierFreeDenoiser:
     """Classifier-free guidance: the estimate `u + scale (c - u)` of an unconditional u and a conditional estimate c.
 
     A scale of 1 is no guidance; a scale of 0 is unconditional. x0 and eps are extrapolated alike. Ho & Salimans 2022
@@ -54,4 +57,24 @@ def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: Any) 
         raise ValueError(message("unconditional.process", unconditional.process, allowed))
     scale = jnp.asarray(scale, float)
     require(scale.ndim <= 1, "scale.shape", scale.shape, "() and [batch]")
-    return ClassifierFree(conditional, unconditional, scale)
+    return ClassifierFreeDenoiser(conditional, unconditional, scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierFree(Guidance):
+    """Classifier-free guidance: `classifier_free` towards everything that is asked for.
+
+    Attributes:
+      scale: 1 for no guidance, 0 for unconditional samples.
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.scale), "scale", self.scale, "finite numbers")
+
+    def __call__(self, denoiser_of: Callable[[PyTree], Denoiser], asked: Asked, frozen: Any = None) -> Denoiser:
+        if self.scale == 1:
+            return denoiser_of(asked.cond)
+        require(asked.cond, "scale", self.scale, "1, since the model has no conditions")
+        return classifier_free(denoiser_of(asked.cond), denoiser_of(asked.null), self.scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -13,15 +14,15 @@ from typing import Any, TextIO
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
+from PIL import Image
 
 from jaxdiff.checks import integer, not_negative, require
+from jaxdiff.files import write_atomically
 from jaxdiff.logging.metrics_file import MetricsFile
 from jaxdiff.logging.names import METRICS, SAMPLES
 from jaxdiff.logging.progress import Progress
 from jaxdiff.logging.tensorboard import TensorBoard
 from jaxdiff.logging.weights_and_biases import WeightsAndBiases
-from jaxdiff.media.pictures import write_png
 
 
 class Logger:
@@ -102,21 +103,27 @@ class Logger:
         with self._warning_once("progress"):
             self._progress.show(int(step), scalars)
 
-    def media(self, step: int, name: str, image: ArrayLike) -> None:
-        """Writes an image to the media file `samples/NAME_STEP.png`, to TensorBoard and to Weights & Biases.
+    def media(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Writes files to look at or listen to into `samples/`, and pictures to TensorBoard and Weights & Biases too.
+
+        The file `NAME.EXTENSION` becomes `samples/NAME_STEP.EXTENSION`.
 
         Args:
           step: the number of finished steps.
-          name: letters, digits, `_`, `-` and `.`.
-          image: `[height, width, channels]` uint8 with 1, 3 or 4 channels.
+          files: the contents of files by name: letters, digits, `_`, `-` and `.`.
 
         Raises:
-          ValueError: `name` or `image` is not as described above.
+          ValueError: a name is not as described above.
         """
-        require(re.fullmatch(r"[\w.-]+", name), "name", name, "letters, digits, '_', '-' and '.'")
-        pixels = np.asarray(image)
-        with self._warning_once(SAMPLES):
-            write_png(self._samples / f"{name}_{step:08d}.png", pixels)
+        for file, contents in files.items():
+            require(re.fullmatch(r"[\w.-]+", file), "name of a file", file, "letters, digits, '_', '-' and '.'")
+            path = self._samples / file
+            with self._warning_once(SAMPLES):
+                write_atomically(path.with_name(f"{path.stem}_{step:08d}{path.suffix}"), contents)
+            if path.suffix == ".png":
+                self._image(step, path.stem, np.asarray(Image.open(io.BytesIO(contents)).convert("RGB")))
+
+    def _image(self, step: int, name: str, pixels: np.ndarray) -> None:
         with self._warning_once("TensorBoard's events"):
             self._tensorboard.image(int(step), name, pixels)
         if self._wandb is not None:
@@ -161,7 +168,7 @@ class SilentLogger:
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Does nothing."""
 
-    def media(self, step: int, name: str, image: ArrayLike) -> None:
+    def media(self, step: int, files: Mapping[str, bytes]) -> None:
         """Does nothing."""
 
     def close(self, failed: bool = False) -> None:

@@ -1,4 +1,32 @@
-"""Media: pictures of examples.
+"""Media: how examples of any kind are looked at or listened to.
 
+- `showing`: files for examples, chosen by their kind; and their writing
 - `pictures`: images side by side, points in the plane, PNG files
+- `videos`: animated PNG files, and contact sheets
+- `waveforms`: WAV files, and spectrograms
+- `points`: rendered point sets and molecules, PLY and XYZ files; `elements`: radii and colours of atoms
+- `lettering`: texts in pictures; `pixels`: values as colours
 """
+
+from jaxdiff.media.pictures import grid, png_bytes, scatter, write_png
+from jaxdiff.media.points import ply_bytes, render, xyz_bytes
+from jaxdiff.media.showing import show, write
+from jaxdiff.media.videos import animation, contact_sheet
+from jaxdiff.media.waveforms import spectrogram, spectrogram_sheet, wav_bytes
+
+__all__ = [
+    "animation",
+    "contact_sheet",
+    "grid",
+    "ply_bytes",
+    "png_bytes",
+    "render",
+    "scatter",
+    "show",
+    "spectrogram",
+    "spectrogram_sheet",
+    "wav_bytes",
+    "write",
+    "write_png",
+    "xyz_bytes",
+]

@@ -1,25 +1,29 @@
-"""Pictures of samples: grids of images, scatter plots of points, PNG files."""
+"""Pictures of examples: grids of images, scatter plots of points, PNG files."""
 
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
+from jaxtyping import UInt8
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw
 
 from jaxdiff.checks import integer, positive, require
 from jaxdiff.files import write_atomically
+from jaxdiff.media.lettering import block, length, line_height, wrap
+from jaxdiff.media.pixels import COLOURS, INK, PAPER, to_rgb
 
 GAP = 2
-_PAPER = 255
-_TEXT = (0, 0, 0)
-_COLOURS = (
-    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
-    (140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207),
-)  # fmt: skip
+"""Pixels between the images of a grid, and around them."""
+_BEFORE_CAPTION = 6  # more than between a caption and its image, so that one sees to which image it belongs
+_NARROWEST = 32
+_BESIDE = 4  # between a caption and the caption to its right
+_ROOMY = 96
+_WIDEST_ROW_CAPTION = 144
 
 
 def grid(
@@ -28,60 +32,70 @@ def grid(
     captions: Sequence[str] | None = None,
     row_captions: Sequence[str] | None = None,
     scale: int | None = None,
-) -> NDArray[np.uint8]:
+) -> UInt8[np.ndarray, "height width 3"]:
     """Arranges images in a grid, row by row, as one picture on white.
 
     Args:
-      images: `[n, height, width, channels]` in [-1, 1]; other values are clipped. 1 channel (grey), 3 (RGB) or 4 (RGBA,
-        laid on white). NaN is drawn black.
+      images: `[n, height, width, channels]`: bytes, or numbers in [-1, 1] (other numbers are clipped). 1 channel
+        (grey), 3 (RGB) or 4 (RGBA, laid on white). Pixels that are NaN or infinite are drawn in magenta.
       columns: images in a row.
-      captions: n captions, one above each image.
-      row_captions: ceil(n / columns) captions, one to the left of each row.
+      captions: n captions, one above each image, wrapped to the width of a cell and cut after three lines. A row whose
+        captions are all empty has no space for them.
+      row_captions: ceil(n / columns) captions, one to the left of each row, wrapped in the same way.
       scale: the side, in pixels of the picture, of one image pixel (nearest neighbour). None enlarges images whose
-        sides are below 32 pixels.
+        sides are below 32 pixels; with a caption that is wider than its image, below 96 pixels.
 
     Returns:
-      `[H, W, 3]` uint8. Without captions, the image in row r and column c begins at the pixel
+      `[H, W, 3]`. Without captions, the image in row r and column c begins at the pixel
 
           (GAP + r (scale height + GAP), GAP + c (scale width + GAP))
 
     Raises:
       ValueError: `images` has another shape, `columns` or `scale` is below 1, or the number of captions is wrong.
+      TypeError: `images` holds no real numbers.
     """
-    pixels = np.asarray(images, np.float32)
+    pixels = np.asarray(images)
     good = pixels.ndim == 4 and pixels.shape[-1] in (1, 3, 4) and 0 not in pixels.shape
     require(good, "images.shape", pixels.shape, "[n, height, width, channels] with 1, 3 or 4 channels")
     integer("columns", columns)
     count, height, width, _ = pixels.shape
     rows = -(-count // columns)
-    if scale is None:
-        scale = max(1, -(-32 // max(height, width)))
-    integer("scale", scale)
     for name, texts, wanted in (("captions", captions, count), ("row_captions", row_captions, rows)):
         require(texts is None or len(texts) == wanted, f"len({name})", len(texts or ()), f"{wanted}, or None")
+    if scale is None:
+        scale = _scale(height, width, captions)
+    integer("scale", scale)
 
-    cells = _to_rgb(pixels).repeat(scale, axis=1).repeat(scale, axis=2)
-    font = ImageFont.load_default()
-    above = 0 if captions is None else max(_text_size(font, text)[1] for text in captions) + GAP
-    left = 0 if row_captions is None else max(_text_size(font, text)[0] for text in row_captions) + GAP
-    step_y, step_x = cells.shape[1] + above + GAP, cells.shape[2] + GAP
-    sheet = Image.new("RGB", (left + GAP + min(columns, count) * step_x, GAP + rows * step_y), (_PAPER,) * 3)
-    draw = ImageDraw.Draw(sheet)
-    for index, cell in enumerate(cells):
+    tall, wide = height * scale, width * scale
+    # A caption needs room for a few letters, however narrow its image is.
+    wide_cell = wide if captions is None else max(wide, _NARROWEST)
+    above = [
+        [wrap(text, wide_cell - _BESIDE) for text in (captions or ())[row * columns :][:columns]] for row in range(rows)
+    ]
+    heights = [max((len(lines) for lines in texts), default=0) * line_height() for texts in above]
+    paddings = [_BEFORE_CAPTION * (row > 0) + high + GAP if high else 0 for row, high in enumerate(heights)]
+    beside = [wrap(text, _WIDEST_ROW_CAPTION, max(1, tall // line_height())) for text in row_captions or ()]
+    left = max((length(line) + 3 * GAP for lines in beside for line in lines), default=0)
+
+    tops = [GAP + row * (tall + GAP) + sum(paddings[: row + 1]) for row in range(rows)]
+    shape = (max(tops) + tall + GAP, left + GAP + min(columns, count) * (wide_cell + GAP), 3)
+    sheet = np.full(shape, PAPER[0], np.uint8)
+    for index, image in enumerate(pixels):
         row, column = divmod(index, columns)
-        x, y = left + GAP + column * step_x, GAP + row * step_y
-        if captions is not None:
-            draw.text((x, y), captions[index], fill=_TEXT, font=font)
-        sheet.paste(Image.fromarray(cell), (x, y + above))
-    for row, text in enumerate(row_captions or ()):
-        middle = GAP + row * step_y + above + cells.shape[1] // 2
-        draw.text((GAP, middle), text, fill=_TEXT, font=font, anchor="lm")
-    return np.asarray(sheet)
+        x = left + GAP + column * (wide_cell + GAP)
+        if heights[row]:
+            text = block(above[row][column], wide_cell)
+            _paste(sheet, text, tops[row] - GAP - len(text), x)
+        _paste(sheet, to_rgb(image).repeat(scale, axis=0).repeat(scale, axis=1), tops[row], x)
+    for row, lines in enumerate(beside):
+        text = block(lines, max(left - GAP, 0))
+        _paste(sheet, text, max(0, tops[row] + (tall - len(text)) // 2), 2 * GAP)
+    return sheet
 
 
 def scatter(
     points: ArrayLike, extent: float | None = None, labels: ArrayLike | None = None, size: int = 384
-) -> NDArray[np.uint8]:
+) -> UInt8[np.ndarray, "size size 3"]:
     """A scatter plot of points in the plane. x runs right and y runs up; overlapping points are darker.
 
     Args:
@@ -91,7 +105,7 @@ def scatter(
       size: side of the plot in pixels.
 
     Returns:
-      `[size, size, 3]` uint8. Points outside the plot and points that are not finite are left out.
+      `[size, size, 3]`. Points outside the plot and points that are not finite are left out.
 
     Raises:
       ValueError: `points` or `labels` has another shape, `extent` is not positive, or `size` is below 2.
@@ -105,13 +119,75 @@ def scatter(
     integer("size", size, least=2)
     xy, kinds = xy[np.isfinite(xy).all(axis=1)], kinds[np.isfinite(xy).all(axis=1)]
     reach = extent or max(float(np.abs(xy).max(initial=0.0)), 1e-6)
-    sheet = Image.new("RGB", (size, size), (_PAPER,) * 3)
+    sheet = Image.new("RGB", (size, size), PAPER)
     draw = ImageDraw.Draw(sheet, "RGBA")
     shown = (np.abs(xy) <= reach).all(axis=1)
-    places = (xy[shown] * (1.0, -1.0) / reach + 1.0) * (size - 1) / 2
+    places = (xy[shown] / reach * (1.0, -1.0) + 1.0) * (size - 1) / 2
     for (x, y), kind in zip(np.rint(places).astype(int).tolist(), kinds[shown].tolist(), strict=True):
-        draw.rectangle((x - 1, y - 1, x + 1, y + 1), fill=(*_COLOURS[kind % len(_COLOURS)], 110))
+        draw.rectangle((x - 1, y - 1, x + 1, y + 1), fill=(*COLOURS[kind % len(COLOURS)], 110))
     return np.asarray(sheet)
+
+
+def legend(
+    picture: UInt8[np.ndarray, "height width 3"],
+    names: Sequence[str] = (),
+    colours: Sequence[tuple[int, int, int]] = (),
+    notes: Sequence[tuple[str, tuple[int, int, int]]] = (),
+) -> UInt8[np.ndarray, "taller width 3"]:
+    """A picture with lines below it: names of colours, then notes.
+
+    Args:
+      picture: `[height, width, 3]`.
+      names: the names, each beside a square of its colour. A name that is wider than the picture is cut.
+      colours: as many colours as names.
+      notes: texts and their colours. A note has a line of its own, or up to three.
+
+    Returns:
+      The picture itself where there are neither names nor notes.
+    """
+    high, width = line_height(), picture.shape[1]
+    margin = np.full((2 * GAP, width, 3), PAPER[0], np.uint8)
+    strips = []
+    x = width
+    for name, colour in zip(names, colours, strict=True):
+        text = "".join(wrap(name, max(1, width - 2 * high), 1))
+        needs = 2 * high + length(text)
+        if x + needs > width:
+            strips.append(np.full((high, width, 3), PAPER[0], np.uint8))
+            x = GAP
+        strips[-1][2 : high - 2, x : x + high - 4] = INK
+        strips[-1][3 : high - 3, x + 1 : x + high - 5] = colour
+        _paste(strips[-1], block([text], max(1, length(text))), 0, x + high)
+        x += needs
+    for text, colour in notes:
+        lines = wrap(text, max(1, width - 2 * GAP))
+        strips.append(np.full((high * len(lines), width, 3), PAPER[0], np.uint8))
+        _paste(strips[-1], block(lines, width, colour), 0, GAP)
+    return np.concatenate([picture, margin, *strips, margin]) if strips else picture
+
+
+def columns_for(count: int, height: int, width: int) -> int:
+    """The number of columns with which a grid of `count` cells of this size is about square."""
+    return min(count, max(1, math.ceil(math.sqrt(count * height / width))))
+
+
+def png_bytes(image: ArrayLike) -> bytes:
+    """The bytes of a PNG file.
+
+    Args:
+      image: `[height, width, channels]` uint8, 1, 3 or 4 channels.
+
+    Raises:
+      TypeError: `image` is not uint8.
+      ValueError: `image` has another shape.
+    """
+    pixels = np.asarray(image)
+    require(pixels.dtype == np.uint8, "image.dtype", pixels.dtype, "uint8", TypeError)
+    good = pixels.ndim == 3 and pixels.shape[-1] in (1, 3, 4)
+    require(good, "image.shape", pixels.shape, "[height, width, channels] with 1, 3 or 4 channels")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def write_png(path: str | os.PathLike[str], image: ArrayLike) -> None:
@@ -126,24 +202,17 @@ def write_png(path: str | os.PathLike[str], image: ArrayLike) -> None:
       ValueError: `image` has another shape.
       OSError: the file cannot be written. An old file is unchanged.
     """
-    pixels = np.asarray(image)
-    require(pixels.dtype == np.uint8, "image.dtype", pixels.dtype, "uint8", TypeError)
-    good = pixels.ndim == 3 and pixels.shape[-1] in (1, 3, 4)
-    require(good, "image.shape", pixels.shape, "[height, width, channels] with 1, 3 or 4 channels")
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, format="PNG")
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, png_bytes(image))
 
 
-def _to_rgb(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    unit = np.clip((np.nan_to_num(pixels, nan=-1.0) + 1.0) / 2.0, 0.0, 1.0)
-    if unit.shape[-1] == 4:
-        alpha = unit[..., 3:]
-        unit = unit[..., :3] * alpha + (1.0 - alpha)
-    rounded = np.rint(unit * 255.0).astype(np.uint8)
-    return np.broadcast_to(rounded, (*rounded.shape[:-1], 3))
+def _scale(height: int, width: int, captions: Sequence[str] | None) -> int:
+    """How much a grid enlarges its images by itself."""
+    least = max(1, -(-_NARROWEST // max(height, width)))
+    crowded = any(len(wrap(text, max(width * least, _NARROWEST) - _BESIDE, 2)) > 1 for text in captions or ())
+    return max(1, -(-_ROOMY // max(height, width))) if crowded else least
 
 
-def _text_size(font: ImageFont.ImageFont | ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
-    _, _, right, bottom = font.getbbox(text or " ")
-    return int(np.ceil(right)), int(np.ceil(bottom))
+def _paste(sheet: UInt8[np.ndarray, "H W 3"], picture: UInt8[np.ndarray, "h w 3"], y: int, x: int) -> None:
+    """Lays a picture on a sheet, in place. Parts beyond the right and the lower edge are cut."""
+    room = sheet[y : y + picture.shape[0], x : x + picture.shape[1]]
+    room[:] = picture[: room.shape[0], : room.shape[1]]

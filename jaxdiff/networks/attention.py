@@ -1,12 +1,41 @@
-"""Self-attention over all positions of a signal, image or volume."""
+"""Self-attention: over all positions of a signal, image or volume, and over the visible tokens of a sequence."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxdiff.checks import require
 from jaxdiff.networks.norms import GroupNorm
+
+
+def attend(
+    query: Float[Array, "batch n heads c"],
+    key: Float[Array, "batch m heads c"],
+    value: Float[Array, "batch m heads c"],
+    mask: Bool[Array, "batch m"] | None = None,
+) -> Float[Array, "batch n heads c"]:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1) in each head.
+
+    Logits and softmax are in float32 or wider. Attention is two plain contractions, because fused attention kernels
+    have no forward-mode derivative.
+
+    Args:
+      query: `[batch, n, heads, c]`.
+      key: `[batch, m, heads, c]`.
+      value: `[batch, m, heads, c]`.
+      mask: the keys that are visible, `[batch, m]`; None for all. Without a visible key, all keys have equal weights.
+
+    Returns:
+      `[batch, n, heads, c]`, in the type of `query`.
+    """
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=wide) / query.shape[-1] ** 0.5
+    if mask is not None:
+        # Minus infinity would give NaN where no key is visible.
+        logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(wide).min / 2)
+    weights = nn.softmax(logits, axis=-1).astype(query.dtype)
+    return jnp.einsum("bhqk,bkhc->bqhc", weights, value)
 
 
 class SelfAttention(nn.Module):
@@ -15,8 +44,7 @@ class SelfAttention(nn.Module):
         y = (x + W_out attend(W_qkv norm(x))) * skip_scale
 
     `W_out` starts at zero. The layer does not encode positions: permuting the positions of x permutes the positions of
-    y. Logits and softmax are in float32 or wider. Attention is two plain contractions, because fused attention kernels
-    have no forward-mode derivative.
+    y. `attend` is the function of this file.
 
     Attributes:
       head_channels: channels of one head; None for a single head.
@@ -46,9 +74,36 @@ class SelfAttention(nn.Module):
         h = GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm")(x).reshape(batch, -1, channels)
         h = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
         query, key, value = jnp.moveaxis(h.reshape(batch, -1, 3, channels // size, size), 2, 0)
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        logits = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=wide)
-        weights = nn.softmax(logits / size**0.5, axis=-1).astype(self.dtype)
-        h = jnp.einsum("bhqk,bkhc->bqhc", weights, value).reshape(x.shape)
+        h = attend(query, key, value).reshape(x.shape)
         h = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h)
         return (x + h) * self.skip_scale
+
+
+class MaskedAttention(nn.Module):
+    """Multi-head self-attention over the visible tokens of a sequence, without a norm and without a residual sum.
+
+        y = W_out attend(W_qkv x)
+
+    `W_out` starts at zero.
+
+    Attributes:
+      heads: number of heads.
+      dtype: compute type; parameters are float32.
+    """
+
+    heads: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch n width"], mask: Bool[Array, "batch n"]) -> Float[Array, "batch n width"]:
+        """Applies the layer to `x` `[batch, n, width]` with the visible tokens `mask` `[batch, n]`.
+
+        Raises:
+          ValueError: `heads` does not divide the width.
+        """
+        width = x.shape[-1]
+        require(self.heads >= 1 and width % self.heads == 0, "heads", self.heads, f"divisors of the width {width}")
+        h = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(x)
+        query, key, value = jnp.moveaxis(h.reshape(*x.shape[:2], 3, self.heads, width // self.heads), 2, 0)
+        h = attend(query, key, value, mask).reshape(x.shape)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h)

@@ -67,14 +67,15 @@ class ResidualBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch *space channels"],
-        embedding: Float[Array, "batch width"],
+        embedding: Float[Array, "batch width"] | None,
         keys: Key[Array, " batch"] | None,
     ) -> Float[Array, "batch *new_space features"]:
         """Applies the block.
 
         Args:
           x: `[batch, *space, channels]`.
-          embedding: the embedding e of time and conditions, `[batch, width]`.
+          embedding: the embedding e of time and conditions, `[batch, width]`; None for a block without e, whose second
+            norm is a plain one.
           keys: one random key per example for dropout; None for no dropout.
 
         Returns:
@@ -89,14 +90,17 @@ class ResidualBlock(nn.Module):
             h, x = self.resample(h), self.resample(x)
         h = conv(h, self.features, self.dtype, "conv_in")
 
-        width = self.features * (2 if self.scale_shift else 1)
-        e = nn.Dense(width, dtype=self.dtype, name="embedding")(embedding)
-        e = e.reshape(e.shape[0], *(1,) * (x.ndim - 2), width)
-        if self.scale_shift:
-            scale, shift = jnp.split(e, 2, axis=-1)
-            h = norm(h, "norm_out") * (1 + scale) + shift
+        if embedding is None:
+            h = norm(h, "norm_out")
         else:
-            h = norm(h + e, "norm_out")
+            width = self.features * (2 if self.scale_shift else 1)
+            e = nn.Dense(width, dtype=self.dtype, name="embedding")(embedding)
+            e = e.reshape(e.shape[0], *(1,) * (x.ndim - 2), width)
+            if self.scale_shift:
+                scale, shift = jnp.split(e, 2, axis=-1)
+                h = norm(h, "norm_out") * (1 + scale) + shift
+            else:
+                h = norm(h + e, "norm_out")
         h = Dropout(self.dropout, name="dropout")(nn.silu(h), keys)
         h = conv(h, self.features, self.dtype, "conv_out", zero=True)
 

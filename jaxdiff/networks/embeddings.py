@@ -1,21 +1,33 @@
 """Features of the time input: sinusoids of geometrically spaced frequencies, or of random frequencies.
 
-Both embeddings are frozen dataclasses without parameters, called as `embedding(time, features)`. A network that holds
-one is therefore hashable, and two networks with equal settings compare equal.
+Embeddings are components: frozen dataclasses without parameters, called as `embedding(time, features)`. A network that
+holds one is therefore hashable, and two networks with equal settings compare equal.
 """
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxdiff.checks import integer, require
+from jaxdiff.components import Component
+
+
+class TimeEmbedding(Component):
+    """The base of embeddings of the time input."""
+
+    home: ClassVar[str] = "jaxdiff.networks"
+
+    def __call__(self, time: Float[Array, " batch"], features: int) -> Float[Array, "batch width"]:
+        """Embeds `time` `[batch]`. The width of the result is `features`, or a multiple that the embedding chooses."""
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
-class Sinusoidal:
+class Sinusoidal(TimeEmbedding):
     """Sinusoids of geometrically spaced frequencies (Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B).
 
     With `half = features / 2` and `i = 0 .. half - 1`,
@@ -50,7 +62,7 @@ class Sinusoidal:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fourier:
+class Fourier(TimeEmbedding):
     """Random Fourier features (Tancik et al. 2020; Song et al. 2021, appendix C, and its code score_sde).
 
         f_i ~ N(0, scale^2),  i = 0 .. features - 1

@@ -1,6 +1,6 @@
 """A residual network for vectors, such as toy problems in a few dimensions."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,47 +8,50 @@ from jaxtyping import Array, Float
 
 from jaxdiff import trees
 from jaxdiff.checks import require
-from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
+from jaxdiff.networks.conditioning import Conditioning
 from jaxdiff.networks.dropout import Dropout
-from jaxdiff.networks.embeddings import Fourier, Sinusoidal
+from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
+from jaxdiff.networks.inputs import Cond, check_input, compute_types, read_cond
 from jaxdiff.networks.module import Network
 
 
 class MLP(Network):
-    """Residual multi-layer perceptron with layer normalisation and the conditions of `UNet`.
+    """Residual multi-layer perceptron with layer normalisation, for vectors.
 
         h = W_in x
         h = h + W_2 dropout(silu(W_1 norm(h) + W_e e))     num_blocks times
         y = W_out norm(h)
 
-    `W_2` and `W_out` start at zero; e is the embedding of time and conditions.
+    `W_2` and `W_out` start at zero; e is the embedding of time and conditions. With `out_features`, the network is a
+    classifier or an embedding of vectors.
 
     Attributes:
       width: number of units of a hidden layer.
       num_blocks: number of residual blocks.
-      embedding: features of the time input, `Sinusoidal(...)` or `Fourier(...)`.
-      num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
-      vector_features: length of the condition vector, 0 for none.
-      augmentation_features: number of augmentation features (EDM), 0 for none.
+      embedding: features of the time input.
       dropout: dropout rate, used when a `key` is given.
       out_features: length of the output; None for the length of the input.
       dtype: compute type, such as `"bfloat16"`; None for float32, or float64 if the input is float64. Parameters, norm
         statistics and the last layer are always float32 or wider.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("class", "vector")
+    output_length: ClassVar[str] = "out_features"
+
     width: int = 128
     num_blocks: int = 3
-    embedding: Sinusoidal | Fourier = Sinusoidal()
-    num_classes: int = 0
-    vector_features: int = 0
-    augmentation_features: int = 0
+    embedding: TimeEmbedding = Sinusoidal()
     dropout: float = 0.0
     out_features: int | None = None
     dtype: str | None = None
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch d"], time: Float[Array, " batch"], cond: Cond = None, key: Any = None
+        self,
+        x: Float[Array, "batch d"],
+        time: Float[Array, " batch"] | Float[Array, "batch 2"],
+        cond: Cond = None,
+        key: Any = None,
     ) -> Float[Array, "batch out"]:
         """Evaluates the network on `x` `[batch, d]`.
 
@@ -61,10 +64,9 @@ class MLP(Network):
         require(x.ndim == 2, "x.shape", x.shape, "[batch, d]")
         time = check_input(x, time)
         keys = None if key is None else trees.example_keys(key, x.shape[0])
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
-        conditions = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
-        e = Conditioning(self.width, self.width, *conditions, dtype, name="conditioning")(time, cond)
+        wide, dtype = compute_types(x, self.dtype)
+        given = read_cond(cond, self.specs, x.shape[0])
+        e = Conditioning(self.width, self.width, self.embedding, self.specs, dtype, name="conditioning")(time, given)
 
         h = nn.Dense(self.width, dtype=dtype, name="dense_in")(x)
         for i in range(self.num_blocks):

@@ -1,9 +1,39 @@
-"""The base class of the networks: a Linen module whose `apply` is compared by value."""
+"""The base class of the networks: a component whose `apply` is compared by value, and which is told conditions."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import flax.linen as nn
+
+from jaxdiff.checks import integer, message, one_of, require
+from jaxdiff.components import Component, kinds_of
+
+Channel = Literal["class", "vector", "tokens", "planes"]
+_SHAPES = {
+    "class": ((0,), "()"),
+    "vector": ((1,), "(d,)"),
+    "tokens": ((2,), "(n, d)"),
+    "planes": ((2, 3, 4), "(*space, c)"),
+}
+
+# The layers of `Conditioning` that belong to no condition.
+_RESERVED = ("time_in", "time_out", "second_time_in")
+
+
+class Spec(NamedTuple):
+    """The channel, the shape and the classes of one condition, as a network is told of them.
+
+    Attributes:
+      channel: how the values of the condition enter the network.
+      shape: the shape of one example: `()` for a class, `(d,)` for a vector, `(n, d)` for tokens, and `(*space, c)` for
+        planes.
+      classes: the number of classes, 0 for other channels. Class n, of classes 0 to n - 1, is the null class.
+    """
+
+    channel: Channel
+    shape: tuple[int, ...] = ()
+    classes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,20 +42,82 @@ class Apply:
 
     module: nn.Module
 
-    def __call__(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls `flax.linen.Module.apply`."""
-        return nn.Module.apply(self.module, variables, *args, **kwargs)
+    def __call__(self, variables: Any, *args: Any, method: Any = None, **kwargs: Any) -> Any:
+        """Calls `flax.linen.Module.apply`. `method` is the name of the method to call, None for `__call__`."""
+        return nn.Module.apply(self.module, variables, *args, method=method, **kwargs)
 
 
-class Network(nn.Module):
+class Network(nn.Module, Component):
     """The base class of networks.
 
     Python compares bound methods by the identity of their object. `jax.jit` compares static arguments, such as the
     `apply` of a denoiser, to find a compiled function. With bound methods, `jax.jit` would compile again for a second
     network with equal fields.
+
+    Attributes:
+      takes: the channels of the conditions that the network can be told.
+      gives: the output. `"example"`: an array like the input. `"vector"`: `[batch, features]`. `"autoencoder"`: an
+        array like the input, made by the methods `encode` and `decode`. `"tokens"`: a vector per token, and a mask.
+      output_length: the name of the setting that is the length of a vector output; empty for a network without one.
+      hidden: a regular expression for the names of the kernels that Muon takes. A name is the path inside "params",
+        with dots. The kernels of the first layer, the last layer and the conditions are left to AdamW.
+      specs: the conditions that the network is told, with their names. `given` sets them.
     """
+
+    home: ClassVar[str] = "jaxdiff.networks"
+    takes: ClassVar[tuple[str, ...]] = ()
+    gives: ClassVar[Literal["example", "vector", "autoencoder", "tokens"]] = "example"
+    output_length: ClassVar[str] = ""
+    hidden: ClassVar[str] = r"^(?!(conv_in|dense_in|conditioning|conv_out|dense_out)\.).+\.kernel$"
+    specs: tuple[tuple[str, Spec], ...] = dataclasses.field(default=(), kw_only=True, metadata={"setting": False})
 
     @property
     def apply(self) -> Apply:
         """`flax.linen.Module.apply`, compared by the fields of the module."""
         return Apply(self)
+
+    def given(self, specs: Mapping[str, Spec]) -> Self:
+        """The network that is told these conditions.
+
+        Args:
+          specs: the conditions by name. The names become names of parameters.
+
+        Raises:
+          ValueError: the network does not take a channel, or a spec does not fit its channel.
+        """
+        kind = type(self).__name__
+        for name, spec in specs.items():
+            path = f"conditions.{name}"
+            usable = name.isidentifier() and name not in _RESERVED
+            require(usable, "name of a condition", name, f"identifiers other than {', '.join(_RESERVED)}")
+            one_of(f"{path}.channel", spec.channel, _SHAPES)
+            if spec.channel not in self.takes:
+                # The channel is a word of the house and not text of the user, so it has no quotes.
+                taken = f"{', '.join(self.takes) or 'none'}: the channels of {kind}"
+                raise ValueError(f"{path} = {spec.channel}; allowed are {taken}")
+            ranks, shapes = _SHAPES[spec.channel]
+            require(len(spec.shape) in ranks, f"{path}.shape", spec.shape, shapes)
+            least, most = (1, None) if spec.channel == "class" else (0, 0)
+            integer(f"{path}.classes", spec.classes, least, most)
+        return self.clone(specs=tuple((name, Spec(s.channel, tuple(s.shape), s.classes)) for name, s in specs.items()))
+
+    def giving(self, features: int) -> Self:
+        """The network with an output `[batch, features]`, for classifiers and embeddings.
+
+        For an autoencoder, `features` is the number of channels of the data.
+
+        Raises:
+          ValueError: the network gives no vector, or its settings ask for another length.
+        """
+        integer("features", features)
+        if not self.output_length:
+            able = [name for name, kind in kinds_of(Network).items() if kind.output_length]
+            raise ValueError(message("network", type(self).__name__, f"{', '.join(able)}, which can give a vector"))
+        length = getattr(self, self.output_length)
+        require(length in (None, features), self.output_length, length, f"None and {features}, which the model needs")
+        change: dict[str, Any] = {self.output_length: features}
+        return self.clone(**change)
+
+    def plain(self) -> Self:
+        """The network without rematerialisation, for counting operations."""
+        return self.clone(remat="none") if "remat" in self.__dataclass_fields__ else self

@@ -1,7 +1,7 @@
 """The U-Net of diffusion models: one code path for signals, images and volumes."""
 
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,8 +12,9 @@ from jaxdiff import trees
 from jaxdiff.checks import one_of, require
 from jaxdiff.networks.attention import SelfAttention
 from jaxdiff.networks.blocks import ResidualBlock, conv
-from jaxdiff.networks.conditioning import Cond, Conditioning, check_input
-from jaxdiff.networks.embeddings import Fourier, Sinusoidal
+from jaxdiff.networks.conditioning import Conditioning
+from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
+from jaxdiff.networks.inputs import Cond, check_input, check_levels, compute_types, read_cond, with_planes
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.norms import GroupNorm
 from jaxdiff.networks.remat import Remat, rematerialised
@@ -21,9 +22,10 @@ from jaxdiff.networks.resampling import downsample, upsample
 
 
 class UNet(Network):
-    """U-Net of residual blocks and self-attention with time, class and vector conditions (Ho et al. 2020 and later).
+    """U-Net of residual blocks and self-attention (Ho et al. 2020 and later) for signals, images and volumes.
 
-    The fields are the whole configuration, and they are hashable. The input decides the number of spatial dimensions.
+    It is told time, classes, vectors and planes. Planes are concatenated to the input, as in SR3 (Saharia et al. 2021,
+    arXiv 2104.07636); `Conditioning` embeds everything else. The input decides the number of spatial dimensions.
     The defaults are the DDPM network for CIFAR-10 (35.7 million parameters). Level 0 has the full resolution, and every
     further level has half the resolution of the level before, rounded up. The output has the size of the input, which
     may be any size.
@@ -37,10 +39,7 @@ class UNet(Network):
       decoder_attention: on the way up, attention follows `"every"` block of an attention level (DDPM, ADM), or only the
         `"last"` block (score_sde, EDM).
       head_channels: channels of an attention head; None for one head.
-      embedding: features of the time input, `Sinusoidal(...)` or `Fourier(...)`.
-      num_classes: number of classes, 0 for none. Class `num_classes` is the null label of classifier-free guidance.
-      vector_features: length of the condition vector, 0 for none.
-      augmentation_features: number of augmentation features (EDM), 0 for none.
+      embedding: features of the time input.
       scale_shift: whether the conditions scale and shift the second norm of a block (ADM), or are added before it.
       skip_scale: factor of every residual sum; sqrt(1/2) in score_sde and EDM.
       dropout: dropout rate in the residual blocks, used when a `key` is given.
@@ -63,6 +62,9 @@ class UNet(Network):
         statistics, the attention softmax and the last convolution are always float32 or wider.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("class", "vector", "planes")
+    free: ClassVar[tuple[str, ...]] = ("remat",)
+
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     num_blocks: int = 2
@@ -70,10 +72,7 @@ class UNet(Network):
     mid_attention: bool = True
     decoder_attention: Literal["every", "last"] = "every"
     head_channels: int | None = None
-    embedding: Sinusoidal | Fourier = Sinusoidal()
-    num_classes: int = 0
-    vector_features: int = 0
-    augmentation_features: int = 0
+    embedding: TimeEmbedding = Sinusoidal()
     scale_shift: bool = False
     skip_scale: float = 1.0
     dropout: float = 0.0
@@ -92,7 +91,7 @@ class UNet(Network):
     def __call__(
         self,
         x: Float[Array, "batch *space channels"],
-        time: Float[Array, " batch"],
+        time: Float[Array, " batch"] | Float[Array, "batch 2"],
         cond: Cond = None,
         key: Any = None,
     ) -> Float[Array, "batch *space out"]:
@@ -100,11 +99,12 @@ class UNet(Network):
 
         Args:
           x: `[batch, *space, channels]` with one, two or three axes of space.
-          time: the time input, `[batch]`, in the units that `embedding` expects.
-          cond: None; class labels, integers `[batch]`; or a mapping with the entries that the network takes: `"label"`
-            `[batch]`, `"vector"` `[batch, vector_features]` and `"augmentation"` `[batch, augmentation_features]`.
-            Augmentation features may be left out and are then zero. A label above `num_classes` gives NaN, because
-            values under `jit` are unknown and cannot raise an error.
+          time: the time input, `[batch]`, in the units that `embedding` expects; or two times `[batch, 2]`, for a
+            network that was initialised with two.
+          cond: a mapping of the names of the conditions to their values: classes, integers `[batch]`; vectors
+            `[batch, d]`; planes `[batch, *space, c]`. With one condition, the bare value. A vector may be left out and
+            is then zero. A class above the null class gives NaN, because values under `jit` are unknown and cannot
+            raise an error.
           key: for dropout: None for no dropout; one key, from which example i gets `fold_in(key, i)`; or one key per
             example `[batch]`. The masks of an example depend on its key and not on the rest of the batch.
 
@@ -114,13 +114,14 @@ class UNet(Network):
 
         Raises:
           ValueError: a shape, a condition or a field is not allowed.
-          TypeError: `x` is not floating-point, class labels are not integers, or `key` is not a random key.
+          TypeError: `x`, a vector or planes are not floating-point, classes are not integers, or `key` is not a random
+            key.
         """
         x = jnp.asarray(x)
         time = self._check(x, time)
         keys = None if key is None else trees.example_keys(key, x.shape[0])
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        dtype = wide if self.dtype is None else jnp.dtype(self.dtype)
+        wide, dtype = compute_types(x, self.dtype)
+        given = read_cond(cond, self.specs, x.shape[0], x.shape[1:-1])
 
         shared: dict[str, Any] = {"norm_groups": self.norm_groups, "norm_eps": self.norm_eps}
         shared |= {"skip_scale": self.skip_scale, "dtype": dtype}
@@ -130,10 +131,12 @@ class UNet(Network):
         resampling_block = partial(block, project=self.resample_projection)
         attention = partial(rematerialised(SelfAttention, self.remat), self.head_channels, **shared)
         halve = partial(downsample, taps=self.resample_filter)
-        conditions = (self.embedding, self.num_classes, self.vector_features, self.augmentation_features)
-        e = Conditioning(self.channels, 4 * self.channels, *conditions, dtype, name="conditioning")(time, cond)
+        conditioning = Conditioning(
+            self.channels, 4 * self.channels, self.embedding, self.specs, dtype, name="conditioning"
+        )
+        e = conditioning(time, given)
 
-        pyramid = x.astype(dtype)
+        pyramid = with_planes(x, given, self.specs, dtype)
         h = conv(pyramid, self.channels, dtype, "conv_in")
         skips = [h]
         for level, multiplier in enumerate(self.multipliers):
@@ -181,11 +184,7 @@ class UNet(Network):
         return conv(h, x.shape[-1] if self.out_channels is None else self.out_channels, wide, "conv_out", zero=True)
 
     def _check(self, x: Array, time: ArrayLike) -> Array:
-        require(x.ndim in (3, 4, 5), "x.shape", x.shape, "[batch, *space, channels] with 1 to 3 axes of space")
-        levels = list(range(len(self.multipliers)))
-        require(levels, "multipliers", self.multipliers, "tuples of at least one integer")
-        fits = set(self.attention_levels) <= set(levels)
-        require(fits, "attention_levels", self.attention_levels, f"tuples of the levels {levels}")
+        check_levels(x, self.multipliers, self.attention_levels)
         one_of("decoder_attention", self.decoder_attention, ("every", "last"))
         one_of("resampling", self.resampling, ("conv", "residual"))
         one_of("downsample_padding", self.downsample_padding, ("same", "symmetric"))

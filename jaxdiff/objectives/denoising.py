@@ -1,6 +1,8 @@
 """Denoising score matching: corrupt the data, let the network predict the target, and weight its error."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import checks, parametrizations, processes, trees
-from jaxdiff.objectives.times import TimeSampler, uniform
-from jaxdiff.objectives.weightings import Weighting
+from jaxdiff.components import at, choose
+from jaxdiff.objectives import log_variance as learned_weights
+from jaxdiff.objectives.objective import Context, Function, Loss, Objective
+from jaxdiff.objectives.times import Importance, TimesChoice, TimeSampler, importance, stratified, uniform
+from jaxdiff.objectives.weightings import Weighting, WeightingChoice
 from jaxdiff.parametrizations import Estimate, Parametrization
 from jaxdiff.processes import Process
 
+# The losses and the metrics of a batch.
 Losses = tuple[Float[Array, " batch"], dict[str, Float[Array, " batch"]]]
-Objective = Callable[[PyTree, Key[Array, ""] | trees.BatchKey, Mapping[str, PyTree]], Losses]
 
 
 def denoising(
@@ -23,12 +28,12 @@ def denoising(
     apply: Callable[..., PyTree],
     *,
     weighting: Weighting | None = None,
-    times: TimeSampler = uniform,
+    times: TimeSampler | None = None,
     null: PyTree = None,
     dropout: float = 0.0,
     log_variance: Callable[[PyTree, Float[Array, " batch"]], Float[Array, " batch"]] | None = None,
     with_key: bool = False,
-) -> Objective:
+) -> Callable[..., Losses]:
     """Returns the denoising loss of a network, as a function of its parameters, a key and a batch:
 
         x_t = alpha x0 + sigma eps
@@ -42,7 +47,7 @@ def denoising(
     Args:
       process, parametrization, apply: as for `denoisers.from_network`.
       weighting: see `objectives.weightings`. None gives the plain squared error of the network's own output.
-      times: see `objectives.times`.
+      times: see `objectives.times`. None gives `times.uniform()`.
       null: the value that replaces a dropped `batch["cond"]`: a pytree of the same structure, with leaves that are
         scalars or `[*event]`. If the condition is a mapping, only the entries that `null` has are dropped.
       dropout: the probability that an example loses its condition, for classifier-free guidance: Ho & Salimans 2022
@@ -53,7 +58,7 @@ def denoising(
         numbers in training.
 
     Returns:
-      A function `(params, key, batch) -> (losses, metrics)`. `batch["x"]` has leaves `[batch, *event]`. If there is a
+      A function `(params, key, batch, context=Context()) -> (losses, metrics)`, an objective of `training.make_step`. `batch["x"]` has leaves `[batch, *event]`. If there is a
       `batch["cond"]`, it is given to the network. The key is one key; or a `trees.BatchKey` if `batch` is a part of a
       larger batch: an example then has the loss that it has in the larger batch. Losses and metrics are `[batch]` each.
       The metrics are `t`, `time_weight`, and `mse`, the mean squared error of the output.
@@ -67,13 +72,20 @@ def denoising(
     allowed = "values for a dropped condition where dropout is above 0"
     checks.require(not dropout or null is not None, "null", null, allowed)
 
-    def objective(params: PyTree, key: Key[Array, ""] | trees.BatchKey, batch: Mapping[str, PyTree]) -> Losses:
+    sampler = uniform() if times is None else times
+
+    def objective(
+        params: PyTree,
+        key: Key[Array, ""] | trees.BatchKey,
+        batch: Mapping[str, PyTree],
+        context: Context = Context(),  # noqa: B008
+    ) -> Losses:
         x0, cond = batch["x"], batch.get("cond")
         checks.require(not dropout or cond is not None, "batch['cond']", cond, "conditions where dropout is above 0")
         random = trees.batch_key(key, trees.batch_size(x0))
         # Times may depend on each other (stratified), so they are drawn for the whole batch, even for a part of it.
         t, time_weight = (
-            drawn[random.index] for drawn in times(jax.random.fold_in(random.key, 0), process, random.size)
+            drawn[random.index] for drawn in sampler(jax.random.fold_in(random.key, 0), process, random.size)
         )
         eps = trees.normal_like(random.each(1), x0)
         arguments: tuple[PyTree, ...] = (trees.per_example(parametrization.time_input(process, t), x0),)
@@ -122,3 +134,68 @@ def drop_condition(key: Key[Array, "*batch"], cond: PyTree, null: PyTree, rate: 
     if isinstance(cond, Mapping) and isinstance(null, Mapping):
         return {**cond, **jax.tree.map(replace, {name: cond[name] for name in null}, dict(null))}
     return jax.tree.map(replace, cond, null)
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoising(Objective):
+    """Denoising score matching: `denoising` for a `Diffusion`.
+
+    It asks of the model `process(params)`, `parametrization` and `apply(params, x, time, cond, key)`. It reports `mse`,
+    the squared error of the output.
+
+    Attributes:
+      times: the noise levels that a batch is trained on.
+      weighting: how much each noise level counts; None for the plain squared error of the network's output.
+      learned_weighting: whether the loss at each noise level is divided by its expected value there, which is learned
+        (EDM2).
+    """
+
+    times: TimesChoice = choose(stratified)
+    weighting: WeightingChoice | None = None
+    learned_weighting: bool = False
+
+    @property
+    def couples(self) -> bool:
+        # The recent losses of the whole batch decide the next noise levels.
+        return getattr(self.times, "function", self.times) is importance
+
+    def init(self, model: Any, key: Key[Array, ""]) -> PyTree:
+        return {"log_variance": learned_weights.init()} if self.learned_weighting else {}
+
+    def extra(self, model: Any) -> PyTree:
+        sampler = self._sampler(model.process({}))
+        return {"times": sampler} if jax.tree.leaves(sampler) != [sampler] else {}
+
+    def make(self, model: Any) -> Function:
+        good = hasattr(model, "parametrization") and hasattr(model, "apply")
+        checks.require(good, "model.kind", type(model).__name__, "Diffusion with this objective")
+        first, parametrization = model.process({}), model.parametrization
+        with at("times"):
+            sampler = self._sampler(first)
+        with at("weighting"):
+            weighting = None if self.weighting is None else self.weighting()
+        scale = learned_weights.scale_of(first, parametrization) if self.learned_weighting else 1.0
+
+        def learned(params: PyTree, time: Any) -> Any:
+            return learned_weights.log_variance(params["objective"]["log_variance"], time, scale)
+
+        def objective(params: PyTree, key: Any, batch: Mapping[str, PyTree], context: Context) -> Loss:
+            chosen = (context.extra or {}).get("times", sampler)
+            losses, metrics = denoising(
+                model.process(params),
+                parametrization,
+                model.apply,
+                weighting=weighting,
+                times=chosen,
+                log_variance=learned if self.learned_weighting else None,
+                with_key=True,
+            )(params, key, batch)
+            shown = {"mse": metrics["mse"]}
+            if not isinstance(chosen, Importance):
+                return Loss(losses, shown)
+            return Loss(losses, shown, {"times": chosen.update(metrics["t"], losses / metrics["time_weight"])})
+
+        return objective
+
+    def _sampler(self, process: Process) -> TimeSampler:
+        return self.times(process=process)

@@ -1,25 +1,42 @@
 """Time samplers: which noise levels a batch is trained on.
 
-A time sampler is a function `(key, process, batch) -> (t [batch], weight [batch])`, where `batch` is the number of
-examples. The weight multiplies the loss. It is 1 for all samplers but `Importance`: a published density of times is
-part of the recipe, and needs no correction.
+Every sampler is made by a function of its options: `uniform()`, `log_normal(mean, std)`, `importance(process)`. A time
+sampler is a function `(key, process, batch) -> (t [batch], weight [batch])`, where `batch` is the number of examples.
+The weight multiplies the loss. It is 1 for all samplers but `Importance`: a published density of times is part of the
+recipe, and needs no correction.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxdiff import trees
-from jaxdiff.checks import integer, message
+from jaxdiff.checks import integer, message, not_negative
+from jaxdiff.components import Choices
 from jaxdiff.processes import Process, VPDiscrete, log_snr, time_of_log_snr
+
+__all__ = [
+    "Importance",
+    "TimeSampler",
+    "TimesChoice",
+    "WeightedTimes",
+    "importance",
+    "indices",
+    "log_normal",
+    "logit_normal",
+    "stratified",
+    "uniform",
+]
 
 # Times and the weights of their losses, `[batch]` each.
 WeightedTimes = tuple[Float[Array, " batch"], Float[Array, " batch"]]
 TimeSampler = Callable[[Key[Array, ""], Process, int], WeightedTimes]
+# A time sampler as a setting: a function of this file, with its options, which is called with `process=...`.
+TimesChoice = Annotated[Callable[..., TimeSampler], Choices("jaxdiff.objectives.times", ("process",))]
 
 # The ends of a process may be singular. Samplers of continuous times keep this fraction of the interval away from them.
 # Much nearer to the ends, float32 could not tell a time from 1, and the squares in the loss would underflow.
@@ -35,29 +52,37 @@ def _from_unit(process: Process, u: Float[Array, " batch"]) -> WeightedTimes:
 def _count(process: Process) -> int:
     """Returns the number of indices of a discrete process."""
     if not isinstance(process, VPDiscrete):
-        allowed = "discrete processes (for others use times.uniform)"
+        allowed = "discrete processes (for others use times.uniform())"
         raise TypeError(message("type(process)", type(process).__name__, allowed))
     return len(process.log_snrs)
 
 
-def uniform(key: Key[Array, ""], process: Process, batch: int) -> WeightedTimes:
+def uniform() -> TimeSampler:
     """Independent times, uniform over the process."""
-    return _from_unit(process, jax.random.uniform(key, (batch,)))
+    return lambda key, process, batch: _from_unit(process, jax.random.uniform(key, (batch,)))
 
 
-def stratified(key: Key[Array, ""], process: Process, batch: int) -> WeightedTimes:
+def stratified() -> TimeSampler:
     """Times in equal strata, one time in each of `batch` intervals: `t_i = (u + i/batch) mod 1`.
 
     The loss has less noise than with `uniform`. Kingma et al. 2021 (VDM, arXiv 2107.00630), appendix I.1.
     """
-    return _from_unit(process, (jax.random.uniform(key) + jnp.arange(batch) / batch) % 1.0)
+    return lambda key, process, batch: _from_unit(process, (jax.random.uniform(key) + jnp.arange(batch) / batch) % 1.0)
 
 
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> TimeSampler:
     """Logit-normal times: `t_min + (t_max - t_min) sigmoid(N(mean, std^2))`.
 
     Esser et al. 2024 (SD3, arXiv 2403.03206), section 3.1.
+
+    Args:
+      mean: the mean before the sigmoid. Above 0 there is more noise.
+      std: the standard deviation before the sigmoid, at least 0.
+
+    Raises:
+      ValueError: `std` is negative.
     """
+    not_negative("std", std)
     return lambda key, process, batch: _from_unit(
         process, jax.nn.sigmoid(mean + std * jax.random.normal(key, (batch,)))
     )
@@ -68,7 +93,15 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> TimeSampler:
 
     Karras et al. 2022 (arXiv 2206.00364), table 1. EDM2 uses (-0.4, 1.0) for latents and (-0.8, 1.6) for images of
     64 x 64 pixels.
+
+    Args:
+      mean: the mean of `log(sigma/alpha)`. A larger mean gives more noise.
+      std: the standard deviation of `log(sigma/alpha)`, at least 0.
+
+    Raises:
+      ValueError: `std` is negative.
     """
+    not_negative("std", std)
 
     def sampler(key: Key[Array, ""], process: Process, batch: int) -> WeightedTimes:
         half = mean + std * jax.random.normal(key, (batch,))
@@ -81,10 +114,33 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> TimeSampler:
     return sampler
 
 
-def indices(key: Key[Array, ""], process: Process, batch: int) -> WeightedTimes:
-    """Independent indices of a discrete process, uniform, as floats. Ho et al. 2020 (arXiv 2006.11239), algorithm 1."""
-    t = jax.random.randint(key, (batch,), 0, _count(process))
-    return t.astype(jnp.float32), jnp.ones(batch)
+def indices() -> TimeSampler:
+    """Independent indices of a discrete process, uniform, as floats. Ho et al. 2020 (arXiv 2006.11239), algorithm 1.
+
+    The sampler raises a TypeError for a process that is not discrete.
+    """
+
+    def sampler(key: Key[Array, ""], process: Process, batch: int) -> WeightedTimes:
+        t = jax.random.randint(key, (batch,), 0, _count(process))
+        return t.astype(jnp.float32), jnp.ones(batch)
+
+    return sampler
+
+
+def importance(process: Process, *, history: int = 10) -> "Importance":
+    """A sampler that prefers the indices with large recent losses: an `Importance` before any loss is recorded.
+
+    Args:
+      process: a discrete process.
+      history: the number of recent losses that are kept for each index.
+
+    Raises:
+      TypeError: the process is not discrete.
+      ValueError: `history` is not an integer of at least 1.
+    """
+    integer("history", history)
+    count = _count(process)
+    return Importance(jnp.zeros((count, history)), jnp.zeros(count, jnp.int32))
 
 
 @trees.register
@@ -97,7 +153,7 @@ class Importance:
     `history` times, all have the same probability. Nichol & Dhariwal 2021 (iDDPM, arXiv 2102.09672), section 3.3 and
     equation 18.
 
-        times = Importance.start(process)
+        times = importance(process)
         losses, metrics = denoising(..., times=times)(params, key, batch)      # inside the step: times is a pytree
         times = times.update(metrics["t"], losses / metrics["time_weight"])
 
@@ -108,13 +164,6 @@ class Importance:
 
     losses: Float[Array, "indices history"]
     seen: Int[Array, " indices"]
-
-    @classmethod
-    def start(cls, process: VPDiscrete, history: int = 10) -> "Importance":
-        """Returns the sampler of a discrete process before any loss is recorded, with room for `history` per index."""
-        integer("history", history)
-        count = _count(process)
-        return cls(jnp.zeros((count, history)), jnp.zeros(count, jnp.int32))
 
     def probabilities(self) -> Float[Array, " indices"]:
         """Returns the probability of each index."""
@@ -131,7 +180,7 @@ class Importance:
         """
         p, count = self.probabilities(), _count(process)
         if count != len(p):
-            raise ValueError(message("indices of process", count, f"those of `start`, {len(p)}"))
+            raise ValueError(message("indices of process", count, f"those of the sampler's process, {len(p)}"))
         index = jax.random.choice(key, len(p), (batch,), p=p)
         return index.astype(jnp.float32), 1 / (len(p) * p[index])
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from jaxdiff.checks import did_you_mean, message, one_line
 from jaxdiff.runs.config import Config
 
-NAMES = ("digits", "mnist", "toy2d")
+NAMES = ("digits", "mnist", "toy2d", "vdm")
 ALLOWED = f"{', '.join(NAMES)}, and the path of a preset file"
 
 

@@ -1,13 +1,21 @@
 """scikit-learn's handwritten digits, class-conditional: trains in minutes on two CPU cores."""
 
+from jaxdiff import parametrizations, processes
+from jaxdiff.components import choose
+from jaxdiff.conditions import Label
+from jaxdiff.data import Digits
+from jaxdiff.models import Diffusion
 from jaxdiff.networks import UNet
-from jaxdiff.runs.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig
+from jaxdiff.runs.config import Config, OptimizerConfig, TrainConfig
 
 CONFIG = Config(
-    data=DataConfig(name="digits"),
-    diffusion=DiffusionConfig(process="vp_cosine", parametrization="v", times="stratified", label_dropout=0.1),
-    network=UNet(channels=24, multipliers=(1, 2), num_blocks=1, attention_levels=(1,), dropout=0.1),
+    data=Digits(),
+    model=Diffusion(
+        network=UNet(channels=24, multipliers=(1, 2), num_blocks=1, attention_levels=(1,), dropout=0.1),
+        process=choose(processes.vp_cosine),
+        parametrization=choose(parametrizations.v),
+        conditions={"label": Label(dropout=0.1)},
+    ),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup=100, schedule="cosine"),
     train=TrainConfig(steps=1600, batch_size=128, ema_half_life=20_000, sample_every=800, checkpoint_every=800),
-    sample=SampleConfig(solver="ddim", grid="uniform_time", steps=50),
 )

@@ -1,16 +1,26 @@
 """MNIST, class-conditional: trains in 20 minutes on two CPU cores.
 
-`--data.data-dir` names a TFDS directory that holds `mnist`.
+`--data.data_dir` names a TFDS directory that holds `mnist`.
 """
 
+from jaxdiff import parametrizations, processes
+from jaxdiff.components import choose
+from jaxdiff.conditions import Label
+from jaxdiff.data import Tfds
+from jaxdiff.guidance import ClassifierFree
+from jaxdiff.models import Diffusion, Sampling
 from jaxdiff.networks import UNet
-from jaxdiff.runs.config import Config, DataConfig, DiffusionConfig, OptimizerConfig, SampleConfig, TrainConfig
+from jaxdiff.runs.config import Config, OptimizerConfig, TrainConfig
 
 CONFIG = Config(
-    data=DataConfig(name="mnist"),
-    diffusion=DiffusionConfig(process="vp_cosine", parametrization="v", times="stratified", label_dropout=0.1),
-    network=UNet(channels=16, multipliers=(1, 2, 4), num_blocks=1, attention_levels=(2,)),
+    data=Tfds("mnist"),
+    model=Diffusion(
+        network=UNet(channels=16, multipliers=(1, 2, 4), num_blocks=1, attention_levels=(2,)),
+        process=choose(processes.vp_cosine),
+        parametrization=choose(parametrizations.v),
+        conditions={"label": Label(dropout=0.1)},
+    ),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup=100, schedule="cosine"),
     train=TrainConfig(steps=2000, batch_size=64, ema_half_life=20_000, sample_every=1000, checkpoint_every=1000),
-    sample=SampleConfig(solver="ddim", grid="uniform_time", steps=50, guidance=1.5),
+    sample=Sampling(steps=50, guidance=ClassifierFree(1.5)),
 )

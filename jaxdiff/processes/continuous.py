@@ -139,6 +139,15 @@ def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3
         sigma = sqrt(1 - alpha^2)
 
     Song et al. 2021 (arXiv 2011.13456), appendix B.
+
+    Args:
+      beta_min: the rate at t = 0, above 0.
+      beta_max: the rate at t = 1, above `beta_min`.
+      t_min: the first time that is used, near the data.
+      t_max: the last time that is used, where sampling starts.
+
+    Raises:
+      ValueError: the rates or the times do not increase, or a rate is not above 0.
     """
     _check_interval(t_min, t_max)
     _check_ordered("beta_min", beta_min, "beta_max", beta_max)
@@ -149,6 +158,15 @@ def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3, t
     """The sub-VP SDE: `alpha` is that of `vp_linear`, and `sigma = 1 - alpha^2` without a square root.
 
     Song et al. 2021 (arXiv 2011.13456), section 3.4 and appendix B.
+
+    Args:
+      beta_min: the rate at t = 0, above 0.
+      beta_max: the rate at t = 1, above `beta_min`.
+      t_min: the first time that is used, near the data.
+      t_max: the last time that is used, where sampling starts.
+
+    Raises:
+      ValueError: the rates or the times do not increase, or a rate is not above 0.
     """
     _check_interval(t_min, t_max)
     _check_ordered("beta_min", beta_min, "beta_max", beta_max)
@@ -162,6 +180,14 @@ def vp_cosine(shift: float = 1.0, t_min: float = 0.0, t_max: float = 1.0) -> VPC
     2301.11093) move the log-SNR by `2 log(64/d)` for images of d x d pixels. That is `shift = d/64`.
 
     At `t = 1` no signal is left (`alpha = 0`). Use the v, velocity, x0 or EDM parametrization there.
+
+    Args:
+      shift: the factor of `sigma/alpha`, above 0.
+      t_min: the first time that is used, near the data.
+      t_max: the last time that is used, where sampling starts.
+
+    Raises:
+      ValueError: `shift` is not positive, or the times do not increase within [0, 1].
     """
     _check_interval(t_min, t_max, high=1.0)
     positive("shift", shift)
@@ -176,6 +202,14 @@ def vp_nichol(offset: float = 0.008, t_min: float = 1e-3, t_max: float = 1.0) ->
 
     Nichol & Dhariwal 2021 (iDDPM, arXiv 2102.09672), equation 17, in continuous time. `vp_discrete("cosine")` is the
     form of the paper, with 1000 steps and capped betas. At `t = 1` no signal is left (`alpha = 0`).
+
+    Args:
+      offset: the offset s, above 0.
+      t_min: the first time that is used, near the data.
+      t_max: the last time that is used, where sampling starts.
+
+    Raises:
+      ValueError: `offset` is not positive, or the times do not increase within [0, 1].
     """
     _check_interval(t_min, t_max, high=1.0)
     positive("offset", offset)
@@ -186,6 +220,15 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0, t_min: float = 0.0, t_m
     """The variance-exploding SDE: `alpha = 1` and `sigma = sigma_min (sigma_max/sigma_min)^t`, `t` in [0, 1].
 
     Its prior has the standard deviation `sigma_max`. Song et al. 2021 (arXiv 2011.13456), section 3.4.
+
+    Args:
+      sigma_min: the noise at t = 0, above 0.
+      sigma_max: the noise at t = 1, above `sigma_min`.
+      t_min: the first time that is used, near the data.
+      t_max: the last time that is used, where sampling starts.
+
+    Raises:
+      ValueError: the noise or the times do not increase, or `sigma_min` is not above 0.
     """
     _check_interval(t_min, t_max)
     _check_ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
@@ -196,6 +239,13 @@ def edm(sigma_min: float = 0.002, sigma_max: float = 80.0) -> EDM:
     """The process of EDM: `alpha = 1` and `sigma = t`, so that time is the noise level.
 
     Karras et al. 2022 (arXiv 2206.00364), table 1.
+
+    Args:
+      sigma_min: the lowest noise that is used, above 0; it is `t_min`.
+      sigma_max: the highest noise that is used, above `sigma_min`; it is `t_max`.
+
+    Raises:
+      ValueError: not `0 < sigma_min < sigma_max < inf`.
     """
     _check_ordered("sigma_min", sigma_min, "sigma_max", sigma_max)
     return EDM(t_min=sigma_min, t_max=sigma_max)
@@ -207,6 +257,13 @@ def flow(t_min: float = 0.0, t_max: float = 1.0) -> Flow:
     It is the process of rectified flow (Liu et al. 2023, arXiv 2209.03003) and of flow matching (Lipman et al. 2023,
     arXiv 2210.02747, where time runs the other way). At `t = 1` no signal is left (`alpha = 0`). Use the velocity, v,
     x0 or EDM parametrization there.
+
+    Args:
+      t_min: the first time that is used, near the data.
+      t_max: the last time that is used, where sampling starts.
+
+    Raises:
+      ValueError: the times do not increase within [0, 1].
     """
     _check_interval(t_min, t_max, high=1.0)
     return Flow(t_min=t_min, t_max=t_max)
@@ -216,6 +273,14 @@ def trigonometric(sigma_data: float = 1.0, t_min: float = 0.0, t_max: float = np
     """The process of TrigFlow: `alpha = cos t` and `sigma = sigma_data sin t`, `t` in [0, pi/2].
 
     Lu & Song 2025 (sCM, arXiv 2410.11081), section 3. At `t = pi/2` no signal is left (`alpha = 0`).
+
+    Args:
+      sigma_data: the standard deviation of the data, above 0.
+      t_min: the first time that is used, near the data.
+      t_max: the last time that is used, where sampling starts.
+
+    Raises:
+      ValueError: `sigma_data` is not positive, or the times do not increase within [0, pi/2].
     """
     _check_interval(t_min, t_max, high=np.pi / 2)
     positive("sigma_data", sigma_data)

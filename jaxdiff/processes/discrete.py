@@ -1,6 +1,6 @@
 """DDPM's chain: a process that is given at the indices of its steps."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +44,7 @@ class VPDiscrete(Process):
         return t
 
 
-def vp_discrete(schedule: str = "linear", steps: int = 1000) -> VPDiscrete:
+def vp_discrete(schedule: Literal["linear", "scaled_linear", "cosine"] = "linear", steps: int = 1000) -> VPDiscrete:
     """DDPM's chain: `alpha(i) = sqrt(prod_{j <= i} (1 - beta_j))` at the indices `i = 0..steps-1`.
 
     Between indices the log-SNR is linear. At index -1, which is `t_clean`, there is no noise. The default time input of
@@ -73,11 +73,11 @@ def vp_discrete(schedule: str = "linear", steps: int = 1000) -> VPDiscrete:
     return vp_from_betas(betas)
 
 
-def vp_from_betas(betas: Any) -> VPDiscrete:
+def vp_from_betas(betas: tuple[float, ...] | Float[np.ndarray, " steps"]) -> VPDiscrete:
     """DDPM's chain for given betas: `alpha(i)^2 = prod_{j <= i} (1 - betas[j])`. See `vp_discrete`.
 
     Args:
-      betas: `[steps]` with at least 2 steps, each in (0, 1).
+      betas: the share of the variance that each step replaces by noise: at least 2 numbers, each in (0, 1).
 
     Raises:
       ValueError: `betas` has another shape, or a beta is outside (0, 1).

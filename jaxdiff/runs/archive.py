@@ -11,10 +11,8 @@ from jaxdiff.distributed.collectives import broadcast_from_first
 from jaxdiff.runs.checkpoints import CheckpointError, Checkpoints
 from jaxdiff.runs.checkpoints.store import Restored
 from jaxdiff.runs.config import Config
-from jaxdiff.runs.data_spec import DataSpec
 from jaxdiff.runs.directory import Run
 from jaxdiff.runs.provenance import provenance
-from jaxdiff.runs.settings import saved_settings
 from jaxdiff.training.state import State
 
 
@@ -24,9 +22,10 @@ class Archive:
     A full disk may have room later, so a failed save is a warning and training goes on. Only a final save must succeed.
     """
 
-    def __init__(self, config: Config, spec: DataSpec, checkpoints: Checkpoints, snapshots: Checkpoints) -> None:
-        self._checkpoints, self._snapshots = checkpoints, snapshots
-        self._settings = saved_settings(config, spec)
+    def __init__(
+        self, config: Config, settings: dict[str, Any], checkpoints: Checkpoints, snapshots: Checkpoints
+    ) -> None:
+        self._checkpoints, self._snapshots, self._settings = checkpoints, snapshots, settings
         self._averages = [averages.power_name(width) for width in config.train.ema_widths]
 
     def restore(self, shapes: State) -> Restored | None:
@@ -78,19 +77,24 @@ class Archive:
 
 
 @contextlib.contextmanager
-def open_archive(run: Run, config: Config, spec: DataSpec) -> Iterator[Archive]:
+def open_archive(run: Run, config: Config, settings: dict[str, Any]) -> Iterator[Archive]:
     """The archive of a run, as a context that waits for the last save.
+
+    Args:
+      run: the run.
+      config: its configuration.
+      settings: the contents of its `config.json`, which every checkpoint holds too.
 
     Raises:
       ValueError, OSError: the directories cannot be used.
     """
-    settings, version = config.train, provenance()
-    retained = {"keep": settings.keep, "keep_every": settings.keep_every, "keep_best": settings.keep_best}
+    train, version = config.train, provenance()
+    retained = {"keep": train.keep, "keep_every": train.keep_every, "keep_best": train.keep_best}
     with (
         Checkpoints(run.checkpoints, **retained, version=version) as checkpoints,
         Checkpoints(run.snapshots, keep_every=1, version=version) as snapshots,
     ):
-        yield Archive(config, spec, checkpoints, snapshots)
+        yield Archive(config, settings, checkpoints, snapshots)
 
 
 def _warn(error: CheckpointError) -> None:

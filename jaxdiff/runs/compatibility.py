@@ -4,13 +4,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxdiff.components import IS_PART, Component, settings_of, to_json
 from jaxdiff.runs.config import Config
-from jaxdiff.runs.data_spec import DataSpec
 from jaxdiff.runs.directory import Run, create_run
-from jaxdiff.runs.settings import read_saved, saved_settings
+from jaxdiff.runs.facts import Facts
+from jaxdiff.runs.parts import check_parts
+from jaxdiff.runs.settings import read_saved
+
+# These settings do not affect the result of a run, or by rounding only.
+_REPORTS = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "validate_every")
+_FREE = {"loading", "parallel", "log", *(f"train.{name}" for name in (*_REPORTS, "keep", "keep_every", "keep_best"))}
+# The data and the parts are compared by their checksums, and what a run started from is in its checkpoints.
+_FREE |= {"train.start_from", "sample"}
 
 
-def open_or_create(run_dir: str | os.PathLike[str], config: Config, spec: DataSpec) -> Run:
+def open_or_create(run_dir: str | os.PathLike[str], config: Config, facts: Facts, places: dict[str, Path]) -> Run:
     """The run directory of a configuration: a new one, or one that holds the same run already.
 
     Raises:
@@ -18,39 +26,63 @@ def open_or_create(run_dir: str | os.PathLike[str], config: Config, spec: DataSp
     """
     run = Run(Path(run_dir).absolute())
     if run.config.exists():
-        changed = _differences(read_saved(run), saved_settings(config, spec), _free(config))
+        saved = read_saved(run)
+        changed = _differences(saved["config"], to_json(config), free_settings(config))
         if changed:
             raise ValueError(
                 f"run directory {run.directory} holds a run with other settings: {'; '.join(changed)}; "
                 "choose another directory"
             )
+        before = Facts.from_json(saved["data"])
+        if before.identity != facts.identity or before.fields != facts.fields:
+            raise ValueError(
+                f"run directory {run.directory} holds a run on other data: their checksum was {before.identity}, and "
+                f"is {facts.identity}; choose another directory"
+            )
+        check_parts(before.parts, facts.parts, places)
     return create_run(run.directory)
 
 
-def _free(config: Config) -> set[tuple[str, ...]]:
-    """The settings that may change when a run is resumed.
-
-    They have no effect on the result of the run. Those of `parallel` and the place of the data affect rounding only.
-    """
-    reports = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep", "keep_every", "keep_best")
-    free: set[tuple[str, ...]] = {("train", name) for name in reports}
-    free |= {("parallel",), ("log",), ("data", "placement"), ("data", "workers"), ("network", "remat")}
+def free_settings(config: Config) -> set[str]:
+    """The paths of the settings that may change when a run is resumed."""
+    free = set(_FREE)
     if config.optimizer.schedule != "cosine":
         # A cosine falls to 0 at the last step, so a longer run would have had other rates from the start.
-        free.add(("train", "steps"))
-    if config.data.name != "folder":
-        free.add(("data", "data_dir"))
+        free.add("train.steps")
+    if not config.train.held_out:
+        free.add("validation")
+
+    def visit(value: Any, path: str) -> None:
+        if isinstance(value, Component) or hasattr(type(value), "__dataclass_fields__"):
+            own = getattr(value, "free", ())
+            for name, option in settings_of(type(value)).items():
+                inner = f"{path}.{name}".lstrip(".")
+                if name in own or IS_PART in getattr(option.hint, "__metadata__", ()):
+                    free.add(inner)
+                visit(getattr(value, name), inner)
+        elif isinstance(value, dict):
+            for name, item in value.items():
+                visit(item, f"{path}.{name}")
+        elif isinstance(value, tuple):
+            for i, item in enumerate(value):
+                visit(item, f"{path}.{i}")
+
+    visit(config, "")
     return free
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any], free: set[tuple[str, ...]]) -> list[str]:
+def _differences(before: Any, now: Any, free: set[str]) -> list[str]:
     """The settings that differ and may not differ, each as `name was a, is b`."""
 
-    def flat(tree: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
+    def flat(tree: Any, path: str) -> dict[str, Any]:
+        if path in free:
+            return {}
         if isinstance(tree, dict) and tree:
-            return {p: v for name, branch in tree.items() for p, v in flat(branch, (*path, name)).items()}
+            return {p: v for name, item in tree.items() for p, v in flat(item, f"{path}.{name}".lstrip(".")).items()}
+        if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
+            return {p: v for i, item in enumerate(tree) for p, v in flat(item, f"{path}.{i}").items()}
         return {path: tree}
 
-    old, new = flat(before, ()), flat(now, ())
-    names = [name for name in {**old, **new} if not free & {name[1:2], name[1:]} and old.get(name) != new.get(name)]
-    return [f"{'.'.join(name[1:])} was {old.get(name)}, is {new.get(name)}" for name in names]
+    old, new = flat(before, ""), flat(now, "")
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [f"{name} was {old.get(name)}, is {new.get(name)}" for name in names]

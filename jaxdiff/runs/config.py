@@ -1,96 +1,30 @@
-"""The settings of a training run: frozen dataclasses with typed fields.
+"""The settings of a training run: a tree of components and of frozen dataclasses.
 
-A preset is a value of `Config`. The command line replaces single fields, and a run directory keeps all of them as JSON.
-The network is the Linen module itself, whose fields are its settings. A name (`process = "vp_cosine"`) is the name of a
-function in `jaxdiff`, and `..._options` are the keyword arguments of this function.
+A preset is a value of `Config`. The command line replaces single settings, and a run directory keeps all of them as
+JSON (`jaxdiff.components`).
 
 A settings class checks its own numbers when it is made, without JAX. `config_checks.check` checks the rest.
 """
 
 import dataclasses
-import inspect
-import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from jaxdiff import averages, grids, parametrizations, processes, solvers
-from jaxdiff.checks import fraction, integer, require
+from jaxdiff import averages
+from jaxdiff.augmentations import Augmentation
+from jaxdiff.checks import integer, require
+from jaxdiff.components import Table
+from jaxdiff.data import Dataset, Digits
 from jaxdiff.distributed.shardings import check_overrides
-from jaxdiff.networks import MLP, UNet
-from jaxdiff.objectives import times as time_samplers
-from jaxdiff.objectives import weightings
-from jaxdiff.parametrizations import Parametrization
-from jaxdiff.processes import Process
-from jaxdiff.solvers import Tableau
+from jaxdiff.models import Diffusion, Model, Sampling
+from jaxdiff.objectives import Denoising, Objective
 from jaxdiff.training.optimizers import OptimizerConfig
 from jaxdiff.training.state import MAX_STEPS
 
-SolverName = Literal[
-    "ddpm",
-    "ddim",
-    "euler",
-    "heun",
-    "dpm_2",
-    "euler_ancestral",
-    "dpm_2_ancestral",
-    "runge_kutta",
-    "lms",
-    "pndm",
-    "ipndm",
-    "deis",
-    "dpm_solver",
-    "dpm_solver_pp",
-    "dpm_solver_pp_singlestep",
-    "dpmpp_2s_ancestral",
-    "uni_pc",
-    "sa_solver",
-    "exponential",
-    "reverse_diffusion",
-    "euler_maruyama",
-]
-GridName = Literal[
-    "uniform_time",
-    "uniform_log_snr",
-    "karras",
-    "exponential",
-    "polynomial",
-    "discrete",
-    "beta",
-    "shifted",
-    "align_your_steps",
-]
-
-Options = dict[str, int | float | str]  # in this order, so that the command line reads 3 as an integer
-
-
-def _call(kind: str, function: Any, *args: Any, options: Mapping[str, Any]) -> Any:
-    """Calls a function that the settings name. A wrong option is a one-line error."""
-    for name, parameter in inspect.signature(function).parameters.items():
-        # The function might notice text late or never: the word "False" is true.
-        number, value = isinstance(parameter.default, int | float), options.get(name)
-        require(not (number and isinstance(value, str)), f"{kind}_options.{name}", value, "numbers")
-    try:
-        return function(*args, **options)
-    except TypeError as error:
-        raise ValueError(f"{kind}_options = {dict(options)}: {error}") from error
-
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """The data set and how it is read."""
+class LoadingConfig:
+    """How the data set is read. These settings do not affect the result of a run."""
 
-    name: str = "digits"
-    """A TFDS image set; `digits` from scikit-learn; `folder` for the pictures in data_dir; or a toy set of points."""
-    data_dir: str | None = None
-    """The directory of the data; None for the TFDS directory. `digits` and the toy sets need none."""
-    split: str = "train"
-    """A part of the set, in TFDS's notation, such as `train` or `train[:50%]`. `digits` has no slices."""
-    size: int | None = None
-    """Side in pixels to which the pictures of a folder are resized."""
-    flip: bool = False
-    """Mirror each image with probability 1/2."""
-    augment: float = 0.0
-    """Probability of each of EDM's augmentations, which the network is told of."""
     placement: Literal["disk", "memory", "device"] = "memory"
     """Read the set from disk, or decode it once into the memory of the host or of every device."""
     workers: int = 0
@@ -98,76 +32,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         integer("workers", self.workers, least=0)
-        fraction("augment", self.augment)
-        require(not (self.flip and self.augment), "flip", self.flip, "False with augment, which mirrors too")
         require(self.workers == 0 or self.placement == "disk", "workers", self.workers, "0 unless placement is 'disk'")
-        if self.size is not None:
-            integer("size", self.size)
-        require(self.size is None or self.name == "folder", "size", self.size, "None unless name is 'folder'")
-        require(self.name != "folder" or self.data_dir is not None, "data_dir", None, "paths, with name = 'folder'")
-
-
-@dataclasses.dataclass(frozen=True)
-class DiffusionConfig:
-    """The process, the network's target, and the weights of the loss."""
-
-    process: Literal[
-        "vp_linear", "sub_vp", "vp_cosine", "vp_nichol", "vp_discrete", "ve", "edm", "flow", "trigonometric"
-    ] = "vp_cosine"
-    process_options: Options = dataclasses.field(default_factory=dict)
-    parametrization: Literal["eps", "x0", "v", "velocity", "score", "edm"] = "v"
-    parametrization_options: Options = dataclasses.field(default_factory=dict)
-    weighting: Literal[
-        "output", "eps", "x0", "v", "velocity", "score", "edm", "min_snr", "p2", "sigmoid", "likelihood"
-    ] = "output"
-    """The squared error of the network's output or of another target, or one of `objectives.weightings`."""
-    weighting_options: Options = dataclasses.field(default_factory=dict)
-    times: Literal["uniform", "stratified", "logit_normal", "log_normal", "indices"] = "stratified"
-    times_options: Options = dataclasses.field(default_factory=dict)
-    conditional: bool = True
-    """Tell the network the labels, if the data have labels."""
-    label_dropout: float = 0.1
-    """Probability that a label is dropped, for classifier-free guidance."""
-    learned_weighting: bool = False
-    """Divide the loss at each noise level by its expected value there, which is learned (EDM2)."""
-
-    def __post_init__(self) -> None:
-        fraction("label_dropout", self.label_dropout)
-
-    def make_process(self) -> Process:
-        """The process of these settings."""
-        return _call("process", getattr(processes, self.process), options=self.process_options)
-
-    def make_parametrization(self) -> Parametrization:
-        """The parametrization of these settings."""
-        return _call(
-            "parametrization", getattr(parametrizations, self.parametrization), options=self.parametrization_options
-        )
-
-    def make_weighting(self) -> weightings.Weighting | None:
-        """The weighting of these settings; None for the plain error of the output."""
-        if self.weighting in ("edm", "min_snr", "p2", "sigmoid"):
-            return _call("weighting", getattr(weightings, self.weighting), options=self.weighting_options)
-        allowed = f"none with weighting = {self.weighting!r}"
-        require(not self.weighting_options, "weighting_options", self.weighting_options, allowed)
-        if self.weighting == "output":
-            return None
-        if self.weighting == "likelihood":
-            return weightings.likelihood
-        return weightings.uniform(getattr(parametrizations, self.weighting)())
-
-    def make_times(self) -> time_samplers.TimeSampler:
-        """The time sampler of these settings."""
-        sampler = getattr(time_samplers, self.times)
-        if self.times in ("logit_normal", "log_normal"):
-            return _call("times", sampler, options=self.times_options)
-        require(not self.times_options, "times_options", self.times_options, f"none with times = {self.times!r}")
-        return sampler
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The length of training, the averages of the parameters, and the reports."""
+    """The length of training, the averages of the parameters, validation, and the reports."""
 
     steps: int = 1000
     """Steps of training."""
@@ -175,16 +45,22 @@ class TrainConfig:
     """Examples in a step, over all devices."""
     seed: int = 0
     """Seed of all random numbers of the run."""
+    start_from: str | None = None
+    """A run whose averaged parameters this run begins with; None for random parameters."""
     ema_half_life: int = 50_000
-    """Half-life of the averaged parameters in images, at most a twentieth of the images seen so far."""
+    """Half-life of the averaged parameters in examples, at most a twentieth of the examples seen so far."""
     ema_widths: tuple[float, ...] = ()
     """Relative widths of power-function averages (EDM2: 0.05 and 0.1). Snapshots of these give all other widths."""
     snapshot_every: int = 0
     """Steps between snapshots of these averages; 0 for no snapshots."""
+    held_out: int = 0
+    """Examples that training never sees, and that validation uses."""
+    validate_every: int = 0
+    """Steps between validations, by the loss of the averaged parameters with fixed noise; 0 for none."""
     log_every: int = 50
     """Steps between lines of metrics."""
     sample_every: int = 1000
-    """Steps between sample grids; 0 for one grid at the end."""
+    """Steps between samples to look at; 0 for those at the end alone."""
     checkpoint_every: int = 1000
     """Steps between checkpoints. The last step always has a checkpoint."""
     keep: int = 3
@@ -192,12 +68,12 @@ class TrainConfig:
     keep_every: int = 0
     """Steps between checkpoints that stay on disk for good; 0 for none."""
     keep_best: int = 0
-    """Number of checkpoints with the lowest loss that stay on disk too."""
+    """Number of checkpoints with the lowest loss that stay on disk too: of validation, or else of training."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "ema_half_life", "log_every", "checkpoint_every", "keep"):
             integer(name, getattr(self, name), most=MAX_STEPS)
-        for name in ("sample_every", "snapshot_every", "keep_every", "keep_best"):
+        for name in ("sample_every", "snapshot_every", "keep_every", "keep_best", "held_out", "validate_every"):
             integer(name, getattr(self, name), least=0, most=MAX_STEPS)
         integer("seed", self.seed, least=0, most=2**32 - 1)
         for width in self.ema_widths:
@@ -209,33 +85,6 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SampleConfig:
-    """The solver, the time grid and the guidance of samples."""
-
-    solver: SolverName = "ddim"
-    solver_options: Options = dataclasses.field(default_factory=dict)
-    grid: GridName = "uniform_time"
-    grid_options: Options = dataclasses.field(default_factory=dict)
-    steps: int = 50
-    """Steps of the time grid."""
-    guidance: float = 1.0
-    """Scale of classifier-free guidance: 1 for no guidance, 0 for unconditional samples."""
-
-    def __post_init__(self) -> None:
-        integer("steps", self.steps, most=100_000)
-        require(math.isfinite(self.guidance), "guidance", self.guidance, "finite numbers")
-
-    def make_tableau(self, process: Process) -> Tableau:
-        """The tableau of these settings for a process.
-
-        Raises:
-          ValueError, TypeError: the process does not allow the grid or the solver, or an option is unknown.
-        """
-        times = _call("grid", getattr(grids, self.grid), process, self.steps, options=self.grid_options)
-        return _call("solver", getattr(solvers, self.solver), process, times, options=self.solver_options)
-
-
-@dataclasses.dataclass(frozen=True)
 class ParallelConfig:
     """How a step is spread over devices. These settings affect the result of a run by rounding only."""
 
@@ -243,7 +92,7 @@ class ParallelConfig:
     """`jit` over a mesh of all devices, `pmap` over all devices, or a `single` device. `auto` is `jit`."""
     fsdp: int = 1
     """Devices that share one copy of the parameters, the optimiser state and the averages; `jit` only."""
-    overrides: dict[str, str] = dataclasses.field(default_factory=dict)
+    overrides: dict[str, str] = dataclasses.field(default_factory=Table)
     """The axis along which a leaf is shared: a pattern of the leaf's name, and the number of an axis or `none`."""
     accumulate: int = 1
     """Parts of a batch that are computed one after another, to save memory."""
@@ -251,6 +100,7 @@ class ParallelConfig:
     """Steps that the device makes without the host."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "overrides", Table(self.overrides))
         for name in ("fsdp", "accumulate", "steps_per_call"):
             integer(name, getattr(self, name), most=MAX_STEPS)
         require(self.fsdp == 1 or self.strategy in ("auto", "jit"), "fsdp", self.fsdp, "1 with this strategy")
@@ -260,7 +110,7 @@ class ParallelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
-    """Reports beside metrics and pictures."""
+    """Reports beside metrics and samples."""
 
     wandb: str | None = None
     """A project of Weights & Biases that gets the metrics and pictures too."""
@@ -277,12 +127,25 @@ class LogConfig:
 class Config:
     """All settings of a run."""
 
-    data: DataConfig = DataConfig()
-    diffusion: DiffusionConfig = DiffusionConfig()
-    network: UNet | MLP = dataclasses.field(default_factory=UNet)
-    """A Linen module. The data set determines its number of classes."""
+    data: Dataset = Digits()
+    """The examples that are learned from."""
+    validation: Dataset | None = None
+    """The examples of validation; None for those that `train.held_out` keeps from the data."""
+    loading: LoadingConfig = LoadingConfig()
+    """How the data are read."""
+    augmentations: tuple[Augmentation, ...] = ()
+    """Functions that change every batch, one after the other."""
+    model: Model = dataclasses.field(default_factory=Diffusion)
+    """The model that is trained."""
+    objective: Objective = Denoising()
+    """The loss."""
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    """The optimiser."""
     train: TrainConfig = TrainConfig()
-    sample: SampleConfig = SampleConfig()
+    """The length of training and the reports."""
+    sample: Sampling = Sampling()
+    """How samples are drawn."""
     parallel: ParallelConfig = ParallelConfig()
+    """The use of the devices."""
     log: LogConfig = LogConfig()
+    """Reports beside metrics and samples."""

@@ -2,35 +2,62 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from jaxdiff import media
+from jaxdiff.checks import require
+from jaxdiff.components import Table, at
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.collectives import on_all
 from jaxdiff.logging.logger import make_logger
 from jaxdiff.logging.weights_and_biases import import_wandb
-from jaxdiff.media import pictures
 from jaxdiff.runs.archive import open_archive
 from jaxdiff.runs.compatibility import open_or_create
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
 from jaxdiff.runs.directory import Run, lock_run, write_config
-from jaxdiff.runs.load import Model, make_model
-from jaxdiff.runs.program import make_batches, make_program
-from jaxdiff.runs.recipe import describe_data, open_data
+from jaxdiff.runs.facts import Facts
+from jaxdiff.runs.load import load
+from jaxdiff.runs.opened import open_entries, open_set
+from jaxdiff.runs.parts import Parts
+from jaxdiff.runs.program import Program, Validation, make_batches, make_program
+from jaxdiff.runs.recipe import Training, load_frozen, make_training
 from jaxdiff.runs.settings import saved_settings
 from jaxdiff.runs.trainer import Trainer
 from jaxdiff.runs.window import Window
 
 
-def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
+def train(
+    config: Config,
+    run_dir: str | os.PathLike[str],
+    *,
+    parts: Mapping[str, str | os.PathLike[str]] | None = None,
+    start: PyTree = None,
+) -> Any:
     """Trains the run in `run_dir`, or resumes it, and returns its model.
 
-    The directory gets `config.json`, `checkpoints/`, `metrics.jsonl`, TensorBoard events and `samples/*.png` (see
+    The directory gets `config.json`, `checkpoints/`, `metrics.jsonl`, TensorBoard events and `samples/` (see
     `runs.directory`). If it holds the same run already, training resumes from the newest whole checkpoint, on any
     devices, and gives the same bits as a run without interruption. `compatibility` says which settings may differ.
     After Ctrl-C or SIGTERM, the run is saved before `train` raises.
 
     With several processes (see `distributed.hosts`), every process calls `train` with the same arguments, and all see
-    the same directory. Only the first process writes metrics and pictures.
+    the same directory. Only the first process writes metrics and samples.
+
+    Args:
+      config: the configuration.
+      run_dir: the run directory.
+      parts: where parts of the run have moved, by the path of their setting or its last name.
+      start: parameters that a new run begins with, `{"model": ...}`; None for random ones.
+
+    Returns:
+      The model, as `runs.load` returns it.
 
     Raises:
       ValueError, OSError: settings, data or the directory cannot be used. Nothing in the directory has been harmed.
@@ -41,34 +68,68 @@ def train(config: Config, run_dir: str | os.PathLike[str]) -> Model:
     check(config)
     if config.log.wandb is not None:
         import_wandb(config.log.wandb)
-    opened = open_data(config.data)
-    spec = describe_data(config, opened)
-    program = make_program(config, spec)
-    batches = make_batches(config, opened, program.strategy)
-    run = on_all(lambda: open_or_create(run_dir, config, spec))
+    needed = Parts(config, load, {name: Path(place) for name, place in (parts or {}).items()})
+    frozen = load_frozen(config, needed.open)
+    guides = config.sample.guidance.load(needed.open)
+    examples = open_set(config.data)
+    training = make_training(config, examples.fields, frozen)
+    _check_sampling(training)
+    facts = Facts(Table(examples.fields), examples.identity(), needed.checksums(config))
+    opened = open_entries(config, examples, training.entries)
+    program = make_program(training, frozen)
+    batches = make_batches(config, opened.training, program.strategy)
+
+    def loaded(average: PyTree, extra: PyTree) -> Any:
+        return training.bound.loaded(average, {**frozen["model"], "guidance": guides}, extra, config.sample)
+
+    run = on_all(lambda: open_or_create(run_dir, config, facts, needed.places))
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
         on_all(lambda: stack.enter_context(lock_run(run)) if hosts.first() else None)
-        archive = stack.enter_context(open_archive(run, config, spec))
+        saved = saved_settings(config, facts, run, needed.places)
+        archive = stack.enter_context(open_archive(run, config, saved))
         if (restored := archive.restore(program.shapes)) is not None:
             state, first = restored.state, restored.step
             batches.set_state(restored.iterator_state["batches"])
             window = Window.from_json(restored.iterator_state["position"])
         else:
-            state, first, window = program.initialise(), 0, Window()
+            state, first, window = program.initialise(_start(config, training, program, start)), 0, Window()
         _check_start(first, config, run)
-        saved = saved_settings(config, spec)
         if hosts.first():
             write_config(run, saved)
         logger = make_logger(run.directory, config.train.steps, first, wandb=config.log.wandb, config=saved)
         stack.enter_context(logger)
-        trainer = Trainer(config, spec, program, batches, opened, run, archive, logger)
+        validation = None
+        if config.train.validate_every and opened.validation is not None:
+            validation = Validation(training, opened.validation, program.strategy, frozen)
+        trainer = Trainer(training, program, batches, opened, validation, run, archive, logger, loaded)
         state = trainer.run_steps(program.strategy.from_canonical(state), first, window)
         state = program.strategy.to_canonical(state)
-        final = trainer.picture(config.train.steps, state)
+        files = trainer.show(config.train.steps, state)
         if hosts.first():
-            pictures.write_png(run.samples / "final.png", final)
-    return make_model(config, spec, state.ema["ema"], config.train.steps)
+            media.write(run.samples, {name.replace("samples", "final", 1): text for name, text in files.items()})
+    return loaded(state.ema["ema"], state.extra)
+
+
+def _check_sampling(training: Training) -> None:
+    """Makes the tableau once, so that a sampler that does not fit the process is refused before anything is written."""
+    bound, sampling = training.bound, training.config.sample
+    process = getattr(bound, "process", None)
+    if callable(process) and "denoiser" not in sampling.grid_arguments:
+        sampling.tableau(process({}))
+
+
+def _start(config: Config, training: Training, program: Program, start: PyTree) -> PyTree:
+    """The parameters that a new run begins with; None for random ones."""
+    if config.train.start_from is not None:
+        with at("train.start_from"):
+            start = load(config.train.start_from).params
+    if start is None:
+        return None
+    wanted = jax.tree.map(lambda leaf: leaf.shape, {name: program.shapes.params[name] for name in start})
+    found = jax.tree.map(jnp.shape, start)
+    require(wanted == found, "shapes of the parameters to start from", "others", "those of the model's parameters")
+    return jax.tree.map(jnp.asarray, start)
 
 
 def _check_start(first: int, config: Config, run: Run) -> None:

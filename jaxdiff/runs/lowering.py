@@ -1,20 +1,24 @@
 """The training step and the sampler of a configuration, lowered for a mesh from shapes alone."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
-from jaxdiff.checks import one_of
+from jaxdiff.checks import message, one_of
 from jaxdiff.distributed import ROWS, Sharded, check_batch
-from jaxdiff.runs.config import Config
-from jaxdiff.runs.data_spec import DataSpec
-from jaxdiff.runs.load import make_model
-from jaxdiff.runs.recipe import batch_shapes, make_training
+from jaxdiff.models import DiffusionModel
+from jaxdiff.runs.program import distributed_step
+from jaxdiff.runs.recipe import Training
 from jaxdiff.sampling import sample
 from jaxdiff.training.flops import flops_of
+
+# The frozen models of a run that has none.
+NOTHING: dict[str, Any] = {"model": {"codec": None, "conditions": {}}, "objective": None}
 
 
 class Lowered(NamedTuple):
@@ -29,49 +33,57 @@ class Lowered(NamedTuple):
     flops: float
 
 
-def lower_training(config: Config, spec: DataSpec, mesh: Mesh) -> Lowered:
+def lower_training(training: Training, mesh: Mesh) -> Lowered:
     """Lowers one call of the training step, which makes `parallel.steps_per_call` steps.
 
     Args:
-      spec: the facts about the data, from `recipe.describe_data`.
+      training: the training, from `recipe.make_training`, with the shapes of frozen models.
       mesh: a mesh with the axes of `distributed.make_mesh`.
 
     Raises:
       ValueError: the strategy has no mesh, the data set is placed on the device, or the mesh does not divide the batch.
     """
+    config = training.config
     settings = config.parallel
     one_of("parallel.strategy", settings.strategy, ("auto", "jit"))
-    one_of("data.placement", config.data.placement, ("disk", "memory"))
+    one_of("loading.placement", config.loading.placement, ("disk", "memory"))
     check_batch(config.train.batch_size, mesh, settings.accumulate)
     strategy = Sharded(mesh, settings.overrides)
-    step, initialise = make_training(config, spec, strategy)
-    shapes = jax.eval_shape(initialise)
-    call = strategy.compile(step, shapes, settings.steps_per_call)
+    shapes = jax.eval_shape(training.initial, NOTHING)
+    call = strategy.compile(distributed_step(training, strategy, shapes), shapes, settings.steps_per_call)
     several = settings.steps_per_call > 1
     rows = PartitionSpec(None, *ROWS) if several else ROWS
     first = (settings.steps_per_call,) if several else ()
     batch = {
         name: jax.ShapeDtypeStruct((*first, *leaf.shape), leaf.dtype, sharding=NamedSharding(mesh, rows))
-        for name, leaf in batch_shapes(config, spec).items()
+        for name, leaf in training.batch(config.train.batch_size).items()
     }
-    return _lowered(call, strategy.canonical_shapes(shapes), batch)
+    return _lowered(call, strategy.canonical_shapes(shapes), batch, NOTHING)
 
 
-def lower_sampling(config: Config, spec: DataSpec, mesh: Mesh) -> Lowered:
-    """Lowers the sampler of a configuration for as many samples as a training batch has.
+def lower_sampling(training: Training, mesh: Mesh) -> Lowered:
+    """Lowers the sampler of a diffusion model for as many samples as a training batch has.
 
-    Every chip holds the whole parameters, as in `draw`.
+    Every chip holds the whole parameters, as in `models.draw`.
 
     Args:
-      spec: the facts about the data, from `recipe.describe_data`.
+      training: the training.
       mesh: a mesh with the axes of `distributed.make_mesh`.
+
+    Raises:
+      ValueError: the model is not sampled.
     """
-    size, classes = config.train.batch_size, spec.num_classes
-    _, initialise = make_training(config, spec)
-    params = jax.eval_shape(initialise).params
-    model = make_model(config, spec, params, 0)
-    denoiser = model.denoiser(np.zeros(size, int), config.sample.guidance) if classes else model.denoiser()
-    tableau = config.sample.make_tableau(model.process)
+    config, size = training.config, training.config.train.batch_size
+    params = jax.eval_shape(training.initial, NOTHING).params
+    model = training.bound.loaded(params, NOTHING["model"], {}, config.sample)
+    if not isinstance(model, DiffusionModel):
+        raise ValueError(message("model.kind", type(config.model).__name__, "models that are sampled"))
+    tableau = config.sample.tableau(model.process)
+
+    def denoiser_of(params: PyTree) -> Any:
+        shown = dataclasses.replace(model, params=params)
+        asked = shown.encode({name: np.repeat(v, size, 0) for name, v in model.bound.conditioning.ask({}).items()})
+        return shown.denoiser_of(asked, config.sample.guidance, bool(asked.cond))
 
     def spread(leaf: Any, rows: PartitionSpec) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, rows))
@@ -83,8 +95,9 @@ def lower_sampling(config: Config, spec: DataSpec, mesh: Mesh) -> Lowered:
         )
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
-    noise = jax.ShapeDtypeStruct((size, *spec.shape), jnp.float32)
-    return _lowered(jax.jit(sample), spread(keys, ROWS), replicated(denoiser), spread(noise, ROWS), replicated(tableau))
+    noise = jax.tree.map(lambda leaf: spread(leaf, ROWS), model.bound.like(size))
+    denoiser = replicated(jax.eval_shape(denoiser_of, params))
+    return _lowered(jax.jit(sample), spread(keys, ROWS), denoiser, noise, replicated(tableau))
 
 
 def _lowered(function: Any, *args: Any) -> Lowered:

@@ -1,87 +1,157 @@
-"""A configuration prepared for this job's devices: the compiled step, the initial state and the batches."""
+"""A training prepared for this job's devices: the compiled step, the initial state and the batches."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jaxtyping import PyTree
 
-from jaxdiff import data, distributed
+from jaxdiff import data, distributed, trees
+from jaxdiff.checks import require
 from jaxdiff.data import Examples
-from jaxdiff.networks import UNet
-from jaxdiff.runs.config import Config, ParallelConfig
-from jaxdiff.runs.data_spec import DataSpec
-from jaxdiff.runs.recipe import batch_shapes, make_training
+from jaxdiff.distributed.mesh import place_rows
+from jaxdiff.objectives.objective import Context, Loss
+from jaxdiff.runs.config import Config
+from jaxdiff.runs.recipe import Training, of_averages
 from jaxdiff.training.flops import flops_of
 from jaxdiff.training.state import State
+from jaxdiff.training.step import make_step
 
 # Optimising a program that runs once takes longer than it saves. Only the CPU's compiler is slow for this program.
 _RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class Program(NamedTuple):
-    """A configuration prepared for devices.
+    """A training prepared for devices.
 
     Attributes:
       strategy: the use of the devices.
-      call: the step `(state, batch, *arrays) -> (state, metrics)`, compiled at its first call. `arrays` is the data set
-        if it is placed on the device.
-      initialise: a function that makes the canonical state.
+      call: the step `(state, batch, frozen, *arrays) -> (state, metrics)`, compiled at its first call. `arrays` is the
+        data set if it is placed on the device.
+      frozen: the frozen models on the devices.
+      initialise: a function of parameters to begin with, or None, that makes the canonical state.
       shapes: the shapes of the canonical state, with shardings.
-      flops: the floating-point operations of one step over all devices.
+      flops: the floating-point operations of the model and its gradient in one step, over all devices.
     """
 
     strategy: distributed.Strategy
     call: Callable[..., Any]
-    initialise: Callable[[], State]
+    frozen: Any
+    initialise: Callable[[PyTree], State]
     shapes: State
     flops: float
 
 
-def make_program(config: Config, spec: DataSpec) -> Program:
-    """Makes the step and the initial state of a configuration on this job's devices.
+def make_program(training: Training, frozen: Any) -> Program:
+    """Prepares a training for this job's devices.
 
     Args:
-      config: the configuration.
-      spec: the facts about the data, from `recipe.describe_data`.
+      training: the training.
+      frozen: the frozen models, on the host or on any device.
 
     Raises:
       ValueError, TypeError: the settings do not fit each other or the devices.
     """
+    config = training.config
     settings = config.parallel
     strategy = distributed.make_strategy(settings.strategy, settings.fsdp, settings.overrides)
     distributed.check_batch(config.train.batch_size, strategy.mesh, settings.accumulate)
-    # Tracing the plain step refuses settings that do not fit each other, before anything is written.
-    plain = dataclasses.replace(config, parallel=ParallelConfig())
-    if isinstance(config.network, UNet):
-        plain = dataclasses.replace(plain, network=config.network.clone(remat="none"))
-    step, initialise = make_training(plain, spec)
-    shapes = jax.eval_shape(initialise)
-    flops = flops_of(step, shapes, batch_shapes(config, spec))
+    shapes = jax.eval_shape(training.initial, frozen)
+    step = distributed_step(training, strategy, shapes)
 
-    distributed_step, _ = make_training(config, spec, strategy)
+    def with_set(state: State, batch: Any, frozen: Any, arrays: Any) -> Any:
+        return step(state, data.take(arrays, batch), frozen)
 
-    def with_set(state: State, batch: Any, arrays: Any) -> Any:
-        return distributed_step(state, data.take(arrays, batch))
-
-    on_device = config.data.placement == "device"
-    call = strategy.compile(with_set if on_device else distributed_step, shapes, settings.steps_per_call)
+    on_device = config.loading.placement == "device"
+    call = strategy.compile(with_set if on_device else step, shapes, settings.steps_per_call)
     held = strategy.canonical_shapes(shapes)
     options = _RUN_ONCE if jax.default_backend() == "cpu" else {}
-    initial = jax.jit(
-        initialise, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, held), compiler_options=options
+    host = jax.tree.map(np.asarray, frozen)
+
+    def initialise(start: PyTree) -> State:
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, held)
+        return jax.jit(training.initial, out_shardings=shardings, compiler_options=options)(host, start)
+
+    return Program(strategy, call, strategy.place_frozen(frozen), initialise, held, count_flops(training, shapes, frozen))
+
+
+def distributed_step(training: Training, strategy: distributed.Strategy, shapes: State) -> Callable[..., Any]:
+    """The pure training step in the form that a strategy compiles."""
+    return make_step(
+        strategy.prepare(training.objective, shapes),
+        training.optimizer,
+        training.rules,
+        accumulate=training.config.parallel.accumulate,
+        reduce=strategy.reduce,
+        places=strategy.places,
     )
-    return Program(strategy, call, initial, held, flops)
 
 
-def make_batches(config: Config, opened: Examples, strategy: distributed.Strategy) -> data.Prefetched:
+def count_flops(training: Training, shapes: State, frozen: Any) -> float:
+    """The floating-point operations of the loss and its gradient for one batch, without rematerialisation."""
+
+    def gradient(state: State, batch: Any, frozen: Any) -> PyTree:
+        def mean(params: PyTree) -> Any:
+            context = Context(state.step, state.ema, frozen, state.extra)
+            return Loss(*training.plain(params, state.key, batch, context)).losses.mean()
+
+        return jax.grad(mean)(state.params)
+
+    return flops_of(gradient, shapes, training.batch(training.config.train.batch_size), frozen)
+
+
+def make_batches(config: Config, examples: Examples, strategy: distributed.Strategy) -> data.Prefetched:
     """The batches of a configuration: this process's rows, on its devices."""
     settings = config.train
-    rows = strategy.rows(settings.batch_size)
-    options: dict[str, Any] = {"seed": settings.seed, "flip": config.data.flip, "rows": rows}
-    if config.data.placement == "device":
-        source = data.training_indices(opened, settings.batch_size, **options)
+    options: dict[str, Any] = {"seed": settings.seed, "rows": strategy.rows(settings.batch_size)}
+    if config.loading.placement == "device":
+        source = data.training_indices(examples, settings.batch_size, **options)
     else:
-        source = data.training_batches(opened, settings.batch_size, **options, workers=config.data.workers)
+        source = data.training_batches(examples, settings.batch_size, **options, workers=config.loading.workers)
     group = config.parallel.steps_per_call
     return data.prefetch(source, lambda batch: strategy.place(batch, stacked=group > 1), group=group)
+
+
+class Validation:
+    """The loss of the averaged parameters on examples that training never sees, with fixed noise.
+
+    Args:
+      training: the training.
+      examples: the examples.
+      strategy: the use of the devices.
+      frozen: the frozen models.
+
+    Raises:
+      ValueError: there are fewer examples than devices.
+    """
+
+    def __init__(self, training: Training, examples: Examples, strategy: distributed.Strategy, frozen: Any) -> None:
+        self._mesh = strategy.mesh
+        size = min(training.config.train.batch_size, len(examples)) // self._mesh.size * self._mesh.size
+        allowed = f"at least {self._mesh.size}, one for each device"
+        require(size, "number of examples of validation", len(examples), allowed)
+        self._size, self._examples = size, examples
+        self._rows = distributed.process_rows(self._mesh, size)
+        self._frozen = distributed.Sharded(self._mesh).place_whole(frozen)
+
+        @jax.jit
+        def losses(params: PyTree, average: PyTree, extra: PyTree, batch: Any, frozen: Any, number: Any) -> Any:
+            # The generator is fixed, and so is the noise of each batch.
+            key = jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), number)
+            context = Context(0, {}, frozen, extra)
+            own = of_averages(params, average)
+            loss = Loss(*training.objective(own, key, batch, context))
+            return jax.tree.map(lambda leaf: leaf.mean(), {"loss": loss.losses, **loss.metrics})
+
+        self._losses = losses
+
+    def __call__(self, state: State) -> dict[str, float]:
+        """The means of the loss and of the metrics over all whole batches, named `validation_...`."""
+        found = []
+        for number, batch in enumerate(data.evaluation_batches(self._examples, self._size)):
+            if trees.batch_size(batch) == self._size:
+                mine = place_rows(self._mesh, {name: leaf[self._rows] for name, leaf in batch.items()})
+                found.append(self._losses(state.params, state.ema["ema"], state.extra, mine, self._frozen, number))
+        values = jax.device_get(found)
+        return {f"validation_{name}": float(np.mean([np.float64(v[name]) for v in values])) for name in values[0]}

@@ -1,41 +1,90 @@
-"""The `config.json` of a run: its configuration and the facts about its data."""
+"""The `config.json` of a run: its configuration, the facts about its data, and where its parts lie."""
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from jaxdiff.components import IS_PART, from_json, to_json, walk
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
-from jaxdiff.runs.config_json import from_json, to_json
-from jaxdiff.runs.data_spec import DataSpec
 from jaxdiff.runs.directory import Run, read_config
+from jaxdiff.runs.facts import Facts
+
+FORMAT = 2
+_ENTRIES = {"format", "config", "data", "places", "imports"}
 
 
-def saved_settings(config: Config, spec: DataSpec) -> dict[str, Any]:
-    """The contents of `config.json`: the configuration as "config", the facts about the data as "data"."""
-    return {"config": to_json(config), "data": to_json(spec)}
+class Settings(NamedTuple):
+    """The contents of `config.json`.
+
+    Attributes:
+      config: the configuration.
+      facts: the facts about the data and the parts.
+      places: the path of each part, by the path of its setting, absolute.
+      imports: the modules that define kinds of the configuration. They are a hint for people, and never imported.
+    """
+
+    config: Config
+    facts: Facts
+    places: dict[str, Path]
+    imports: tuple[str, ...]
+
+
+def parts_of(config: Config) -> dict[str, str]:
+    """The settings that are parts: other runs and files of weights, by the path of the setting."""
+    found = {}
+    for setting in walk(config, Config):
+        if IS_PART in getattr(setting.hint, "__metadata__", ()) and setting.value is not None:
+            found[setting.path] = setting.value
+    return found
+
+
+def saved_settings(config: Config, facts: Facts, run: Run, places: dict[str, Path]) -> dict[str, Any]:
+    """The contents of the `config.json` of a run. Parts are named by their paths relative to the run."""
+    relative = {name: os.path.relpath(place, run.directory) for name, place in places.items()}
+    return {
+        "format": FORMAT,
+        "config": to_json(config),
+        "data": facts.to_json(),
+        "places": relative,
+        "imports": sorted(_modules(to_json(config))),
+    }
 
 
 def read_saved(run: Run) -> dict[str, Any]:
     """The contents of a run's `config.json`, as `saved_settings` made them.
 
     Raises:
-      ValueError: the file cannot be read, or does not have exactly the entries "config" and "data".
+      ValueError: the file cannot be read, or is of another format.
     """
     saved = read_config(run)
-    if set(saved) != {"config", "data"}:
-        raise ValueError(f"{run.config}: is not the configuration of a run, which has the entries 'config' and 'data'")
+    if saved.get("format") != FORMAT or set(saved) != _ENTRIES:
+        known = "of an older version" if set(saved) == {"config", "data"} else "not the configuration of a run"
+        raise ValueError(f"{run.config}: is {known}; this version reads format {FORMAT}: train the run again")
     return saved
 
 
-def read_settings(run: Run) -> tuple[Config, DataSpec]:
-    """The configuration of a run and the facts about its data.
+def read_settings(run: Run) -> Settings:
+    """The settings of a run.
 
     Raises:
       ValueError: `config.json` cannot be read, or this version does not allow its settings.
     """
     saved = read_saved(run)
     try:
-        config, spec = from_json(saved["config"]), DataSpec.from_json(saved["data"])
+        config, facts = from_json(Config, saved["config"]), Facts.from_json(saved["data"])
         check(config)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{run.config}: {error}") from error
-    return config, spec
+        hint = ", ".join(saved["imports"])
+        more = f"; the run was made with {hint}: --import it" if hint and "is not imported" in str(error) else ""
+        raise ValueError(f"{run.config}: {error}{more}") from error
+    places = {name: (run.directory / place).resolve() for name, place in saved["places"].items()}
+    return Settings(config, facts, places, tuple(saved["imports"]))
+
+
+def _modules(tree: Any) -> set[str]:
+    """The modules of the kinds `module:Name` in JSON settings."""
+    if isinstance(tree, dict):
+        own = {tree["kind"].partition(":")[0]} if ":" in str(tree.get("kind", "")) else set()
+        return own.union(*map(_modules, tree.values()))
+    return set().union(*map(_modules, tree)) if isinstance(tree, list) else set()

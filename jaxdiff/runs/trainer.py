@@ -2,14 +2,15 @@
 
 import contextlib
 import dataclasses
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import PyTree
 
 from jaxdiff import data
-from jaxdiff.data import Examples
+from jaxdiff.checks import one_line
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.stopping import stopping
 from jaxdiff.logging.logger import Logger, SilentLogger
@@ -17,11 +18,10 @@ from jaxdiff.logging.profiling import Profiler
 from jaxdiff.logging.throughput import Meter
 from jaxdiff.runs.archive import Archive
 from jaxdiff.runs.config import Config
-from jaxdiff.runs.data_spec import DataSpec
 from jaxdiff.runs.directory import Run
-from jaxdiff.runs.draw import picture
-from jaxdiff.runs.load import make_model
-from jaxdiff.runs.program import Program
+from jaxdiff.runs.opened import Opened
+from jaxdiff.runs.program import Program, Validation
+from jaxdiff.runs.recipe import Training
 from jaxdiff.runs.window import Window
 from jaxdiff.training.state import State
 
@@ -38,14 +38,21 @@ class DivergedError(ValueError):
 class Trainer:
     """A run that is open and ready to train, in one process."""
 
-    config: Config
-    spec: DataSpec
+    training: Training
     program: Program
     batches: data.Prefetched
-    opened: Examples
+    opened: Opened
+    validation: Validation | None
     run: Run
     archive: Archive
     logger: Logger | SilentLogger
+    loaded: Callable[[PyTree, PyTree], Any]
+    """Makes the model that is shown, of an average and the mutable values of the objective."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run."""
+        return self.training.config
 
     def run_steps(self, state: State, first: int, window: Window) -> State:
         """Trains from the end of step `first` to the last step.
@@ -64,17 +71,20 @@ class Trainer:
         settings, strategy = self.config.train, self.program.strategy
         last, each = settings.steps, self.config.parallel.steps_per_call
         arrays: tuple[Any, ...] = ()
-        if self.config.data.placement == "device":
-            arrays = (strategy.place_whole(data.device_arrays(self.opened)),)
+        if self.config.loading.placement == "device":
+            arrays = (strategy.place_whole(data.device_arrays(self.opened.training)),)
         traced = self.config.log.profile if hosts.first() else None
         meter = None
         with stopping() as stop, Profiler(self.run.directory / "profile", traced, each) as profiler:
             for number in range(first + each, last + 1, each):
                 with profiler.step(number - each + 1, state):
-                    state, metrics = self.program.call(state, next(self.batches), *arrays)
+                    state, metrics = self.program.call(state, next(self.batches), self.program.frozen, *arrays)
                 window.append(metrics, _IN_FLIGHT)
-                if _due(number, settings.log_every) or number == last:
-                    self._log(number, window, meter)
+                judged = self.validation is not None and _due(number, settings.validate_every)
+                if _due(number, settings.log_every) or number == last or judged:
+                    with meter.pause(state) if meter and judged else contextlib.nullcontext():
+                        validated = self.validation(strategy.to_canonical(state)) if judged and self.validation else {}
+                    self._log(number, window, meter, validated)
                 stopped = stop()
                 drawn, snapped = _due(number, settings.sample_every), _due(number, settings.snapshot_every)
                 saved = stopped or _due(number, settings.checkpoint_every) or number == last
@@ -82,12 +92,12 @@ class Trainer:
                     with meter.pause(state) if meter else contextlib.nullcontext():
                         canonical = strategy.to_canonical(state)
                         if drawn:
-                            self.logger.media(number, "samples", self.picture(number, canonical))
+                            self.show(number, canonical)
                         if snapped:
                             self.archive.take_snapshot(number, canonical)
                         if saved:
                             place = {"batches": self.batches.get_state(), "position": window.to_json()}
-                            self.archive.save(number, canonical, place, window.loss, final=stopped or number == last)
+                            self.archive.save(number, canonical, place, window.judged, final=stopped or number == last)
                 if stopped:
                     raise stop.reason
                 if meter is None:
@@ -96,11 +106,23 @@ class Trainer:
                     meter = self._meter(number)
         return state
 
-    def picture(self, number: int, state: State) -> UInt8[np.ndarray, "h w 3"]:
-        """Samples of the averaged parameters after step `number`. Every picture of a run begins with the same noise."""
-        model = make_model(self.config, self.spec, state.ema["ema"], number)
-        key = jax.random.key(self.config.train.seed + 1, impl="threefry2x32")
-        return picture(model, key, self.config.sample, mesh=self.program.strategy.mesh)
+    def show(self, number: int, state: State) -> dict[str, bytes]:
+        """Files that show the averaged parameters after step `number`. Every exhibit of a run has the same noise.
+
+        A model that has nothing to show gives no files. An error is a warning, and does not end the run.
+        """
+        files: dict[str, bytes] = {}
+        try:
+            model = self.loaded(state.ema["ema"], state.extra)
+            if hasattr(model, "exhibit"):
+                key = jax.random.key(self.config.train.seed + 1, impl="threefry2x32")
+                x, captions = model.exhibit(key, self.opened.shown, self.program.strategy.mesh)
+                files = self.config.data.show(x, self.training.bound.fields, captions)
+                self.logger.media(number, files)
+        except Exception as error:
+            if hosts.first():
+                warnings.warn(f"step {number} cannot be shown: {type(error).__name__}: {one_line(error)}", stacklevel=2)
+        return files
 
     def _meter(self, number: int) -> Meter:
         devices = list(self.program.strategy.mesh.devices.flat)
@@ -108,9 +130,10 @@ class Trainer:
         meter.rates(number, self.batches.waited)
         return meter
 
-    def _log(self, number: int, window: Window, meter: Meter | None) -> None:
+    def _log(self, number: int, window: Window, meter: Meter | None, validated: dict[str, float]) -> None:
         """Writes one line of metrics, and checks that training has not diverged."""
-        values = window.close()
+        values = window.close() | validated
+        window.validation = validated.get("validation_loss", window.validation)
         skips, limit = values.pop("consecutive_skips"), self.config.optimizer.max_skipped
         rates = meter.rates(number, self.batches.waited) if meter else {}
         self.logger.log(number, {**values, **rates})

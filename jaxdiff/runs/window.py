@@ -12,21 +12,29 @@ class Window:
     A checkpoint holds the window, so that a resumed run writes the same next line as a run without interruption.
 
     Attributes:
-      loss: the loss in the last line, by which checkpoints are compared; None before the first line.
+      loss: the loss in the last line; None before the first line.
+      validation: the loss of the last validation; None before the first.
     """
 
-    def __init__(self, calls: list[Any] | None = None, loss: float | None = None) -> None:
-        self._calls, self.loss = [] if calls is None else calls, loss
+    def __init__(
+        self, calls: list[Any] | None = None, loss: float | None = None, validation: float | None = None
+    ) -> None:
+        self._calls, self.loss, self.validation = [] if calls is None else calls, loss, validation
+
+    @property
+    def judged(self) -> float | None:
+        """The loss by which checkpoints are compared: of validation, or else of training."""
+        return self.loss if self.validation is None else self.validation
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Window":
         """The window that `to_json` saved."""
-        return cls(saved["window"], saved["loss"])
+        return cls(saved["window"], saved["loss"], saved["validation"])
 
     def to_json(self) -> dict[str, Any]:
         """The window as JSON values. The call waits for the device."""
         self._calls = self._steps()
-        return {"window": self._calls, "loss": self.loss}
+        return {"window": self._calls, "loss": self.loss, "validation": self.validation}
 
     def append(self, metrics: Any, in_flight: int) -> None:
         """Adds the metrics of a call of the compiled step, and waits until at most `in_flight` calls are unfinished."""

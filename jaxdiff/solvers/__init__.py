@@ -17,12 +17,13 @@ The solvers:
   `dpm_solver_pp`, `deis` (with `lms` and `ipndm`), `pndm`, `uni_pc` and `sa_solver`.
 - `reverse_sde`: `euler_maruyama` and `reverse_diffusion`
 
-Functions that make a solver from a solver are `with_churn`, `with_restarts` and `with_temperature`, each in a file of
-its own. `chain` makes one tableau from two.
+- `churn`, `restarts` and `temperature`: solvers that are made of a solver, their option `solver`
+
+`chain` makes one tableau from two.
 """
 
 from jaxdiff.solvers.chain import chain
-from jaxdiff.solvers.churn import with_churn
+from jaxdiff.solvers.churn import churn
 from jaxdiff.solvers.ddim import ddim, ddpm, euler, euler_ancestral
 from jaxdiff.solvers.deis import deis, ipndm, lms
 from jaxdiff.solvers.dpm_2 import dpm_2, dpm_2_ancestral
@@ -31,12 +32,12 @@ from jaxdiff.solvers.dpm_solver_pp import dpm_solver_pp
 from jaxdiff.solvers.exponential import exponential
 from jaxdiff.solvers.heun import heun
 from jaxdiff.solvers.pndm import pndm
-from jaxdiff.solvers.restarts import Restart, with_restarts
+from jaxdiff.solvers.restarts import Restart, restarts
 from jaxdiff.solvers.reverse_sde import euler_maruyama, reverse_diffusion
 from jaxdiff.solvers.runge_kutta import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, Butcher, runge_kutta
 from jaxdiff.solvers.sa_solver import sa_solver
-from jaxdiff.solvers.tableau import Tableau
-from jaxdiff.solvers.temperature import with_temperature
+from jaxdiff.solvers.tableau import SolverChoice, Tableau
+from jaxdiff.solvers.temperature import temperature
 from jaxdiff.solvers.uni_pc import uni_pc
 
 __all__ = [
@@ -47,8 +48,10 @@ __all__ = [
     "RK4",
     "Butcher",
     "Restart",
+    "SolverChoice",
     "Tableau",
     "chain",
+    "churn",
     "ddim",
     "ddpm",
     "deis",
@@ -66,11 +69,10 @@ __all__ = [
     "ipndm",
     "lms",
     "pndm",
+    "restarts",
     "reverse_diffusion",
     "runge_kutta",
     "sa_solver",
+    "temperature",
     "uni_pc",
-    "with_churn",
-    "with_restarts",
-    "with_temperature",
 ]

@@ -48,6 +48,10 @@ def ddpm(process: Process, times: Times, *, variance: Literal["small", "large"] 
     sigma_s^2` (DDPM's beta). It is exact for data from N(0, I). A step that ends without noise adds none. Ho et al.
     2020 (arXiv 2006.11239), equations 6 and 7 and section 3.2, here for any process and any grid.
 
+    Args:
+      times: `[steps + 1]`, decreasing.
+      variance: the variance of the fresh noise, "small" or "large".
+
     Raises:
       ValueError: `times` is not a valid grid, or `variance` is unknown.
     """
@@ -70,6 +74,12 @@ def euler(process: Process, times: Times) -> Tableau:
     The straight line ends in the same point in each of the coordinates of `solvers.coordinates`,
     `x_s = alpha_s x0 + sigma_s eps`. So this is `ddim` with `eta = 0`. Karras et al. 2022 (arXiv 2206.00364), algorithm
     1 without its second stage.
+
+    Args:
+      times: `[steps + 1]`, decreasing.
+
+    Raises:
+      ValueError: `times` is not a valid grid.
     """
     return ddim(process, times, eta=0.0)
 
@@ -82,5 +92,12 @@ def euler_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tabl
         rho_up = eta rho_s sqrt(1 - rho_s^2/rho_t^2)        rho_down = sqrt(rho_s^2 - rho_up^2)
 
     This is `ddim` with the same `eta`, and DDPM for `eta = 1`.
+
+    Args:
+      times: `[steps + 1]`, decreasing.
+      eta: the share of noise that is drawn anew, from 0 to 1.
+
+    Raises:
+      ValueError: `times` is not a valid grid, or `eta` is outside of [0, 1].
     """
     return ddim(process, times, eta=eta)

@@ -45,6 +45,13 @@ def lms(process: Process, times: Times, *, order: int = 4) -> Tableau:
     """k-diffusion's linear multistep method: Adams-Bashforth in `sigma/alpha`, with the exact weights of uneven grids.
 
     It is `deis` with the coordinate "sigma", in full order to the last step.
+
+    Args:
+      times: `[steps + 1]`, decreasing.
+      order: the number of estimates that are used, at least 1.
+
+    Raises:
+      ValueError: `times` is not a valid grid or begins without signal, or `order < 1`.
     """
     return deis(process, times, order=order, coordinate="sigma", lower_order=False)
 

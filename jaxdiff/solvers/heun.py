@@ -16,12 +16,12 @@ def heun(process: Process, times: Times, *, coordinate: coordinates.Name = "sigm
 
     A step that ends without noise makes one evaluation and is Euler's, so that a grid to no noise costs `2 steps - 1`
     evaluations and any other grid `2 steps`. Karras et al. 2022 (arXiv 2206.00364), algorithm 1. Their algorithm 2 is
-    `with_churn(heun, ...)`.
+    `churn` of this solver.
 
     Args:
       times: `[steps + 1]`, decreasing. With traced times every step makes two evaluations.
-      coordinate: "sigma", as published; or "flow", which can also start without signal and is more accurate on
-        variance-preserving processes.
+      coordinate: the coordinate of the equation: "sigma", as published; or "flow", which can also start without
+        signal and is more accurate on variance-preserving processes.
 
     Raises:
       ValueError: `times` is not a valid grid, or `coordinate` is unknown or infinite on the grid.

@@ -1,7 +1,7 @@
 """Restarts: intervals of noise that a sampler goes through several times."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -10,16 +10,21 @@ from jaxdiff.checks import integer, require
 from jaxdiff.processes import Process, Times, log_snr, time_of_log_snr
 from jaxdiff.solvers.chain import join
 from jaxdiff.solvers.stages import level
-from jaxdiff.solvers.tableau import Solver, Tableau, check_arguments, check_solver
+from jaxdiff.solvers.tableau import SolverChoice, Tableau, check_arguments, check_solver
 
 
-class Restart(NamedTuple):
-    """An interval of noise to go through several times (see `with_restarts`).
+@dataclasses.dataclass(frozen=True)
+class Restart:
+    """An interval of noise to go through several times (see `restarts`).
 
     Attributes:
-      sigma_min, sigma_max: the ends of the interval, ratios `sigma/alpha` (the paper's t_min and t_max).
+      sigma_min: the lower end of the interval, a ratio `sigma/alpha` above 0 (the paper's t_min).
+      sigma_max: the upper end of the interval, a ratio `sigma/alpha` (the paper's t_max).
       repeats: the number of restarts (the paper's K).
       steps: the number of steps of each restart.
+
+    Raises:
+      ValueError: not `0 < sigma_min < sigma_max < inf`, or `repeats` or `steps` is not an integer of at least 1.
     """
 
     sigma_min: float
@@ -27,8 +32,15 @@ class Restart(NamedTuple):
     repeats: int
     steps: int
 
+    def __post_init__(self) -> None:
+        ends = (self.sigma_min, self.sigma_max)
+        good = 0 < self.sigma_min < self.sigma_max < np.inf
+        require(good, "(sigma_min, sigma_max)", ends, "0 < sigma_min < sigma_max < inf")
+        integer("repeats", self.repeats)
+        integer("steps", self.steps)
 
-def with_restarts(solver: Solver, *, restarts: Sequence[Restart]) -> Solver:
+
+def restarts(process: Process, times: Times, *, solver: SolverChoice, restarts: tuple[Restart, ...]) -> Tableau:
     """Restart sampling: on some intervals, noise is added again and removed again.
 
     Let `rho = sigma/alpha` and `z = x/alpha`. When the main grid arrives at `sigma_min`, two things are done `repeats`
@@ -41,60 +53,49 @@ def with_restarts(solver: Solver, *, restarts: Sequence[Restart]) -> Solver:
     cut takes the place of `sigma_min`. Each piece of the grid and each descent is a call of `solver` of its own.
 
     Args:
-      solver: `(process, times, **options) -> Tableau`.
+      times: `[steps + 1]`, decreasing. Traced times are refused, because restarts cut the grid by value.
+      solver: the solver that makes the steps.
       restarts: the intervals in any order. Intervals at the same point are done in the order given.
-
-    Returns:
-      A solver with the options of `solver`. It raises a ValueError if the grid or the process does not reach an
-      interval, or if the times are traced.
 
     Raises:
       TypeError: `solver` is not callable, or an interval is not a Restart.
-      ValueError: an interval does not have `0 < sigma_min < sigma_max < inf`, `repeats >= 1` and `steps >= 1`.
+      ValueError: `times` is not a valid grid or is traced, or the grid or the process does not reach an interval.
     """
     check_solver(solver)
-    restarts = tuple(restarts)
     for i, restart in enumerate(restarts):
-        name, allowed = f"restarts[{i}]", "Restart(sigma_min, sigma_max, repeats, steps)"
-        require(isinstance(restart, Restart), name, restart, allowed, TypeError)
-        require(0 < restart.sigma_min < restart.sigma_max < np.inf, name, restart, "0 < sigma_min < sigma_max < inf")
-        integer(f"{name}.repeats", restart.repeats)
-        integer(f"{name}.steps", restart.steps)
+        allowed = "Restart(sigma_min, sigma_max, repeats, steps)"
+        require(isinstance(restart, Restart), f"restarts[{i}]", restart, allowed, TypeError)
+    if trees.traced(times):
+        raise ValueError("times = traced values; allowed are known values, because restarts cut the grid by value")
+    process, times = check_arguments(process, times)
+    alpha, sigma = level(process, times[1:])
+    rho = sigma / alpha
+    rho = rho[rho > 0]
+    good = len(rho) or not restarts
+    require(good, "times", times, "grids with a point to restart at, between the first one and a clean end")
+    cuts = sorted(((1 + int(np.argmin(abs(rho - r.sigma_min))), r) for r in restarts), key=lambda pair: pair[0])
+    pieces: list[Tableau] = []
+    lifts: list[float] = []
+    noises: list[float] = []
 
-    def restarted(process: Process, times: Times, **options: Any) -> Tableau:
-        if trees.traced(times):
-            raise ValueError("times = traced values; allowed are known values, because restarts cut the grid by value")
-        process, times = check_arguments(process, times)
-        alpha, sigma = level(process, times[1:])
-        rho = sigma / alpha
-        rho = rho[rho > 0]
-        good = len(rho) or not restarts
-        require(good, "times", times, "grids with a point to restart at, between the first one and a clean end")
-        cuts = sorted(((1 + int(np.argmin(abs(rho - r.sigma_min))), r) for r in restarts), key=lambda pair: pair[0])
-        pieces: list[Tableau] = []
-        lifts: list[float] = []
-        noises: list[float] = []
+    def append(grid: Any, lift: float = 1.0, noise: float = 0.0) -> None:
+        pieces.append(solver(process, grid))
+        lifts.append(lift)
+        noises.append(noise)
 
-        def append(grid: Any, lift: float = 1.0, noise: float = 0.0) -> None:
-            pieces.append(solver(process, grid, **options))
-            lifts.append(lift)
-            noises.append(noise)
-
-        done = 0
-        for cut, restart in cuts:
-            if cut > done:
-                append(times[done : cut + 1])
-                done = cut
-            grid, low = _descent(process, times[cut], restart)
-            high = process.alpha(grid[0])
-            spread = np.sqrt(restart.sigma_max**2 - low**2)
-            for _ in range(restart.repeats):
-                append(grid, high / process.alpha(times[cut]), high * spread)
-        if done < len(times) - 1:
-            append(times[done:])
-        return join(pieces, lifts, noises)
-
-    return restarted
+    done = 0
+    for cut, restart in cuts:
+        if cut > done:
+            append(times[done : cut + 1])
+            done = cut
+        grid, low = _descent(process, times[cut], restart)
+        high = process.alpha(grid[0])
+        spread = np.sqrt(restart.sigma_max**2 - low**2)
+        for _ in range(restart.repeats):
+            append(grid, high / process.alpha(times[cut]), high * spread)
+    if done < len(times) - 1:
+        append(times[done:])
+    return join(pieces, lifts, noises)
 
 
 def _descent(process: Process, end: Any, restart: Restart) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Explicit Runge-Kutta methods on the probability-flow ODE."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from jaxdiff.solvers.stages import level, stages
 from jaxdiff.solvers.tableau import Tableau, check_arguments
 
 
-class Butcher(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Butcher:
     """The table of an explicit Runge-Kutta method of s stages.
 
     For a step of length h from z at r, stage i evaluates `F_i` at the place `r + c_i h` and the point z_i:
@@ -39,10 +41,15 @@ RK4 = Butcher(  # order 4
     (1 / 6, 1 / 3, 1 / 3, 1 / 6),
     (0, 1 / 2, 1 / 2, 1),
 )
+_NAMED = {"heun": HEUN, "midpoint": MIDPOINT, "ralston": RALSTON, "kutta3": KUTTA3, "rk4": RK4}
 
 
 def runge_kutta(
-    process: Process, times: Times, *, butcher: Butcher = RK4, coordinate: coordinates.Name = "sigma"
+    process: Process,
+    times: Times,
+    *,
+    butcher: Literal["heun", "midpoint", "ralston", "kutta3", "rk4"] | Butcher = "rk4",
+    coordinate: coordinates.Name = "sigma",
 ) -> Tableau:
     """An explicit Runge-Kutta method on the probability-flow ODE `dz/dr = F` (see `solvers.coordinates`).
 
@@ -55,14 +62,15 @@ def runge_kutta(
 
     Args:
       times: `[steps + 1]`, decreasing.
-      butcher: the table of the method: HEUN, MIDPOINT, RALSTON, KUTTA3 and RK4 of `jaxdiff.solvers`, or another.
-      coordinate: "sigma"; or "flow", which can also start without signal and is more accurate on variance-preserving
-        processes.
+      butcher: the table of the method: a name, or a `Butcher` of one's own. The tables with a name are HEUN, MIDPOINT,
+        RALSTON, KUTTA3 and RK4 of `jaxdiff.solvers`.
+      coordinate: the coordinate of the equation: "sigma"; or "flow", which can also start without signal
+        and is more accurate on variance-preserving processes.
 
     Raises:
-      TypeError: `butcher` is not a Butcher.
-      ValueError: `times` is not a valid grid, `coordinate` is unknown or infinite on the grid, or `butcher` is not
-        explicit and consistent.
+      TypeError: `butcher` is neither a name nor a Butcher.
+      ValueError: `times` is not a valid grid, `butcher` or `coordinate` is unknown, `coordinate` is infinite on the
+        grid, or `butcher` is not explicit and consistent.
     """
     process, times = check_arguments(process, times)
     a, b, c = _check(butcher)
@@ -90,13 +98,15 @@ def runge_kutta(
     )
 
 
-def _check(butcher: Butcher) -> tuple[Any, Any, Any]:
+def _check(butcher: Any) -> tuple[Any, Any, Any]:
     """The table in NumPy, after checking that it is explicit and consistent."""
-    checks.require(
-        isinstance(butcher, Butcher), "butcher", butcher, "Butcher(a, b, c), such as jaxdiff.solvers.RK4", TypeError
-    )
+    if isinstance(butcher, str):
+        checks.one_of("butcher", butcher, _NAMED)
+        butcher = _NAMED[butcher]
+    allowed = "names of tables, and Butcher(a, b, c), such as jaxdiff.solvers.RK4"
+    checks.require(isinstance(butcher, Butcher), "butcher", butcher, allowed, TypeError)
     try:
-        a, b, c = (np.asarray(side, np.float64) for side in butcher)
+        a, b, c = (np.asarray(side, np.float64) for side in (butcher.a, butcher.b, butcher.c))
     except (TypeError, ValueError):
         raise ValueError(checks.message("butcher", butcher, "arrays of numbers [s, s], [s] and [s]")) from None
     good = b.ndim == 1 and a.shape == (len(b), len(b)) and c.shape == b.shape

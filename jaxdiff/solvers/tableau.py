@@ -33,7 +33,7 @@ that takes the point from time t to time s has the coefficients
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -41,6 +41,7 @@ from jaxtyping import Float
 from jaxdiff import trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.checks import message, require
+from jaxdiff.components import Choices
 from jaxdiff.processes import Process, Times, on_host
 
 
@@ -115,10 +116,14 @@ class Tableau:
 # A function `(process, times, **options) -> Tableau`.
 Solver = Callable[..., Tableau]
 
+# The solver that another solver is made of, as an option: any function `(process, times) -> Tableau`, such as `heun`,
+# `functools.partial(heun, coordinate="flow")` or `choose(heun, coordinate="flow")`.
+SolverChoice = Annotated[Solver, Choices("jaxdiff.solvers", ("process", "times"))]
+
 
 def check_solver(solver: Any) -> None:
     """Raises a TypeError unless `solver` is callable."""
-    require(callable(solver), "solver", solver, "functions (process, times, **options) -> Tableau", TypeError)
+    require(callable(solver), "solver", solver, "functions (process, times) -> Tableau, such as heun", TypeError)
 
 
 def check_arguments(process: Process, times: Times) -> tuple[Process, Any]:

@@ -1,7 +1,6 @@
 """Temperature: samples from a score that is divided by a number."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -9,11 +8,13 @@ from jaxdiff import checks
 from jaxdiff.arithmetic import namespace
 from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.stages import level
-from jaxdiff.solvers.tableau import Solver, Tableau, check_solver
+from jaxdiff.solvers.tableau import SolverChoice, Tableau, check_solver
 
 
-def with_temperature(solver: Solver, *, temperature: float, noise: float = 1.0) -> Solver:
-    """A solver that divides the score by `temperature` and multiplies its own noise by `noise`.
+def temperature(
+    process: Process, times: Times, *, solver: SolverChoice, temperature: float, noise: float = 1.0
+) -> Tableau:
+    """A solver whose score is divided by `temperature`, and whose own noise is multiplied by `noise`.
 
     The estimates become
 
@@ -30,33 +31,26 @@ def with_temperature(solver: Solver, *, temperature: float, noise: float = 1.0) 
     and the variance of this falls as `sigma_T` grows.
 
     Args:
-      solver: `(process, times, **options) -> Tableau`.
-      temperature: a finite number above 0; 1 changes nothing.
-      noise: a finite number of at least 0.
-
-    Returns:
-      A solver with the options of `solver`. It raises a ValueError if it would use an estimate of the data where no
-      signal is left.
+      times: the time grid, as `solver` takes it.
+      solver: the solver that makes the steps.
+      temperature: the divisor of the score, a finite number above 0; 1 changes nothing.
+      noise: the factor of the noise, a finite number of at least 0.
 
     Raises:
       TypeError: `solver` is not callable.
-      ValueError: `temperature` or `noise` is not allowed.
+      ValueError: `temperature` or `noise` is not allowed, or `solver` uses an estimate of the data where no signal is
+        left.
     """
     check_solver(solver)
     checks.positive("temperature", temperature)
     checks.not_negative("noise", noise)
-
-    def tempered(process: Process, times: Times, **options: Any) -> Tableau:
-        tableau = solver(process, times, **options)
-        xp, change = namespace(tableau.times), 1 - 1 / temperature
-        alpha, sigma = level(tableau.process, tableau.times)
-        p, q = tableau.history_target[:, 0], tableau.history_target[:, 1]
-        if isinstance(alpha, np.ndarray):  # x0' is infinite where alpha = 0
-            good = not change or not np.any((alpha <= 0) & (p != 0))
-            allowed = "1, or grids that begin with some signal, alpha > 0"
-            checks.require(good, "temperature", temperature, allowed)
-        ratio = sigma / xp.where(alpha > 0, alpha, 1.0)
-        history_target = xp.stack([p, p * ratio * change + q / temperature], axis=-1)
-        return dataclasses.replace(tableau, history_target=history_target, noise=noise * tableau.noise)
-
-    return tempered
+    tableau = solver(process, times)
+    xp, change = namespace(tableau.times), 1 - 1 / temperature
+    alpha, sigma = level(tableau.process, tableau.times)
+    p, q = tableau.history_target[:, 0], tableau.history_target[:, 1]
+    if isinstance(alpha, np.ndarray):  # x0' is infinite where alpha = 0
+        good = not change or not np.any((alpha <= 0) & (p != 0))
+        checks.require(good, "temperature", temperature, "1, or grids that begin with some signal, alpha > 0")
+    ratio = sigma / xp.where(alpha > 0, alpha, 1.0)
+    history_target = xp.stack([p, p * ratio * change + q / temperature], axis=-1)
+    return dataclasses.replace(tableau, history_target=history_target, noise=noise * tableau.noise)

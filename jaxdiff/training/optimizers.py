@@ -1,6 +1,8 @@
 """Optimisers: settings, and the Optax transformations that they describe."""
 
 import dataclasses
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -11,10 +13,17 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from jaxdiff import trees
 from jaxdiff.checks import integer, not_negative, positive, require
+from jaxdiff.objectives.objective import Group
 from jaxdiff.training.state import MAX_STEPS
 
-# The first layer, the last layer, and the embedding of time and conditions in `jaxdiff.networks`.
-_NOT_HIDDEN = ("conv_in", "dense_in", "conditioning", "conv_out", "dense_out")
+# Whether Muon takes a leaf, from the names of the leaf, such as `("model", "params", "mid_block_0", "kernel")`, and the
+# leaf or its shape and type.
+Hidden = Callable[[tuple[str, ...], Any], bool]
+
+
+def never(path: tuple[str, ...], leaf: Any) -> bool:
+    """The rule by which Muon takes no leaf."""
+    return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +31,9 @@ class OptimizerConfig:
     """AdamW; or Muon for matrices and AdamW for everything else."""
 
     name: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for hidden matrices and AdamW for the rest."""
     learning_rate: float = 1e-3
+    """The learning rate after the warm-up."""
     warmup: int = 200
     """Number of steps of linear warm-up."""
     schedule: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
@@ -30,10 +41,13 @@ class OptimizerConfig:
     decay_after: int = 70_000
     """Number of steps before `inverse_sqrt` starts to lower the learning rate."""
     weight_decay: float = 0.0
+    """Decoupled weight decay, times the learning rate."""
     max_grad_norm: float = 1.0
     """Largest global norm of the gradient. A larger gradient is scaled down to it; 0 for no limit."""
     beta1: float = 0.9
+    """Decay of Adam's mean of gradients."""
     beta2: float = 0.999
+    """Decay of Adam's mean of squared gradients."""
     eps: float = 1e-8
     """Adam's epsilon."""
     max_skipped: int = 100
@@ -51,33 +65,104 @@ class OptimizerConfig:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "numbers from 0 to below 1")
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps: int, *, hidden: Hidden = never, groups: Sequence[Group] = ()
+) -> optax.GradientTransformation:
     """Makes AdamW or Muon, with the learning rate of `make_schedule`, after clipping by the global norm.
 
     AdamW is that of Loshchilov & Hutter 2019 (arXiv 1711.05101). Muon is that of Jordan et al. 2024
     (https://kellerjordan.github.io/posts/muon/): its updates are Nesterov momentum with a decay of 0.95, made
-    orthogonal by five Newton-Schulz iterations. Muon takes the hidden matrices (`is_hidden_matrix`), and AdamW takes
-    all other leaves. The kernel of a convolution, `[*space, in, out]`, is the matrix `[space * in, out]`. Muon's
-    updates are multiplied by `0.2 sqrt(max(rows, columns))`, which gives them the usual root mean square of AdamW's
-    updates. One learning rate and one weight decay then serve both: Liu et al. 2025 (arXiv 2502.16982), section 2.2.
+    orthogonal by five Newton-Schulz iterations. Muon takes the hidden matrices, and AdamW takes all other leaves. The
+    kernel of a convolution, `[*space, in, out]`, is the matrix `[space * in, out]`. Muon's updates are multiplied by
+    `0.2 sqrt(max(rows, columns))`, which gives them the usual root mean square of AdamW's updates. One learning rate
+    and one weight decay then serve both: Liu et al. 2025 (arXiv 2502.16982), section 2.2.
 
     Args:
       config: the settings.
       steps: the length of training, over which a cosine falls to 0.
+      hidden: whether Muon takes a leaf. The author of Muon recommends AdamW for scalars, for vectors (biases, scales of
+        norms), for embeddings, and for the input and output layers.
+      groups: parameters that are optimised in a way of their own. The first group whose pattern fits a leaf takes it.
+
+    Raises:
+      ValueError: the pattern of a group fits no leaf (when the optimiser is initialised).
     """
-    rate = make_schedule(config, steps)
-    optimizer = optax.adamw(rate, b1=config.beta1, b2=config.beta2, eps=config.eps, weight_decay=config.weight_decay)
-    if config.name == "muon":
-        muon = optax.chain(
-            scale_by_muon(weight_dimension_numbers=_as_matrices),
-            optax.stateless_with_tree_map(_scale_as_adam),
-            optax.add_decayed_weights(config.weight_decay),
-            optax.scale_by_learning_rate(rate),
-        )
-        optimizer = optax.partition({"muon": muon, "adamw": optimizer}, _groups)
+    clipped = [g for g in groups if g.max_grad_norm is not None]
+    optimizer = optax.partition(
+        {"main": _updates(config, steps, hidden, 1.0)}
+        | {str(i): _of_group(config, steps, hidden, group) for i, group in enumerate(groups)},
+        lambda params: _labels(params, groups),
+    )
+    if not groups:
+        optimizer = _updates(config, steps, hidden, 1.0)
     if not config.max_grad_norm:
         return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)
+    clip: optax.GradientTransformation = optax.clip_by_global_norm(config.max_grad_norm)
+    if clipped:
+        own = {str(i) for i, group in enumerate(groups) if group in clipped}
+        clip = optax.masked(clip, lambda params: jax.tree.map(lambda label: label not in own, _labels(params, groups)))
+    return optax.chain(clip, optimizer)
+
+
+def _updates(config: OptimizerConfig, steps: int, hidden: Hidden, factor: float) -> optax.GradientTransformation:
+    """AdamW or Muon without clipping, at `factor` times the learning rate."""
+    schedule = make_schedule(config, steps)
+    rate = (lambda count: factor * schedule(count)) if callable(schedule) else factor * schedule
+    optimizer = optax.adamw(rate, b1=config.beta1, b2=config.beta2, eps=config.eps, weight_decay=config.weight_decay)
+    if config.name == "adamw":
+        return optimizer
+    muon = optax.chain(
+        scale_by_muon(weight_dimension_numbers=_as_matrices),
+        optax.stateless_with_tree_map(_scale_as_adam),
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_learning_rate(rate),
+    )
+
+    def kinds(params: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: "muon" if hidden(trees.words_of(path), leaf) else "adamw", params
+        )
+
+    return optax.partition({"muon": muon, "adamw": optimizer}, kinds)
+
+
+def _of_group(config: OptimizerConfig, steps: int, hidden: Hidden, group: Group) -> optax.GradientTransformation:
+    optimizer = _updates(config, steps, hidden, group.rate)
+    if group.max_grad_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(group.max_grad_norm), optimizer)
+    return optimizer if group.every == 1 else _every(group.every, optimizer)
+
+
+def _every(number: int, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optimiser that updates at the steps `number`, `2 number`, ... with the gradient of this step alone."""
+
+    def init(params: PyTree) -> PyTree:
+        return jnp.zeros((), jnp.int32), optimizer.init(params)
+
+    def update(gradients: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        count, inner = state[0] + 1, state[1]
+        updates, moved = optimizer.update(gradients, inner, params)
+        due = count % number == 0
+        updates = jax.tree.map(lambda leaf: jnp.where(due, leaf, 0), updates)
+        return updates, (count, jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, inner))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _labels(params: PyTree, groups: Sequence[Group]) -> PyTree:
+    """The group of each leaf: its number as text, or `main`."""
+    unused = {group.pattern for group in groups}
+
+    def label(path: Any, _: Any) -> str:
+        for i, group in enumerate(groups):
+            if re.search(group.pattern, trees.name_of(path)):
+                unused.discard(group.pattern)
+                return str(i)
+        return "main"
+
+    labels = jax.tree_util.tree_map_with_path(label, params)
+    require(not unused, "pattern of an optimiser group", ", ".join(sorted(unused)), "patterns that fit a leaf")
+    return labels
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule | float:
@@ -103,28 +188,6 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule | float
         return rate / jnp.sqrt(jnp.maximum(count / config.decay_after, 1.0))
 
     return inverse_sqrt
-
-
-def is_hidden_matrix(path: tuple[str, ...], leaf: Any) -> bool:
-    """Whether Muon takes a leaf: a `kernel` with at least two axes inside the network.
-
-    The author of Muon recommends AdamW for scalars, for vectors (biases, scales of norms), for embeddings, and for the
-    input and output layers. The kernel of queries, keys and values is one matrix.
-
-    Args:
-      path: the names of the leaf, such as `("params", "mid_block_0", "conv_in", "kernel")`.
-      leaf: the leaf, or its shape and type.
-    """
-    return (
-        len(path) > 2 and path[0] == "params" and path[1] not in _NOT_HIDDEN and path[-1] == "kernel" and leaf.ndim >= 2
-    )
-
-
-def _groups(params: PyTree) -> PyTree:
-    def group(path: Any, leaf: Any) -> str:
-        return "muon" if is_hidden_matrix(trees.words_of(path), leaf) else "adamw"
-
-    return jax.tree_util.tree_map_with_path(group, params)
 
 
 def _as_matrices(kernels: PyTree) -> PyTree:

@@ -23,7 +23,8 @@ class State:
       step: number of steps made, including skipped steps.
       params: the parameters, float32.
       opt_state: the state of the optimiser.
-      ema: averages of the parameters, by name.
+      ema: averages of the parameters, by name; see `averaged`.
+      extra: mutable values of the objective, such as statistics.
       key: the random key of the run, which never changes. Step i draws with `fold_in(key, i)`.
       skipped: number of skipped steps. A step whose loss or gradient is not finite is skipped.
       consecutive_skips: number of skipped steps since the last step that was not skipped.
@@ -33,23 +34,39 @@ class State:
     params: PyTree
     opt_state: PyTree
     ema: dict[str, PyTree]
+    extra: PyTree
     key: Key[Array, ""]
     skipped: Int[Array, ""]
     consecutive_skips: Int[Array, ""]
 
 
 def initial_state(
-    params: PyTree, optimizer: optax.GradientTransformation, key: Key[Array, ""], averages: Iterable[str] = ("ema",)
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""],
+    averages: Iterable[str] = ("ema",),
+    extra: PyTree = None,
 ) -> State:
     """Returns the state before the first step. Every average starts as a copy of the parameters.
+
+    The state may be donated: it shares no buffer with `params` or `extra`.
 
     Args:
       params: the initial parameters.
       optimizer: any Optax transformation.
       key: the random key of the run.
       averages: names of the averages.
+      extra: the first mutable values of the objective.
     """
-    ema = {name: jax.tree.map(jnp.copy, params) for name in averages}
+    params, extra = jax.tree.map(jnp.copy, (params, extra))
+    ema = {name: jax.tree.map(jnp.copy, averaged(params)) for name in averages}
     # Three arrays, because one buffer cannot be donated twice.
     step, skipped, consecutive_skips = (jnp.zeros((), jnp.int32) for _ in range(3))
-    return State(step, params, optimizer.init(params), ema, key, skipped, consecutive_skips)
+    return State(step, params, optimizer.init(params), ema, extra, key, skipped, consecutive_skips)
+
+
+def averaged(params: PyTree) -> PyTree:
+    """The parameters that averages cover: all, but not those of the objective, which have no use after training."""
+    if isinstance(params, dict) and "objective" in params:
+        return {name: part for name, part in params.items() if name != "objective"}
+    return params

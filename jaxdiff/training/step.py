@@ -11,15 +11,15 @@ from jaxtyping import Array, Int, PyTree
 from jaxdiff import trees
 from jaxdiff.averages import Rule, update
 from jaxdiff.checks import require
-from jaxdiff.objectives.denoising import Objective
-from jaxdiff.training.state import State
+from jaxdiff.objectives.objective import Context, Loss
+from jaxdiff.training.state import State, averaged
 
-Step = Callable[[State, PyTree], tuple[State, dict[str, Any]]]
+Step = Callable[..., tuple[State, dict[str, Any]]]
 Places = Callable[[int], tuple[Int[Array, " batch"], int]]
 
 
 def make_step(
-    objective: Objective,
+    objective: Callable[..., Any],
     optimizer: optax.GradientTransformation,
     averages: Mapping[str, Rule],
     *,
@@ -27,13 +27,14 @@ def make_step(
     reduce: Callable[[PyTree], PyTree] = lambda tree: tree,
     places: Places | None = None,
 ) -> Step:
-    """Makes the step `(state, batch) -> (state, metrics)`, which lowers the mean of the per-example losses.
+    """Makes the step `(state, batch, frozen=None) -> (state, metrics)`, which lowers the mean of the losses.
 
     A step whose loss or gradient is not finite is skipped: it changes only the counts of steps and of skipped steps.
 
     Args:
-      objective: `(params, key, batch) -> (losses [batch], metrics)`. If the objective sees a part of the batch, `key`
-        is a `trees.BatchKey`, with which an example draws the same numbers as in the whole batch.
+      objective: `(params, key, batch, context) -> (losses, metrics[, updates])`, see `objectives.objective`. If the
+        objective sees a part of the batch, `key` is a `trees.BatchKey`, with which an example draws the same numbers as
+        in the whole batch.
       optimizer: any Optax transformation.
       averages: the rule of each average in the state, by name.
       accumulate: number of parts of the batch. The parts are evaluated one after the other, and their gradients are
@@ -45,44 +46,50 @@ def make_step(
         batch; None if the local examples are the whole batch.
 
     Returns:
-      The step. Its metrics are scalars: `loss`, `grad_norm`, `skipped` (1 for a skipped step, or 0),
-      `consecutive_skips`, and the mean `mse` if the objective reports `mse`.
+      The step. `frozen` is `Context.frozen`. The metrics are scalars: `loss`, the means of the objective's metrics,
+      `grad_norm`, `skipped` (1 for a skipped step, or 0) and `consecutive_skips`.
     """
 
-    def step(state: State, batch: PyTree) -> tuple[State, dict[str, Any]]:
+    def step(state: State, batch: PyTree, frozen: Any = None) -> tuple[State, dict[str, Any]]:
         step_key, size = jax.random.fold_in(state.key, state.step), trees.batch_size(batch)
+        context = Context(state.step, state.ema, frozen, state.extra)
 
-        def mean_loss(params: PyTree, key: Any, batch: PyTree) -> tuple[Any, dict[str, Any]]:
-            losses, metrics = objective(params, key, batch)
-            return jnp.mean(losses), {"mse": jnp.mean(metrics["mse"])} if "mse" in metrics else {}
+        def mean_loss(params: PyTree, key: Any, batch: PyTree) -> tuple[Any, tuple[dict[str, Any], PyTree]]:
+            loss = Loss(*objective(params, key, batch, context))
+            metrics = {name: jnp.mean(value) for name, value in loss.metrics.items()}
+            updates = state.extra if loss.updates is None else loss.updates
+            return jnp.mean(loss.losses), (metrics, jax.lax.stop_gradient(updates))
 
-        def gradient(key: Any, batch: PyTree) -> tuple[PyTree, dict[str, Any]]:
-            (loss, metrics), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params, key, batch)
-            return gradients, {"loss": loss, **metrics}
+        def gradient(key: Any, batch: PyTree) -> tuple[PyTree, dict[str, Any], PyTree]:
+            differentiated = jax.value_and_grad(mean_loss, has_aux=True)
+            (loss, (metrics, updates)), gradients = differentiated(state.params, key, batch)
+            return gradients, {"loss": loss, **metrics}, updates
 
         if accumulate == 1 and places is None:
-            gradients, metrics = gradient(step_key, batch)
+            gradients, metrics, extra = gradient(step_key, batch)
         else:
             index, whole = places(size) if places else (jnp.arange(size), size)
             key = trees.BatchKey(step_key, index, whole)
-            gradients, metrics = _mean_over_parts(gradient, key, batch, accumulate)
-        gradients, metrics = reduce((gradients, metrics))
+            gradients, metrics, extra = _mean_over_parts(gradient, key, batch, accumulate)
+        gradients, metrics, extra = reduce((gradients, metrics, extra))
+        extra = trees.cast_like(extra, state.extra)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         number = state.step + 1
-        averaged = {name: update(state.ema[name], params, rule(number)) for name, rule in averages.items()}
-        params, opt_state, averaged = jax.tree.map(
+        ema = {name: update(state.ema[name], averaged(params), rule(number)) for name, rule in averages.items()}
+        params, opt_state, ema, extra = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
-            (params, opt_state, averaged),
-            (state.params, state.opt_state, state.ema),
+            (params, opt_state, ema, extra),
+            (state.params, state.opt_state, state.ema, state.extra),
         )
         skipped = 1 - finite.astype(jnp.int32)
         consecutive = skipped * (state.consecutive_skips + 1)
         metrics |= {"grad_norm": norm, "skipped": skipped, "consecutive_skips": consecutive}
-        return State(number, params, opt_state, averaged, state.key, state.skipped + skipped, consecutive), metrics
+        skips = state.skipped + skipped
+        return State(number, params, opt_state, ema, extra, state.key, skips, consecutive), metrics
 
     return step
 
@@ -99,10 +106,8 @@ def repeated(step: Callable[..., Any]) -> Callable[..., Any]:
     return lambda state, batches, *rest: jax.lax.scan(lambda state, batch: step(state, batch, *rest), state, batches)
 
 
-def _mean_over_parts(
-    gradient: Callable[[Any, PyTree], tuple[PyTree, dict[str, Any]]], key: trees.BatchKey, batch: PyTree, parts: int
-) -> tuple[PyTree, dict[str, Any]]:
-    """The mean gradient and the mean metrics of a batch, computed part by part."""
+def _mean_over_parts(gradient: Callable[[Any, PyTree], PyTree], key: trees.BatchKey, batch: PyTree, parts: int) -> Any:
+    """The mean gradient, the mean metrics and the mean updates of a batch, computed part by part."""
 
     def cut(leaf: Array) -> Array:
         # Part i takes the examples i, i + parts, i + 2 parts, ... Each device then holds examples of every part.
@@ -113,7 +118,7 @@ def _mean_over_parts(
     if parts == 1:
         return gradient(key, batch)
 
-    def of_part(part: Any) -> tuple[PyTree, dict[str, Any]]:
+    def of_part(part: Any) -> PyTree:
         index, examples = part
         return gradient(trees.BatchKey(key.key, index, key.size), examples)
 

@@ -1,199 +1,264 @@
 """Every mistake on a command line is one line on standard error and status 2; a valid line gives the values it names."""
 
 import dataclasses
-import os
+import functools
 import pathlib
 import shlex
 import sys
-from typing import Literal
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-import tyro
+from malformed import malformed
+from settings_tree import RICH, Bare, Class, Conv, Crop, Deep, Diffusion, Flip, Settings, Text, Train, churn, ddim, heun
 
-from jaxdiff import presets
 from jaxdiff.cli import command_line
-from jaxdiff.cli.train import Arguments
+from jaxdiff.components import Choice, Table, choose
 
 
 @dataclasses.dataclass(frozen=True)
-class UNet:
-    width: int = 32
-    multipliers: tuple[int, ...] = (1, 2)
+class Draw:
+    """A run and the number of samples."""
+
+    run: pathlib.Path = dataclasses.field(metadata={"positional": True})
+    """The run directory."""
+    count: int
+    """The number of samples."""
+    label: int | None = None
+    """The class."""
+    json: bool = False
+    """Print JSON."""
 
 
 @dataclasses.dataclass(frozen=True)
-class MLP:
-    depth: int = 3
+class Nothing:
+    """No arguments."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Train:
-    steps: int = 100
-    learning_rate: float = 1e-3
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    schedule: Literal["cosine", "constant"] | None = None
-    resume: bool = True
-    max_grad_norm: float | None = None
-    image_size: tuple[int, int] = (8, 8)
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps = {self.steps};\n    allowed are positive integers")
-        if self.max_grad_norm is not None and not isinstance(self.max_grad_norm, float):
-            raise AssertionError("a value of the wrong type reached the settings")
-        if self.learning_rate != self.learning_rate:
-            raise TypeError("learning_rate = nan; allowed are numbers")
+def read(target: Any, line: str, **options: Any) -> Any:
+    return command_line.parse(target, shlex.split(line), **options)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """A small training configuration."""
-
-    run_dir: pathlib.Path
-    network: UNet | MLP = UNet()
-    train: Train = Train()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed = {self.seed}; allowed are integers of at least 0")
-
-
-# The line, and the words that the error names.
-MALFORMED = [
-    ("", ["missing --run-dir PATH"]),
-    ("--train.stps 5", ["'--train.stps'", "did you mean '--train.steps'?"]),
-    ("--train.stps=5", ["'--train.stps'", "did you mean '--train.steps'?"]),
-    ("--train.learning_rte 1", ["'--train.learning_rte'", "did you mean '--train.learning-rate'?"]),
-    ("--steps 5", ["'--steps'", "did you mean '--train.steps'?"]),
-    ("-seed 5", ["'-seed'", "did you mean '--seed'?"]),
-    ("--qqqqqqqq 2", ["'--qqqqqqqq'", "train.py --help"]),
-    ("-q", ["'-q'"]),
-    ("--network.depth 2", ["'--network.depth'"]),
-    ("--train.steps 0 --train.sedule x", ["'--train.sedule'", "did you mean '--train.schedule'?"]),
-    ("extra", ["'extra'"]),
-    ("-- 3", ["'3'"]),
-    ("network:mlp", ["'network:mlp'"]),
-    ("--train.steps abc", ["--train.steps", "INT", "'abc'"]),
-    ("--train.steps=", ["--train.steps", "INT", "''"]),
-    ("--train.steps --seed 4", ["--train.steps", "nothing"]),
-    ("--seed 1 --seed x", ["--seed", "'x'"]),
-    ("--train.learning_rate fast", ["--train.learning-rate", "FLOAT", "'fast'"]),
-    ("--train.max-grad-norm abc", ["--train.max-grad-norm", "None", "FLOAT", "'abc'"]),
-    ("--train.optimizer adm", ["--train.optimizer", "adam,adamw,sgd", "'adm'", "did you mean 'adam'?"]),
-    ("--train.schedule cosin", ["--train.schedule", "'cosin'", "did you mean 'cosine'?"]),
-    ("--train.image-size 8", ["--train.image-size", "2 values", "'8'"]),
-    ("--train.image-size 8 b", ["--train.image-size", "INT INT", "'8 b'"]),
-    ("--network.multipliers 1 two", ["--network.multipliers", "INT", "'1 two'"]),
-    ("--train.resume no", ["'no'", "--train.resume", "--train.no-resume"]),
-    ("--train.resume=no", ["'no'", "--train.resume", "--train.no-resume"]),
-    ("--train.steps 0", ["train: steps = 0; allowed are positive integers"]),
-    ("--train.learning-rate nan", ["learning_rate = nan"]),
-    ("--seed -1", ["error: seed = -1; allowed are integers of at least 0"]),
-]
-
-
-def one_line(captured: pytest.CaptureFixture[str]) -> str:
-    """The printed text, which must be one line on standard error and nothing else."""
-    out, err = captured.readouterr()
-    assert out == ""
-    lines = err.splitlines()
-    assert len(lines) == 1, err
-    assert lines[0].startswith("error: ")
-    assert "tyro" not in err
-    return lines[0]
-
-
-@pytest.mark.parametrize(("line", "named"), MALFORMED, ids=[line or "nothing" for line, _ in MALFORMED])
-def test_a_malformed_line_is_one_line_and_status_2(
-    line: str, named: list[str], capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
-) -> None:
+def refused(call: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
+    """The printed text, which must be one line on standard error, with status 2."""
     with pytest.raises(SystemExit) as stop:
-        command_line.parse(Settings, ["--run-dir", "x", *shlex.split(line)] if line else [], prog="train.py")
+        call()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("error: ")
     assert stop.value.code == 2
-    message = one_line(capsys)
-    for words in named:
-        assert words in message
-    assert len(recwarn) == 0
+    return err.removeprefix("error: ").rstrip("\n")
 
 
-def test_long_values_are_shown_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """tyro breaks words at the terminal's width; a path or a number must not be broken."""
-    monkeypatch.setenv("COLUMNS", "40")
-    with pytest.raises(SystemExit):
-        command_line.parse(Settings, ["--run-dir", "x", "--train.steps", "x" * 300])
-    assert "x" * 300 in one_line(capsys)
-    with pytest.raises(SystemExit):
-        command_line.parse(Settings, ["--run-dir", "x", "--seed", "-" + "7" * 200])
-    assert "7" * 200 in one_line(capsys)
-    assert os.environ["COLUMNS"] == "40"
+def model(**changed: Any) -> dict[str, Any]:
+    return {"model": dataclasses.replace(Diffusion(), **changed)}
+
+
+def train(**changed: Any) -> dict[str, Any]:
+    return {"train": Train(**changed)}
 
 
 @pytest.mark.parametrize(
     ("line", "changed"),
     [
         ("", {}),
-        ("--network.multipliers 1 2 4", {"network": UNet(multipliers=(1, 2, 4))}),
+        ("--seed=3 --seed 4", {"seed": 4}),
+        ("--train.learning-rate inf --train.max_norm 5", train(learning_rate=float("inf"), max_norm=5.0)),
+        ("--train.resume=FALSE --train.max_norm=-2e-1", train(resume=False, max_norm=-0.2)),
+        ("--train.resume --train.schedule cosine", train(schedule="cosine")),
+        ("--train.image_size 4 6 --train.average none", train(image_size=(4, 6), average=None)),
+        ("--train.image_size None --train.average 0.1", train(image_size=None, average=0.1)),
+        ("--train.overrides a.*=1 b==", train(overrides=Table({"a.*": "1", "b": "="}))),
+        ("--train.overrides a=1 --train.overrides", {}),
+        ("--model.network.multipliers 1 2 4", model(network=Conv(multipliers=(1, 2, 4)))),
+        ("--model.network.multipliers", model(network=Conv(multipliers=()))),
+        ("--model.network.kind Conv --model.network.channels 8", model(network=Conv(channels=8))),
+        ("--model.network.depth 5 --model.network.kind Deep", model(network=Deep(depth=5))),
+        ("--model.network.width 5 --model.network.kind Bare", model(network=Bare(5))),
+        ("--model.teacher.kind Deep", model(teacher=Deep())),
+        ("--model.teacher.kind Deep --model.teacher None", {}),
+        ("--model.conditions.label none", model(conditions=Table())),
+        ("--model.conditions none", model(conditions=Table())),
+        ("--model.conditions.label.dropout 0", model(conditions=Table(label=Class(0.0)))),
         (
-            "--train.learning_rate=-inf --train.no-resume --train.max-grad-norm 0.5 --train.schedule cosine --seed=3",
-            {
-                "train": Train(learning_rate=-float("inf"), resume=False, max_grad_norm=0.5, schedule="cosine"),
-                "seed": 3,
-            },
+            "--model.conditions.a-b.length 5 --model.conditions.a_b.network.depth 9 --model.conditions.a-b.kind Text",
+            model(conditions=Table(label=Class(), a_b=Text(Deep(depth=9), length=5))),
         ),
-        ("--train.image-size 4 6", {"train": Train(image_size=(4, 6))}),
+        (
+            "--augmentations.1.kind Crop --augmentations.0.probability 1 --augmentations.1.size 2 3"
+            " --augmentations.0.kind Flip",
+            {"augmentations": (Flip(1.0), Crop((2, 3)))},
+        ),
+        ("--solver.order 1", {"solver": choose(heun, order=1)}),
+        ("--solver.kind ddim --solver.eta 1", {"solver": choose(ddim, eta=1.0)}),
+        (
+            "--solver.kind churn --solver.solver.eta 1 --solver.s-max 9",
+            {"solver": choose(churn, solver=choose(ddim, eta=1.0), s_max=9.0)},
+        ),
+        (
+            "--solver.solver.solver.order 1 --solver.solver.solver.kind heun --solver.solver.kind churn --solver.kind churn",
+            {"solver": choose(churn, solver=choose(churn, solver=choose(heun, order=1)))},
+        ),
     ],
 )
 def test_a_valid_line_gives_the_values_it_names(
-    line: str, changed: dict[str, object], capsys: pytest.CaptureFixture[str]
+    line: str, changed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parsed = command_line.parse(Settings, ["--run-dir", "x", *shlex.split(line)])
-    assert parsed == dataclasses.replace(Settings(pathlib.Path("x")), **changed)
+    assert read(Settings(), line) == read(Settings, line) == dataclasses.replace(Settings(), **changed)
     assert capsys.readouterr() == ("", "")
 
 
-def sample(run: tyro.conf.Positional[pathlib.Path], count: int, label: int | None = None) -> str:
-    """Draws samples from a run.
+def test_flags_change_their_own_settings_alone() -> None:
+    start = Settings(
+        model=Diffusion(Conv(channels=8, multipliers=(3,)), Table(label=Class(0.5))), augmentations=(Flip(),)
+    )
+    changed = read(start, "--model.network.channels 9 --model.conditions.text.kind Text --train.steps 7")
+    conditions = Table(label=Class(0.5), text=Text())
+    assert changed.model == Diffusion(Conv(channels=9, multipliers=(3,)), conditions)
+    assert changed.train == Train(steps=7)
+    assert changed.augmentations is start.augmentations
+    assert read(start, "--augmentations none").augmentations == read(start, "--augmentations").augmentations == ()
+    assert read(RICH, "--model.teacher none").model.teacher is None
+    assert read(RICH, "--solver.solver.eta 1").solver == choose(churn, solver=choose(ddim, eta=1.0))
+    assert isinstance(read(RICH, "--solver.s_min 1").solver, Choice)
 
-    Args:
-      run: the run directory.
-      count: the number of samples.
-    """
-    if count < 1:
-        raise ValueError(f"count = {count};\n\n  allowed are positive integers")
-    return f"{count} of {run} as {label}"
+
+# The line, and the words that the error names.
+MALFORMED = [
+    ("--train.stps 5", ["unknown flag '--train.stps'; did you mean '--train.steps'?"]),
+    ("--train.learning-rte=1", ["unknown flag '--train.learning-rte'; did you mean '--train.learning_rate'?"]),
+    ("--steps 5", ["'--steps'", "did you mean '--train.steps'?"]),
+    ("-seed 5", ["unknown flag '-seed'; did you mean '--seed'?"]),
+    ("--qqqqqqqq 2", ["unknown flag '--qqqqqqqq'; --help lists the valid ones"]),
+    ("-q", ["unknown flag '-q'"]),
+    ("--model.network.depth 2", ["unknown flag '--model.network.depth'"]),
+    ("--model.network.chanels 2", ["did you mean '--model.network.channels'?"]),
+    ("--model.network.kind Deep --model.network.detph 2", ["did you mean '--model.network.depth'?"]),
+    ("--train.steps.more 2", ["unknown flag '--train.steps.more'"]),
+    ("--train 2", ["unknown flag '--train'"]),
+    ("--train.steps 0 --train.sedule x", ["'--train.sedule'", "did you mean '--train.schedule'?"]),
+    ("extra", ["unexpected argument 'extra'"]),
+    ("-- --seed", ["unexpected argument '--seed'"]),
+    ("--seed 1 2", ["unexpected argument '2'; --seed takes integer"]),
+    ("--model.network.multipliers=1 2", ["unexpected argument '2'"]),
+    ("--train.resume no", ["unexpected argument 'no'; --train.resume takes true | false"]),
+    ("--train.resume=no", ["unexpected argument 'no'; --train.resume takes true | false"]),
+    ("--train.steps abc", ["--train.steps = 'abc'; allowed are integers"]),
+    ("--train.steps=", ["--train.steps = ''; allowed are integers"]),
+    ("--train.steps 1.0", ["--train.steps = '1.0'; allowed are integers"]),
+    ("--train.steps --seed 4", ["--train.steps needs a value: integer"]),
+    ("--train.schedule", ["--train.schedule needs a value: cosine | constant | none"]),
+    ("--seed 1 --seed x", ["--seed = 'x'"]),
+    ("--train.learning_rate nan", ["--train.learning_rate = 'nan'; allowed are numbers"]),
+    ("--train.max-norm abc", ["--train.max_norm = 'abc'; allowed are numbers, and none"]),
+    ("--train.optimizer adm", ["--train.optimizer = 'adm'; allowed are 'adam', 'adamw', 'sgd'; did you mean 'adam'?"]),
+    ("--train.schedule cosin", ["--train.schedule = 'cosin'", "did you mean 'cosine'?"]),
+    ("--solver.order 3", ["--solver.order = '3'; allowed are 1, 2"]),
+    ("--train.image-size 8", ["--train.image_size = [8]", "2 values"]),
+    ("--train.image-size 8 b", ["--train.image_size.1 = 'b'; allowed are integers"]),
+    ("--model.network.multipliers 1 two", ["--model.network.multipliers.1 = 'two'; allowed are integers"]),
+    ("--train.overrides a", ["--train.overrides = 'a'; allowed are NAME=VALUE"]),
+    ("--train.steps 0", ["--train.steps = 0; allowed are integers of at least 1"]),
+    ("--train.learning-rate=-1", ["--train: too slow"]),
+    ("--seed -1", ["--seed = -1; allowed are integers of at least 0"]),
+    ("--model.network.kind", ["--model.network.kind needs a value: Bare | Conv | Deep"]),
+    (
+        "--model.network.kind Dep",
+        ["--model.network.kind = 'Dep'; allowed are Bare, Conv, Deep", "did you mean 'Deep'?"],
+    ),
+    ("--model.network.kind Dep --model.network.depth 3", ["--model.network.kind = 'Dep'"]),
+    ("--model.network.kind Bare", ["--model.network.width is missing; Bare needs it"]),
+    ("--model.network Deep", ["--model.network = 'Deep'; allowed are --model.network.kind Bare | Conv | Deep"]),
+    (
+        "--model.teacher Deep",
+        ["--model.teacher = 'Deep'; allowed are none and --model.teacher.kind Bare | Conv | Deep"],
+    ),
+    (
+        "--model.teacher.depth 3",
+        ["--model.teacher is none", "--model.teacher.depth", "allowed are --model.teacher.kind Bare"],
+    ),
+    ("--model.conditions.lable none", ["'--model.conditions.lable'; did you mean '--model.conditions.label'?"]),
+    ("--model.conditions.label Text", ["--model.conditions.label.kind Class | Text"]),
+    ("--model.conditions Text", ["--model.conditions = 'Text'; allowed are none and --model.conditions.NAME.kind"]),
+    ("--model.conditions.text.kind Txt", ["--model.conditions.text.kind = 'Txt'", "did you mean 'Text'?"]),
+    ("--augmentations Flip", ["--augmentations = 'Flip'; allowed are none and --augmentations.0.kind Crop | Flip"]),
+    ("--augmentations.1.kind Flip", ["unknown flag '--augmentations.1.kind'"]),
+    ("--augmentations.0.kind Flip --augmentations.0.probability 2", ["--augmentations.0.probability = 2.0"]),
+    ("--augmentations.0.size 2 2", ["--augmentations.0 is none"]),
+    ("--solver.kind dim", ["--solver.kind = 'dim'; allowed are churn, ddim, heun", "did you mean 'ddim'?"]),
+    ("--solver.eta 1", ["unknown flag '--solver.eta'"]),
+    ("--solver.kind nosuch:solver", ["--solver.kind = 'nosuch:solver': nosuch is not imported"]),
+    ("--solver.kind os:path --solver.eta 1", ["--solver.kind = 'os:path'; allowed are"]),
+]
 
 
-def test_a_function_is_called_with_the_parsed_values(capsys: pytest.CaptureFixture[str]) -> None:
-    expected = f"3 of {pathlib.Path('runs/x')} as -2"
-    assert command_line.run(sample, ["runs/x", "--count", "3", "--label", "-2"]) == expected
-    assert command_line.parse(sample, ["runs/x", "--count", "3", "--label=-2"]) == expected
-    with pytest.raises(SystemExit) as stop:
-        command_line.run(sample, ["--help"], prog="sample.py")
-    assert not stop.value.code
-    out = capsys.readouterr().out
-    assert "Draws samples from a run." in out
-    assert "the number of samples." in out
+@pytest.mark.parametrize(("line", "named"), MALFORMED, ids=[line for line, _ in MALFORMED])
+def test_a_malformed_line_is_one_line_and_status_2(
+    line: str, named: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(lambda: read(Settings(), line), capsys)
+    for words in named:
+        assert words in message
+
+
+def test_malformed_lines_made_from_types_name_their_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = malformed(RICH)
+    assert len(lines) == 300
+    for arguments, flag in lines:
+        message = refused(functools.partial(command_line.parse, RICH, arguments), capsys)
+        assert flag in message, (arguments, message)
+
+
+def test_long_values_are_shown_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "x" * 300 in refused(lambda: read(Settings(), f"--train.steps {'x' * 300}"), capsys)
+
+
+@pytest.mark.parametrize(
+    "line", ["runs/x --count 3", "--count 3 runs/x --json", "--json runs/x --count=3", "--count 3 -- runs/x"]
+)
+def test_a_positional_argument_may_stand_anywhere(line: str) -> None:
+    assert read(Draw, line) == Draw(pathlib.Path("runs/x"), 3, json="json" in line)
 
 
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("", ["missing", "PATH", "--count INT"]),
-        ("runs/x --cont 3", ["'--cont'", "did you mean '--count'?"]),
-        ("runs/x runs/y --count 3", ["'runs/y'"]),
-        ("runs/x --count 0", ["error: count = 0; allowed are positive integers"]),
+        ("", "missing RUN, --count"),
+        ("--count 3", "missing RUN"),
+        ("runs/x", "missing --count"),
+        ("runs/x --cont 3", "unknown flag '--cont'; did you mean '--count'?"),
+        ("runs/x runs/y --count 3", "unexpected argument 'runs/y'"),
+        ("--run runs/x --count 3", "unknown flag '--run'"),
     ],
 )
-def test_a_mistake_in_the_arguments_of_a_function_is_one_line(
-    line: str, named: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_mistake_beside_a_positional_argument_is_one_line(
+    line: str, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert named in refused(lambda: read(Draw, line), capsys)
+
+
+def test_a_command_is_called_with_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    def sample(arguments: Draw) -> Draw:
+        """Draws samples from a run."""
+        if arguments.count < 1:
+            raise ValueError(f"count = {arguments.count};\n\n  allowed are positive integers")
+        print("progress", file=sys.stderr)
+        return arguments
+
+    assert command_line.run(sample, ["runs/x", "--count", "3", "--label", "-2"]) == Draw(pathlib.Path("runs/x"), 3, -2)
+    assert capsys.readouterr() == ("", "progress\n")
+    message = refused(lambda: command_line.run(sample, ["runs/x", "--count", "0"]), capsys)
+    assert message == "count = 0; allowed are positive integers"
     with pytest.raises(SystemExit) as stop:
-        command_line.run(sample, shlex.split(line), prog="sample.py")
-    assert stop.value.code == 2
-    message = one_line(capsys)
-    for words in named:
-        assert words in message
+        command_line.run(sample, ["--help"], prog="sample.py")
+    assert stop.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("usage: sample.py RUN [--path value ...]\n\nDraws samples from a run.\n")
+    assert "  RUN path (required)\n      The run directory.\n" in out
+    assert "  --count integer (required)\n      The number of samples.\n" in out
 
 
 @pytest.mark.parametrize(
@@ -210,17 +275,17 @@ def test_a_mistake_in_the_arguments_of_a_function_is_one_line(
 def test_an_error_that_the_caller_can_mend_is_one_line(
     error: BaseException, status: int, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def main() -> None:
+    def main(arguments: Nothing) -> None:
         raise error
 
     with pytest.raises(SystemExit) as stop:
         command_line.run(main, [])
     assert stop.value.code == status
-    assert one_line(capsys) == f"error: {expected}"
+    assert capsys.readouterr() == ("", f"error: {expected}\n")
 
 
 def test_a_defect_keeps_its_traceback() -> None:
-    def main() -> None:
+    def main(arguments: Nothing) -> None:
         raise RuntimeError("a defect")
 
     with pytest.raises(RuntimeError, match="a defect"):
@@ -231,99 +296,9 @@ def test_a_variable_shows_the_traceback_of_an_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAXDIFF_TRACEBACK", "1")
-    with pytest.raises(SystemExit) as stop:
-        command_line.run(sample, ["runs/x", "--count", "0"])
-    assert stop.value.code == 2
+    with pytest.raises(SystemExit):
+        read(Settings(), "--train.steps 0")
     err = capsys.readouterr().err
     assert "Traceback" in err
-    assert "in sample" in err
-    assert err.splitlines()[-1] == "error: count = 0; allowed are positive integers"
-
-
-def test_a_function_prints_to_both_streams(capsys: pytest.CaptureFixture[str]) -> None:
-    def main(count: int = 1) -> None:
-        print("progress", file=sys.stderr)
-        print("result")
-
-    command_line.run(main, [])
-    assert capsys.readouterr() == ("result\n", "progress\n")
-
-
-def parse_preset(line: str) -> tuple[Arguments, str]:
-    with command_line.reporting_errors():
-        return command_line.parse_preset(Arguments, shlex.split(line), prog="train.py")
-
-
-@pytest.mark.parametrize(
-    ("line", "named"),
-    [
-        ("", ["missing PRESET", "digits, mnist, toy2d", "the path of a preset file"]),
-        ("--train.seed 3 toy2d", ["missing PRESET before '--train.seed'", "digits, mnist, toy2d"]),
-        ("Digit", ["preset = 'Digit'", "digits, mnist, toy2d", "the path of a preset file", "did you mean 'digits'?"]),
-        ("toy2d digits", ["'digits'"]),
-        ("toy2d --network.channels 3", ["'--network.channels'"]),
-        ("toy2d --run-dri x", ["'--run-dri'", "did you mean '--run-dir'?"]),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_mistake_beside_a_preset_is_one_line(line: str, named: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        parse_preset(line)
-    assert stop.value.code == 2
-    message = one_line(capsys)
-    for words in named:
-        assert words in message
-
-
-def test_flags_replace_values_of_a_preset_in_its_own_types(tmp_path: pathlib.Path) -> None:
-    config = presets.open_preset("toy2d").config
-    given, name = parse_preset("toy2d --network.width 5 --train.steps 7 --run-dir runs/x")
-    assert name == "toy2d"
-    assert given.run_dir == pathlib.Path("runs/x")
-    assert given.network == config.network.clone(width=5)
-    assert given.train == dataclasses.replace(config.train, steps=7)
-    assert (given.data, given.diffusion, given.sample) == (config.data, config.diffusion, config.sample)
-    source = pathlib.Path(presets.__file__).with_name("toy2d.py")
-    copy = tmp_path / "mine.py"
-    copy.write_text(source.read_text())
-    assert parse_preset(f"{copy} --network.width 5 --train.steps 7 --run-dir runs/x") == (given, "mine")
-
-
-@pytest.mark.parametrize(
-    ("line", "named"),
-    [
-        ("-h", [*presets.NAMES, "handwritten digits", "Points in the plane"]),
-        ("toy2d --help", ["Points in the plane", "--train.steps", "default: 4000", "--network.width"]),
-    ],
-)
-def test_help_is_whole_and_has_status_0(line: str, named: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        parse_preset(line)
-    assert not stop.value.code
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert out.startswith("usage: train.py")
-    for words in named:
-        assert words in out
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "named"),
-    [
-        ("absent.py", None, "there is no such file"),
-        ("recipe.txt", "", r"the names of preset files end with \.py"),
-        ("fails.py", "import jaxdiff.nosuch\n", "fails with ModuleNotFoundError: No module named 'jaxdiff.nosuch'"),
-        ("refused.py", "from jaxdiff.runs.config import *\nTrainConfig(steps=0)\n", "fails with ValueError: steps = 0"),
-        ("broken.py", "CONFIG = (\n", "fails with SyntaxError"),
-        ("empty.py", "", "holds no value CONFIG of type"),
-        ("other.py", "CONFIG = {}\n", "holds no value CONFIG of type"),
-    ],
-)
-def test_a_preset_file_that_cannot_be_used_is_refused(
-    tmp_path: pathlib.Path, name: str, text: str | None, named: str
-) -> None:
-    path = tmp_path / name
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(ValueError, match=f"^preset {path}: {named}"):
-        presets.open_preset(str(path))
+    assert "in __post_init__" in err
+    assert err.splitlines()[-1].startswith("error: --train.steps = 0")

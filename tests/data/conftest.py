@@ -48,6 +48,55 @@ class Swatches(tfds.core.GeneratorBasedBuilder):
             yield i, {"picture": io.BytesIO(png.getvalue()), "label": i % 2, "serial": i}
 
 
+class Medley(tfds.core.GeneratorBasedBuilder):
+    """Records of every kind. Record i has i + 1 frames, 3 i + 1 samples, i + 1 points, and so on."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    code_path = None
+
+    def _info(self):
+        kinds = tfds.features
+        features = {
+            "clip": kinds.Sequence(kinds.Image(shape=(4, 6, 3))),
+            "sound": kinds.Tensor(shape=(None,), dtype=np.int16, encoding="zlib"),
+            "places": kinds.Tensor(shape=(None, 3), dtype=np.float32),
+            "numbers": kinds.Tensor(shape=(None,), dtype=np.int32),
+            "tags": kinds.Sequence(kinds.ClassLabel(num_classes=3)),
+            "caption": kinds.Text(),
+            "serial": kinds.Scalar(np.int64),
+            "pair": kinds.Tensor(shape=(2,), dtype=np.float64),
+            "boxes": kinds.Sequence({"box": kinds.BBoxFeature()}),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(4)}
+
+    def _generate_examples(self, n):
+        for i in range(n):
+            yield i, {
+                "clip": [np.full((4, 6, 3), 10 * i + frame, np.uint8) for frame in range(i + 1)],
+                "sound": np.arange(-1, 3 * i, dtype=np.int16) * 8192,
+                "places": np.arange(3 * i + 3, dtype=np.float32).reshape(-1, 3),
+                "numbers": np.array([1, 6, 8, 6][: i + 1], np.int32),
+                "tags": [2] * i,
+                "caption": f"number {i} – ünïcode",
+                "serial": i,
+                "pair": np.array([i, 0.5]),
+                "boxes": {"box": []},
+            }
+
+
+@pytest.fixture(scope="session")
+def medley_dir(tmp_path_factory) -> Path:
+    """A data directory with `Medley`, as ArrayRecord."""
+    root = tmp_path_factory.mktemp("medley")
+    Medley(data_dir=root, file_format="array_record").download_and_prepare()
+    return root
+
+
 @pytest.fixture(scope="session")
 def swatches_dir(tmp_path_factory) -> Path:
     """A data directory with both configurations of `Swatches`, as ArrayRecord."""

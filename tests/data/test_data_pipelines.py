@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 
 from jaxdiff.data import (
+    Digits,
+    Entry,
     Examples,
+    Field,
+    Tfds,
     evaluation_batches,
     from_arrays,
     in_memory,
-    open_digits,
-    open_tfds,
-    to_unit,
+    select,
     training_batches,
 )
 from jaxdiff.data.pipelines import training_draw
@@ -28,13 +30,13 @@ from jaxdiff.data.pipelines import training_draw
 
 def numbered(n: int):
     """A set in which example i, and its label, is the number i."""
-    return from_arrays(np.arange(n, dtype=np.float32)[:, None], np.arange(n))
+    return from_arrays(x=np.arange(n, dtype=np.float32)[:, None], label=np.arange(n))
 
 
 @pytest.fixture(scope="module")
 def on_disk(swatches_dir):
     """60 random pictures of 6x6 pixels in two classes."""
-    return open_tfds("swatches/square", data_dir=swatches_dir)
+    return Tfds("swatches/square", data_dir=swatches_dir).open()
 
 
 def take(batches, count: int):
@@ -50,27 +52,57 @@ def assert_equal(ours, theirs):
             np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_a_batch_holds_images_in_unit_range_with_their_labels(on_disk):
+def test_a_batch_holds_the_bytes_of_pictures_with_their_labels(on_disk):
     batch = next(training_batches(on_disk, 32, seed=0))
-    assert (batch["x"].shape, batch["x"].dtype) == ((32, 6, 6, 3), np.float32)
-    assert (batch["x"].min(), batch["x"].max()) == (-1, 1)
-    assert (batch["cond"].shape, batch["cond"].dtype) == ((32,), np.int32)
-    known = {to_unit(r["image"]).tobytes(): r["label"] for r in on_disk.source}
-    assert [known[x.tobytes()] for x in batch["x"]] == batch["cond"].tolist()
+    assert list(batch) == list(on_disk.fields)
+    assert (batch["picture"].shape, batch["picture"].dtype) == ((32, 6, 6, 3), np.uint8)
+    assert (batch["label"].shape, batch["label"].dtype) == ((32,), np.int32)
+    known = {record["picture"].tobytes(): record["label"] for record in on_disk.source}
+    assert [known[picture.tobytes()] for picture in batch["picture"]] == batch["label"].tolist()
 
 
-def test_unlabelled_floating_point_data_are_unchanged():
-    points = np.random.default_rng(0).normal(scale=5, size=(10, 3)).astype(np.float32)
-    batch = next(training_batches(from_arrays(points), 10, seed=0))
-    assert set(batch) == {"x"}
-    np.testing.assert_array_equal(np.sort(batch["x"], axis=0), np.sort(points, axis=0))
+def test_entries_of_every_kind_stay_together():
+    n = 12
+    arrays = {
+        "video": np.arange(n, dtype=np.uint8)[:, None, None, None, None] * np.ones((1, 2, 3, 3, 1), np.uint8),
+        "points": np.arange(n, dtype=np.float32)[:, None, None] * np.ones((1, 4, 3), np.float32),
+        "points_mask": np.arange(n)[:, None] % 2 == np.zeros((1, 4)),
+        "ids": np.arange(n)[:, None] * np.ones((1, 5), np.int64),
+    }
+    fields = {
+        "video": Field("video", (2, 3, 3, 1), "uint8", rate=4),
+        "points": Field("points", (4, 3)),
+        "ids": Field("values", (5,), "int32"),
+    }
+    examples = from_arrays(arrays, fields=fields)
+    batch = next(training_batches(examples, n, seed=0))
+    order = batch["ids"][:, 0]
+    assert sorted(order.tolist()) == list(range(n))
+    for name, field in examples.fields.items():
+        assert batch[name].dtype == field.dtype
+        np.testing.assert_array_equal(batch[name], arrays[name][order])
+    # A batch is a copy: whoever changes it changes no data.
+    batch["points"][:] = -1
+    assert arrays["points"].min() == 0
+
+
+def test_text_is_refused_by_name_and_taken_after_it_is_read():
+    examples = from_arrays(caption=["a", "bb", "ccc"], x=np.zeros((3, 2)))
+    for call in (
+        lambda: training_batches(examples, 2, seed=0),
+        lambda: evaluation_batches(examples, 2),
+    ):
+        with pytest.raises(ValueError, match="kind of the field 'caption' = 'text'; allowed are fields of numbers"):
+            call()
+    lengths = select(examples, {"length": Entry("caption", len, Field("values", (), "int32"))})
+    assert_equal(list(evaluation_batches(lengths, 3)), [{"length": np.array([1, 2, 3], np.int32)}])
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(103, 16), (103, 103), (96, 16), (5, 1)])
 def test_every_epoch_holds_every_example_once_in_a_new_order(n, batch_size):
     batches = take(training_batches(numbered(n), batch_size, seed=7), -(-4 * n // batch_size))
     assert {len(b["x"]) for b in batches} == {batch_size}
-    drawn = np.concatenate([b["cond"] for b in batches])[: 4 * n].reshape(4, n)
+    drawn = np.concatenate([b["label"] for b in batches])[: 4 * n].reshape(4, n)
     np.testing.assert_array_equal(np.sort(drawn), np.tile(np.arange(n), (4, 1)))
     assert len({epoch.tobytes() for epoch in drawn}) == 4
     assert not np.array_equal(drawn[0], np.arange(n))
@@ -79,26 +111,26 @@ def test_every_epoch_holds_every_example_once_in_a_new_order(n, batch_size):
 def test_first_examples_are_uniform_over_seeds():
     # Over 2000 seeds each of 8 examples comes first about 250 times: chi-square, 7 degrees of freedom, probability 1e-6.
     examples = numbered(8)
-    first = [training_draw(examples, 1, seed=seed, flip=False, rows=None)(0)[0][0] for seed in range(2000)]
+    first = [training_draw(examples, 1, seed=seed, rows=None)(0)[0] for seed in range(2000)]
     counts = np.bincount(first, minlength=8)
     assert ((counts - 250) ** 2 / 250).sum() < 40.5
 
 
 def test_neighbouring_seeds_share_no_epoch():
-    epochs = [b["cond"].tobytes() for seed in range(4) for b in take(training_batches(numbered(50), 50, seed=seed), 4)]
+    epochs = [b["label"].tobytes() for seed in range(4) for b in take(training_batches(numbered(50), 50, seed=seed), 4)]
     assert len(set(epochs)) == 16
 
 
 def test_batch_k_does_not_depend_on_the_way_to_it(on_disk):
     memory = in_memory(on_disk)
-    straight = take(training_batches(memory, 8, seed=5, flip=True), 16)  # more than two epochs
-    assert_equal(take(training_batches(memory, 8, seed=5, flip=True), 16), straight)
+    straight = take(training_batches(memory, 8, seed=5), 16)  # more than two epochs
+    assert_equal(take(training_batches(memory, 8, seed=5), 16), straight)
     for examples in (memory, on_disk):
-        iterator = training_batches(examples, 8, seed=5, flip=True)
+        iterator = training_batches(examples, 8, seed=5)
         take(iterator, 6)
         state = json.loads(json.dumps(iterator.get_state()))
         assert_equal(take(iterator, 3), straight[6:9])
-        fresh = training_batches(examples, 8, seed=5, flip=True)
+        fresh = training_batches(examples, 8, seed=5)
         fresh.set_state(state)
         assert_equal(take(fresh, 10), straight[6:])
         iterator.set_state(state)  # back to an earlier step
@@ -106,10 +138,10 @@ def test_batch_k_does_not_depend_on_the_way_to_it(on_disk):
 
 
 def test_rows_are_rows_of_the_whole_batch():
-    digits = open_digits()
-    whole = take(training_batches(digits, 150, seed=1, flip=True), 12)  # more than one epoch
+    digits = Digits().open()
+    whole = take(training_batches(digits, 150, seed=1), 12)  # more than one epoch
     for rows in (range(75), range(100, 150), np.array([0, 1, 74, 75, 149])):
-        part = take(training_batches(digits, 150, seed=1, flip=True, rows=rows), 12)
+        part = take(training_batches(digits, 150, seed=1, rows=rows), 12)
         assert_equal(part, [{name: value[np.asarray(rows)] for name, value in batch.items()} for batch in whole])
 
 
@@ -121,30 +153,13 @@ def test_a_state_is_valid_for_other_rows():
     assert_equal([{name: value[6:] for name, value in next(one).items()}], [next(two)])
 
 
-def test_flip_mirrors_half_the_images_along_their_width_only():
-    n = 2000
-    pixels = np.random.default_rng(0).integers(0, 256, (n, 3, 4, 2), np.uint8)
-    examples = from_arrays(pixels, np.arange(n))
-    batch = next(training_batches(examples, n, seed=3, flip=True))
-    original = to_unit(pixels)[batch["cond"]]
-    kept = (batch["x"] == original).all((1, 2, 3))
-    mirrored = (batch["x"] == original[:, :, ::-1]).all((1, 2, 3))
-    np.testing.assert_array_equal(kept, ~mirrored)
-    assert abs(mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(n)
-    # `flip` does not change the order, another step draws other flips, and the set itself is unchanged.
-    np.testing.assert_array_equal(next(training_batches(examples, n, seed=3))["cond"], batch["cond"])
-    first, second = take(training_batches(from_arrays(pixels[:1].repeat(400, 0)), 400, seed=3, flip=True), 2)
-    assert not np.array_equal(first["x"], second["x"])
-    np.testing.assert_array_equal(pixels, np.random.default_rng(0).integers(0, 256, (n, 3, 4, 2), np.uint8))
-
-
 @pytest.mark.parametrize("batch_size", [1, 10, 33, 100])
 def test_evaluation_is_one_pass_in_order(batch_size):
     batches = list(evaluation_batches(numbered(33), batch_size))
     sizes = [len(b["x"]) for b in batches]
     assert sizes[:-1] == [batch_size] * (len(batches) - 1)
     assert 0 < sizes[-1] <= batch_size
-    np.testing.assert_array_equal(np.concatenate([b["cond"] for b in batches]), np.arange(33))
+    np.testing.assert_array_equal(np.concatenate([b["label"] for b in batches]), np.arange(33))
     np.testing.assert_array_equal(np.concatenate([b["x"][:, 0] for b in batches]), np.arange(33))
 
 
@@ -168,7 +183,6 @@ def test_evaluation_from_disk_equals_evaluation_from_memory(on_disk):
         ({"batch_size": 4, "seed": 2**32}, "seed = 4294967296"),
         ({"batch_size": 4, "workers": -1}, "workers = -1"),
         ({"batch_size": 4, "workers": 1.0}, "workers = 1.0"),
-        ({"batch_size": 4, "flip": True}, r"flip = True; allowed are False for examples of shape \(1,\)"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_read(arguments, message):
@@ -242,14 +256,15 @@ def test_an_error_is_raised_for_its_batch_and_no_batch_is_lost():
         def __getitem__(self, index, /):
             if self.broken and index == 17:
                 raise ValueError("record 17 cannot be read")
-            return {"image": np.full((1, 1, 1), index, np.uint8), "label": index}
+            return {"x": np.full(1, index, np.uint8), "label": index}
 
+    fields = {"x": Field("values", (1,), "uint8"), "label": Field("label", (), "int32", 40)}
     source = Faulty()
-    batches = training_batches(Examples(source, (1, 1, 1), 40), 4, seed=0)
+    batches = training_batches(Examples(source, fields), 4, seed=0)
     source.broken = False
-    expected = take(training_batches(Examples(source, (1, 1, 1), 40), 4, seed=0), 12)
+    expected = take(training_batches(Examples(source, fields), 4, seed=0), 12)
     source.broken = True
-    at = next(i for i, batch in enumerate(expected) if 17 in batch["cond"])
+    at = next(i for i, batch in enumerate(expected) if 17 in batch["label"])
     assert_equal(take(batches, at), expected[:at])
     for _ in range(2):
         with pytest.raises(ValueError, match="record 17 cannot be read"):
@@ -261,14 +276,14 @@ def test_an_error_is_raised_for_its_batch_and_no_batch_is_lost():
 
 
 def test_sets_in_memory_use_no_workers():
-    batches = training_batches(open_digits(), 32, seed=0, workers=3)
+    batches = training_batches(Digits().open(), 32, seed=0, workers=3)
     next(batches)
     assert not multiprocessing.active_children()
 
 
 def test_workers_read_the_same_batches_and_a_dead_worker_is_reported(on_disk):
-    expected = take(training_batches(in_memory(on_disk), 8, seed=5, flip=True), 29)
-    batches = training_batches(on_disk, 8, seed=5, flip=True, workers=2)
+    expected = take(training_batches(in_memory(on_disk), 8, seed=5), 29)
+    batches = training_batches(on_disk, 8, seed=5, workers=2)
     batches.set_state({"next": 3})
     assert not multiprocessing.active_children()  # nothing is started before it is needed
     assert_equal(take(batches, 5), expected[3:8])
@@ -300,7 +315,7 @@ def test_workers_read_the_same_batches_and_a_dead_worker_is_reported(on_disk):
     # No batch is lost, also with another number of workers.
     read = batches.get_state()["next"]
     assert 14 <= read < 26
-    fresh = training_batches(on_disk, 8, seed=5, flip=True)
+    fresh = training_batches(on_disk, 8, seed=5)
     fresh.set_state(batches.get_state())
     assert_equal(take(fresh, 3), expected[read : read + 3])
 
@@ -308,10 +323,10 @@ def test_workers_read_the_same_batches_and_a_dead_worker_is_reported(on_disk):
 TRAINER = """
 import json, multiprocessing, sys, time
 import numpy as np
-from jaxdiff.data import open_tfds, training_batches
+from jaxdiff.data import Tfds, training_batches
 if __name__ == "__main__":
     data_dir, state, out, end = sys.argv[1:]
-    batches = training_batches(open_tfds("swatches/square", data_dir=data_dir), 8, seed=11, flip=True, workers=1)
+    batches = training_batches(Tfds("swatches/square", data_dir=data_dir).open(), 8, seed=11, workers=1)
     batches.set_state(json.loads(state))
     np.savez(out, **{f"{name}{i}": value for i in range(10) for name, value in next(batches).items()})
     assert "tensorflow" not in sys.modules
@@ -327,7 +342,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_another_process_continues_and_its_workers_end_with_it(on_disk, swatches_dir, tmp_path):
-    iterator = training_batches(in_memory(on_disk), 8, seed=11, flip=True)
+    iterator = training_batches(in_memory(on_disk), 8, seed=11)
     take(iterator, 13)
     state = json.dumps(iterator.get_state())
     expected = take(iterator, 10)
@@ -350,7 +365,7 @@ def test_another_process_continues_and_its_workers_end_with_it(on_disk, swatches
             assert trainer.wait(60) == (-signal.SIGKILL if end == "kill" else 0)
             wait_until(lambda pids=workers: not any(is_running(pid) for pid in pids), 10)
             theirs = np.load(tmp_path / f"{end}.npz")
-            assert_equal([{name: theirs[f"{name}{i}"] for name in ("x", "cond")} for i in range(10)], expected)
+            assert_equal([{name: theirs[f"{name}{i}"] for name in ("picture", "label")} for i in range(10)], expected)
     finally:
         for trainer in trainers.values():
             trainer.kill()

@@ -1,9 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdiff.data import to_uint8, to_unit
+from jaxdiff.data import to_floats, to_uint8, to_unit
 from jaxdiff.data.pixels import picture_to_array
 
 
@@ -15,6 +16,25 @@ def test_bytes_survive_the_round_trip():
     assert unit[255] == 1
     np.testing.assert_allclose(unit, np.arange(256) / 127.5 - 1, atol=1e-7)
     np.testing.assert_array_equal(to_uint8(unit), pixels)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_every_byte_becomes_the_same_bits_in_numpy_and_jax(compiled):
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    # The nearest float32 number to each of the two roundings of p / 127.5 - 1.
+    expected = np.float32(np.float32(np.arange(256) / 127.5).reshape(16, 16).astype(np.float64) - 1)
+    ours = (jax.jit(to_floats) if compiled else to_floats)(jnp.asarray(pixels))
+    for floats in (to_floats(pixels), np.asarray(ours)):
+        assert floats.dtype == np.float32
+        assert floats.tobytes() == expected.tobytes()
+
+
+def test_floats_pass_unchanged_and_integers_are_refused():
+    for floats in (np.zeros(3), jnp.ones(2, jnp.bfloat16)):
+        assert to_floats(floats) is floats
+    for integers in (np.arange(3), jnp.arange(3)):
+        with pytest.raises(TypeError, match=r"x.dtype = int.*; allowed are uint8 and floating-point types"):
+            to_floats(integers)
 
 
 def test_to_uint8_rounds_to_the_nearest_and_clips():
@@ -66,6 +86,19 @@ def test_size_crops_the_centred_square():
     np.testing.assert_array_equal(pixels, np.broadcast_to(np.uint8([200, 0, 0]), (5, 5, 3)))
     tall = picture_to_array(Image.fromarray(wide.transpose(1, 0, 2)), 3, size=5)
     np.testing.assert_array_equal(tall, pixels)
+
+
+def test_padding_adds_white_on_both_sides():
+    wide = np.full((10, 30, 3), [200, 0, 0], np.uint8)
+    pixels = picture_to_array(Image.fromarray(wide), 3, size=9, fit="pad")
+    expected = np.full((9, 9, 3), 255, np.uint8)
+    expected[3:6] = [200, 0, 0]
+    np.testing.assert_array_equal(pixels, expected)
+    tall = picture_to_array(Image.fromarray(wide.transpose(1, 0, 2)), 3, size=9, fit="pad")
+    np.testing.assert_array_equal(tall, expected.transpose(1, 0, 2))
+    # A line of pixels keeps at least one pixel.
+    line = picture_to_array(Image.fromarray(np.zeros((1, 100), np.uint8)), 1, size=5, fit="pad")
+    assert (line == 0).sum() == 5
 
 
 def test_resampling_keeps_the_mean_and_pictures_of_the_right_size():

@@ -90,12 +90,12 @@ def test_at_most_depth_batches_are_made_ahead(depth, group):
 
 
 def test_groups_are_stacks_of_consecutive_batches():
-    examples = from_arrays(np.random.default_rng(0).integers(0, 256, (30, 4, 4, 1), np.uint8), np.arange(30))
-    single = list(itertools.islice(training_batches(examples, 7, seed=1, flip=True), 9))
-    batches = prefetch(training_batches(examples, 7, seed=1, flip=True), lambda batch: batch, group=3)
+    examples = from_arrays(x=np.random.default_rng(0).integers(0, 256, (30, 4, 4, 1), np.uint8), label=np.arange(30))
+    single = list(itertools.islice(training_batches(examples, 7, seed=1), 9))
+    batches = prefetch(training_batches(examples, 7, seed=1), lambda batch: batch, group=3)
     for i in range(3):
         grouped = next(batches)
-        assert {name: value.shape for name, value in grouped.items()} == {"x": (3, 7, 4, 4, 1), "cond": (3, 7)}
+        assert {name: value.shape for name, value in grouped.items()} == {"x": (3, 7, 4, 4, 1), "label": (3, 7)}
         for name, value in grouped.items():
             np.testing.assert_array_equal(value, np.stack([batch[name] for batch in single[3 * i : 3 * i + 3]]))
         assert batches.get_state() == {"next": 3 * i + 3}

@@ -1,27 +1,31 @@
 import numpy as np
 import pytest
 
-from jaxdiff.data import TOYS, toy2d
+from jaxdiff.data import TOYS, Field, Toy
+
+
+def points(examples):
+    return examples.source.columns["x"]
 
 
 @pytest.mark.parametrize("name", TOYS)
 def test_points_are_reproducible_centred_and_of_unit_scale(name):
-    examples = toy2d(name, 4001, seed=3)
-    x = examples.source.x
-    assert (x.shape, x.dtype, examples.shape) == ((4001, 2), np.float32, (2,))
-    np.testing.assert_array_equal(x, toy2d(name, 4001, seed=3).source.x)
-    assert not np.array_equal(x, toy2d(name, 4001, seed=4).source.x)
+    examples = Toy(name, 4001, seed=3).open()
+    x = points(examples)
+    assert (x.shape, x.dtype, examples.fields["x"]) == ((4001, 2), np.float32, Field("values", (2,)))
+    np.testing.assert_array_equal(x, points(Toy(name, 4001, seed=3).open()))
+    assert not np.array_equal(x, points(Toy(name, 4001, seed=4).open()))
     assert np.abs(x).max() < 1.25
     assert np.abs(x.mean(0)).max() < 0.05
     assert 0.25 < x.std(0).min() < x.std(0).max() < 0.75
-    if examples.num_classes:
-        counts = np.bincount(examples.source.labels)
-        assert len(counts) == examples.num_classes == len(examples.class_names)
+    if name != "checkerboard":
+        counts = np.bincount(examples.source.columns["label"])
+        assert len(counts) == examples.fields["label"].classes == len(examples.fields["label"].names)
         assert np.ptp(counts) <= 1
 
 
 def test_checkerboard_is_uniform_on_its_squares():
-    x = toy2d("checkerboard", 16_000).source.x
+    x = points(Toy("checkerboard", 16_000).open())
     column, row = np.floor((x + 1) * 2).astype(int).T
     assert ((column + row) % 2 == 0).all()
     counts = np.bincount(4 * row + column)
@@ -31,9 +35,9 @@ def test_checkerboard_is_uniform_on_its_squares():
 
 
 def test_gaussians_have_their_modes_and_width():
-    examples = toy2d("gaussians", 8000)
+    examples = Toy("gaussians", 8000).open()
     for k in range(8):
-        mode = examples.source.x[examples.source.labels == k]
+        mode = points(examples)[examples.source.columns["label"] == k]
         angle = 2 * np.pi * k / 8
         np.testing.assert_allclose(mode.mean(0), [0.8 * np.cos(angle), 0.8 * np.sin(angle)], atol=0.01)
         np.testing.assert_allclose(mode.std(0), 0.05, rtol=0.1)
@@ -41,8 +45,8 @@ def test_gaussians_have_their_modes_and_width():
 
 @pytest.mark.parametrize("name", ["moons", "spirals"])
 def test_curved_classes_are_congruent_and_separate(name):
-    examples = toy2d(name, 3000)
-    first, second = (examples.source.x[examples.source.labels == k] for k in (0, 1))
+    examples = Toy(name, 3000).open()
+    first, second = (points(examples)[examples.source.columns["label"] == k] for k in (0, 1))
     distance = np.sqrt(((first[:, None] - second[None]) ** 2).sum(-1))
     if name == "moons":
         assert distance.min() > 0.05
@@ -64,4 +68,4 @@ def test_curved_classes_are_congruent_and_separate(name):
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        toy2d(**arguments)
+        Toy(**arguments)

@@ -104,6 +104,18 @@ def test_residual_block(random_variables, scale_shift, features, resample, proje
     np.testing.assert_allclose(block.apply(variables, *arguments), SCALE * (shortcut + h), atol=2e-5)
 
 
+def test_a_residual_block_without_an_embedding_has_a_plain_norm(random_variables):
+    """An embedding of zeros, with a bias of zeros, adds nothing."""
+    x = jnp.asarray(np.random.default_rng(2).standard_normal((2, 6, 8)), jnp.float32)
+    block = ResidualBlock(8, 2, 1e-5, False, 0.0, SCALE, jnp.float32)
+    variables = random_variables(block, x, None, None)
+    assert "embedding" not in variables["params"]
+    nothing = {"kernel": jnp.zeros((3, 8)), "bias": jnp.zeros(8)}
+    told = {"params": {**variables["params"], "embedding": nothing}}
+    expected = block.apply(told, x, jnp.ones((2, 3)), None)
+    np.testing.assert_array_equal(block.apply(variables, x, None, None), expected)
+
+
 @pytest.mark.parametrize("head_channels", [None, 4])
 def test_attention(random_variables, head_channels):
     x = np.random.default_rng(3).standard_normal((2, 3, 2, 8))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.networks import Fourier, Sinusoidal, UNet
-from jaxdiff.presets import open_preset
+from jaxdiff.networks.module import Spec
 
 SCORE_SDE = {
     "num_blocks": 4,
@@ -26,11 +26,11 @@ ADM = UNet(
     attention_levels=(1, 2, 3),
     head_channels=64,
     embedding=Sinusoidal(cos_first=True, endpoint=False),
-    num_classes=1000,
     scale_shift=True,
     resampling="residual",
     norm_eps=1e-5,
 )
+LABELLED = ADM.given({"label": Spec("class", classes=1000)})
 
 
 def count(network, size, cond=None):
@@ -88,8 +88,10 @@ def test_ncsnpp_cifar10():
 
 
 def test_the_published_preset_has_the_network_of_adm():
+    from jaxdiff.presets import open_preset
+
     path = Path(__file__).resolve().parents[2] / "configs" / "imagenet64.py"
-    assert open_preset(str(path)).config.network == ADM.clone(num_classes=0, dropout=0.1, dtype="bfloat16")
+    assert open_preset(str(path)).config.model.network == ADM.clone(dropout=0.1, dtype="bfloat16")
 
 
 def test_adm_imagenet64():
@@ -110,7 +112,7 @@ def test_adm_imagenet64():
     total += b(384 + 192, 192) + 3 * b(192 + 192, 192)
     total += (3 + 4) * (attention(384) + attention(576) + attention(768))
     total += 2 * 192 + conv(192, 3)
-    assert count(ADM, 64, jnp.zeros(1, int)) == total
+    assert count(LABELLED, 64, jnp.zeros(1, int)) == total
     assert round(total / 1e6) == 296
-    learned_variance = ADM.clone(out_channels=6)
+    learned_variance = LABELLED.clone(out_channels=6)
     assert count(learned_variance, 64, jnp.zeros(1, int)) == total + 3 * (9 * 192 + 1)

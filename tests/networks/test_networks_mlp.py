@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdiff.networks import MLP, Fourier
+from jaxdiff.networks.module import Spec
 
 X = jnp.asarray(np.random.default_rng(0).standard_normal((3, 2)), jnp.float32)
 TIME = jnp.array([0.1, 0.5, 0.9])
@@ -20,7 +21,8 @@ def test_a_fresh_network_is_zero():
 
 
 def test_the_network_is_the_formula_of_its_docstring(random_variables):
-    net = MLP(width=8, num_blocks=2, embedding=Fourier(1.0), num_classes=1, augmentation_features=2)
+    specs = {"label": Spec("class", classes=1), "augmentation": Spec("vector", (2,))}
+    net = MLP(width=8, num_blocks=2, embedding=Fourier(1.0)).given(specs)
     augmentation = np.array([[0.0, 0.0], [1.0, 0.0], [0.3, -0.7]])
     classes = jnp.array([0, 1, 0])
     cond = {"label": classes, "augmentation": jnp.asarray(augmentation, jnp.float32)}

@@ -1,4 +1,4 @@
-"""The U-Net as a whole: shapes, symmetries, conditions, precision, derivatives and refused arguments."""
+"""The U-Net as a whole: shapes, symmetries, dropout, precision, derivatives and refused arguments."""
 
 import re
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdiff.networks import Fourier, UNet
-from jaxdiff.networks.conditioning import split_cond
+from jaxdiff.networks.module import Spec
 
 TINY = {"channels": 8, "multipliers": (1, 2), "num_blocks": 1, "attention_levels": (1,)}
 RESIDUAL = {
@@ -28,6 +28,7 @@ CONFIGURATIONS = {
     "symmetric": UNet(**TINY, downsample_padding="symmetric"),
     "residual": UNet(**TINY, **RESIDUAL),
 }
+LABEL = {"label": Spec("class", classes=2)}
 X, TIME = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 6, 3)), jnp.float32), jnp.array([3.0, 40.0])
 
 
@@ -76,7 +77,7 @@ def test_the_output_of_a_fresh_network_is_zero(unconditional, name):
 
 def test_initial_parameters_are_finite_and_float32():
     """This network has every kind of layer."""
-    net = CONFIGURATIONS["ddpm"].clone(num_blocks=0, multipliers=(1,), attention_levels=(0,), num_classes=1)
+    net = CONFIGURATIONS["ddpm"].clone(num_blocks=0, multipliers=(1,), attention_levels=(0,)).given(LABEL)
     variables = jax.jit(net.init)(jax.random.key(0), X, TIME, jnp.zeros(2, int))
     assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
@@ -120,45 +121,6 @@ def test_a_signal_is_an_image_of_width_one(random_variables, name):
     assert_same(image[:, :, 0], jax.jit(net.apply)(variables, x, TIME))
 
 
-def test_class_vector_and_augmentation_matter_to_their_own_example(random_variables):
-    net = UNet(**TINY, num_classes=3, vector_features=2, augmentation_features=9)
-    x, time = jnp.tile(signal(1, 6, 1), (2, 1, 1)), jnp.ones(2)
-    classes, vector, augmentation = jnp.array([1, 1]), jnp.zeros((2, 2)), jnp.zeros((2, 9))
-    given = {"label": classes, "vector": vector, "augmentation": augmentation}
-    variables = random_variables(net, x, time, given)
-    conditioning = variables["params"]["conditioning"]
-    assert conditioning["label_table"]["embedding"].shape == (4, 32)
-    assert set(conditioning["augmentation"]) == {"kernel"}  # without a bias, zeros have no effect
-
-    @jax.jit
-    def out(**changes):
-        return net.apply(variables, x, time, given | changes)
-
-    same = out(**given)
-    assert_same(same[0], same[1])
-    for changes in (
-        {"label": jnp.array([1, 0])},
-        {"label": jnp.array([1, 3])},  # 3 is the null label
-        {"vector": vector.at[1, 0].set(1.0)},
-        {"augmentation": augmentation.at[1, 4].set(1.0)},
-    ):
-        found = out(**given | changes)
-        assert_same(found[0], same[0])
-        assert_responds(found[1], same[1])
-    beyond = out(**given | {"label": jnp.array([1, 4])})
-    assert jnp.isfinite(beyond[0]).all()
-    assert jnp.isnan(beyond[1]).all()
-
-
-def test_labels_may_come_as_a_bare_array_and_augmentation_left_out_is_zero():
-    classes = np.array([0, 3])
-    for cond in (classes, {"label": classes}):
-        label, vector, augmentation = split_cond(cond, 2, 3, 0)
-        np.testing.assert_array_equal(label, classes)
-        assert vector is augmentation is None
-        np.testing.assert_array_equal(split_cond(cond, 2, 3, 0, 9)[2], np.zeros((2, 9)))
-
-
 def test_dropout_acts_where_there_is_a_key_and_parts_of_a_batch_drop_what_the_whole_drops(random_variables):
     x, time = signal(4, 6, 1), jnp.array([1.0, 2.0, 3.0, 4.0])
     net, plain = UNet(**TINY, dropout=0.5), UNet(**TINY)
@@ -191,7 +153,7 @@ def test_bfloat16_changes_only_the_computation(unconditional, name):
 
 @pytest.mark.parametrize("name", ["ddpm", "residual"])
 def test_the_forward_derivative_is_the_finite_difference(random_variables, name):
-    net = CONFIGURATIONS[name].clone(num_classes=2)
+    net = CONFIGURATIONS[name].given(LABEL)
     classes = jnp.array([0, 2])
     with jax.enable_x64(True):
         generator = np.random.default_rng(4)
@@ -231,67 +193,31 @@ T = jnp.zeros(2)
 
 
 @pytest.mark.parametrize(
-    ("fields", "x", "time", "cond", "words"),
+    ("fields", "x", "time", "words"),
     [
-        ({}, jnp.zeros((2, 6)), T, None, "x.shape = (2, 6); allowed are [batch, *space, channels]"),
-        ({}, jnp.zeros((2, 1, 1, 1, 1, 1)), T, None, "x.shape = "),
-        ({}, X, jnp.zeros(()), None, "time.shape = (); allowed are (2,)"),
-        ({}, X, jnp.zeros((2, 1)), None, "time.shape = (2, 1)"),
-        ({}, X, jnp.zeros(3), None, "time.shape = (3,)"),
-        (
-            {},
-            X,
-            T,
-            jnp.zeros(2, int),
-            "entries of cond = ['label']; allowed are [], for a network with num_classes = 0",
-        ),
-        ({}, X, T, {"vector": jnp.zeros((2, 3))}, "entries of cond = ['vector']; allowed are []"),
-        ({"num_classes": 3}, X, T, None, "entries of cond = []; allowed are ['label']"),
-        ({"num_classes": 3}, X, T, {}, "entries of cond = []; allowed are ['label']"),
-        ({"num_classes": 3}, X, T, jnp.zeros(3, int), "cond['label'].shape = (3,); allowed are (2,)"),
-        (
-            {"num_classes": 3},
-            X,
-            T,
-            {"labels": jnp.zeros(2, int)},
-            "entries of cond = ['labels']; allowed are ['label']",
-        ),
-        ({"vector_features": 3}, X, T, None, "entries of cond = []; allowed are ['vector']"),
-        ({"vector_features": 3}, X, T, {"vector": jnp.zeros((2, 4))}, "cond['vector'].shape = (2, 4)"),
-        ({}, X, T, {"augmentation": jnp.zeros((2, 9))}, "entries of cond = ['augmentation']; allowed are []"),
-        (
-            {"augmentation_features": 9},
-            X,
-            T,
-            {"augmentation": jnp.zeros((2, 8))},
-            "cond['augmentation'].shape = (2, 8)",
-        ),
-        ({"augmentation_features": 9}, X, T, {"vector": jnp.zeros((2, 9))}, "with ['augmentation'] optional"),
-        ({"attention_levels": (2,)}, X, T, None, "attention_levels = (2,); allowed are tuples of the levels [0, 1]"),
-        ({"multipliers": (), "attention_levels": ()}, X, T, None, "multipliers = ()"),
-        ({"head_channels": 5}, X, T, None, "head_channels = 5"),
-        ({"norm_groups": 3}, X, T, None, "norm_groups = 3"),
-        ({"resampling": "pool"}, X, T, None, "resampling = 'pool'; allowed are 'conv', 'residual'"),
-        ({"decoder_attention": "none"}, X, T, None, "decoder_attention = 'none'"),
-        ({"downsample_padding": "valid"}, X, T, None, "downsample_padding = 'valid'"),
-        ({"remat": "products"}, X, T, None, "remat = 'products'; allowed are 'none', 'dots', 'blocks'"),
-        ({"input_residual": True}, X, T, None, "input_residual = True; allowed are False with resampling = 'conv'"),
-        ({"resampling": "residual", "resample_filter": (1, 2, 1)}, X, T, None, "taps = (1, 2, 1)"),
-        ({"channels": 7}, X, T, None, "features = 7"),
+        ({}, jnp.zeros((2, 6)), T, "x.shape = (2, 6); allowed are [batch, *space, channels]"),
+        ({}, jnp.zeros((2, 1, 1, 1, 1, 1)), T, "x.shape = "),
+        ({}, X, jnp.zeros(()), "time.shape = (); allowed are (2,), one time per example, and (2, 2)"),
+        ({}, X, jnp.zeros((2, 1)), "time.shape = (2, 1)"),
+        ({}, X, jnp.zeros(3), "time.shape = (3,)"),
+        ({"attention_levels": (2,)}, X, T, "attention_levels = (2,); allowed are tuples of the levels [0, 1]"),
+        ({"multipliers": (), "attention_levels": ()}, X, T, "multipliers = ()"),
+        ({"head_channels": 5}, X, T, "head_channels = 5"),
+        ({"norm_groups": 3}, X, T, "norm_groups = 3"),
+        ({"resampling": "pool"}, X, T, "resampling = 'pool'; allowed are 'conv', 'residual'"),
+        ({"decoder_attention": "none"}, X, T, "decoder_attention = 'none'"),
+        ({"downsample_padding": "valid"}, X, T, "downsample_padding = 'valid'"),
+        ({"remat": "products"}, X, T, "remat = 'products'; allowed are 'none', 'dots', 'blocks'"),
+        ({"input_residual": True}, X, T, "input_residual = True; allowed are False with resampling = 'conv'"),
+        ({"resampling": "residual", "resample_filter": (1, 2, 1)}, X, T, "taps = (1, 2, 1)"),
+        ({"channels": 7}, X, T, "features = 7"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(fields, x, time, cond, words):
+def test_arguments_that_do_not_fit_are_refused(fields, x, time, words):
     with pytest.raises(ValueError, match=re.escape(words)):
-        jax.eval_shape(UNet(**TINY | fields).init, jax.random.key(0), x, time, cond)
+        jax.eval_shape(UNet(**TINY | fields).init, jax.random.key(0), x, time)
 
 
-@pytest.mark.parametrize(
-    ("x", "cond", "words"),
-    [
-        (X.astype(jnp.uint8), jnp.zeros(2, int), "x.dtype = uint8; allowed are floating-point types"),
-        (X, jnp.zeros(2), "cond['label'].dtype = float32; allowed are integer types"),
-    ],
-)
-def test_integer_images_and_floating_labels_are_refused(x, cond, words):
-    with pytest.raises(TypeError, match=re.escape(words)):
-        jax.eval_shape(UNet(**TINY, num_classes=3).init, jax.random.key(0), x, T, cond)
+def test_integer_images_are_refused():
+    with pytest.raises(TypeError, match=r"x\.dtype = uint8; allowed are floating-point types"):
+        jax.eval_shape(UNet(**TINY).init, jax.random.key(0), X.astype(jnp.uint8), T)

@@ -1,0 +1,24 @@
+"""Degradations: random changes that make a picture worse, for models that restore pictures.
+
+A degradation is a pure function of a random key and of a picture `[h, w, c]` with values in [-1, 1]. `Degrade` makes a
+chain of them.
+
+- `degradation`: the interface, and `Reduce`, the mark of the place where the picture is reduced
+- `blur`: Gaussian kernels and their relatives
+- `sinc`: the low-pass filter that makes edges ring
+- `filters`: the parts of both
+- `resize`: resampling to a random scale and back
+- `noise`: Gaussian and Poisson noise
+- `jpeg`: JPEG compression
+- `real_esrgan`: the published chain of Real-ESRGAN
+"""
+
+from jaxdiff.augmentations.degradations.blur import Blur
+from jaxdiff.augmentations.degradations.degradation import Degradation, Reduce
+from jaxdiff.augmentations.degradations.jpeg import Jpeg
+from jaxdiff.augmentations.degradations.noise import Noise
+from jaxdiff.augmentations.degradations.real_esrgan import real_esrgan
+from jaxdiff.augmentations.degradations.resize import Resize
+from jaxdiff.augmentations.degradations.sinc import Sinc
+
+__all__ = ["Blur", "Degradation", "Jpeg", "Noise", "Reduce", "Resize", "Sinc", "real_esrgan"]

@@ -1,0 +1,36 @@
+"""Data with mean 0 and standard deviation 1."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, PyTree
+
+from jaxdiff.checks import positive
+from jaxdiff.codecs.codec import Codec
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardised(Codec):
+    """The data minus a mean, divided by a standard deviation: `z = (x - mean)/std`.
+
+    Attributes:
+      mean: the mean of all numbers, or one mean for each channel of the last axis.
+      std: the standard deviation, in the same form.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        for value in self.std:
+            positive("std", value)
+
+    def encode(self, frozen: Any, x: PyTree, keys: Key[Array, " batch"] | None = None) -> PyTree:
+        mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
+        return jax.tree.map(lambda leaf: (leaf - mean) / std, x)
+
+    def decode(self, frozen: Any, z: PyTree) -> PyTree:
+        mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
+        return jax.tree.map(lambda leaf: leaf * std + mean, z)

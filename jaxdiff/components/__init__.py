@@ -1,0 +1,38 @@
+"""Components: settings that are objects, and objects that JSON can hold.
+
+A preset is a tree of components. A component is a frozen dataclass or a Linen module whose fields are its settings:
+
+    {"kind": "MLP", "width": 64}    is    MLP(width=64)
+
+A function with options is a `Choice`, made by `choose`:
+
+    {"kind": "ddim", "eta": 0.5}    is    choose(solvers.ddim, eta=0.5)
+
+A kind is a name from the `__all__` of its home, a module of jaxdiff; or `module:Name` for a user's own class or
+function, whose module has to be imported already. Reading JSON imports no module of a user.
+"""
+
+from jaxdiff.components.component import IS_PART, Component, Part, Table
+from jaxdiff.components.declared import Choice, Choices, Option, kinds_of, options_of, settings_of
+from jaxdiff.components.paths import at
+from jaxdiff.components.reading import choose, from_json
+from jaxdiff.components.writing import Setting, to_json, walk
+
+__all__ = [
+    "IS_PART",
+    "Choice",
+    "Choices",
+    "Component",
+    "Option",
+    "Part",
+    "Setting",
+    "Table",
+    "at",
+    "choose",
+    "from_json",
+    "kinds_of",
+    "options_of",
+    "settings_of",
+    "to_json",
+    "walk",
+]

@@ -1,0 +1,64 @@
+"""Picture files: headers and pixels, with errors of one line whatever the decoder raises."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from jaxdiff.checks import one_line
+from jaxdiff.data.pixels import Fit, picture_to_array
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+GREY_MODES = frozenset({"1", "L", "LA"})
+EXIF_ORIENTATION = 0x0112
+# PIL turns TIFF by itself. It finds the tags of a PNG only after its pixels, which it would have to decode first.
+TURNED_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
+
+
+def read_header(path: Path) -> tuple[tuple[int, int], bool]:
+    """The (width, height) of the upright picture in a file, and whether it is greyscale.
+
+    Raises:
+      ValueError: the file is no picture. The error is one line, and names the file.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if picture.format in TURNED_FORMATS and picture.getexif().get(EXIF_ORIENTATION, 1) >= 5:
+                width, height = height, width
+            return (width, height), picture.mode in GREY_MODES or picture.mode.startswith("I;16")
+    except Exception as error:  # decoders raise many types: DecompressionBombError, SyntaxError, struct.error, ...
+        raise ValueError(f"{path} cannot be read as a picture: {one_line(error)}") from error
+
+
+def read_picture(
+    path: Path, channels: int, size: int | None = None, fit: Fit = "crop"
+) -> UInt8[np.ndarray, "height width channels"]:
+    """The pixels of a file, turned by its EXIF orientation. The arguments are those of `picture_to_array`.
+
+    Raises:
+      ValueError: the file is no picture, or a broken one. The error is one line, and names the file.
+    """
+    try:
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture) if picture.format in TURNED_FORMATS else picture
+            return picture_to_array(upright, channels, size, fit)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a picture: {one_line(error)}") from error
+
+
+def decode_picture(
+    data: bytes, channels: int, size: int | None = None, fit: Fit = "crop"
+) -> UInt8[np.ndarray, "height width channels"]:
+    """The pixels of the bytes of a file. The arguments are those of `picture_to_array`.
+
+    Raises:
+      ValueError: the bytes are no picture, or a broken one. The error is one line.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture_to_array(picture, channels, size, fit)
+    except Exception as error:
+        raise ValueError(f"not a picture: {one_line(error)}") from error

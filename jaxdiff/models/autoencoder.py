@@ -1,0 +1,132 @@
+"""Autoencoders: a smaller space for other models to work in."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, PyTree
+
+from jaxdiff import trees
+from jaxdiff.checks import require
+from jaxdiff.components import Table, at
+from jaxdiff.data.fields import Field
+from jaxdiff.data.pixels import to_floats
+from jaxdiff.data.selection import Entry
+from jaxdiff.models.diffusion import is_hidden
+from jaxdiff.models.model import Model
+from jaxdiff.networks import ConvAutoencoder
+from jaxdiff.networks.module import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoder(Model):
+    """A plain autoencoder, whose latents another run can model through the codec `Latents`.
+
+    Attributes:
+      network: a network with `encode` and `decode`.
+      field: the field that is encoded.
+    """
+
+    network: Network = dataclasses.field(default_factory=ConvAutoencoder)
+    field: str = "image"
+
+    def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
+        require(self.field in fields, "model.field", self.field, f"fields of the data: {', '.join(fields)}")
+        return {self.field: Entry(self.field, None, fields[self.field])}
+
+    def bind(self, fields: Mapping[str, Field], frozen: Any) -> "BoundAutoencoder":
+        good = hasattr(self.network, "encode") and hasattr(self.network, "decode")
+        require(good, "model.network.kind", type(self.network).__name__, "networks that encode and decode")
+        shape = fields[self.field].shape
+        with at("model.network"):
+            network = self.network.given({}).giving(shape[-1])
+            x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+            z = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x, method="encode")[0], x)
+        return BoundAutoencoder(self, Table(fields), tuple(z.shape[1:]), network)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundAutoencoder:
+    """An autoencoder on data whose shapes are known. `Autoencoder.bind` makes it.
+
+    Attributes:
+      settings: the settings of the model.
+      fields: the fields of the data.
+      latent: the shape of the latents of one example.
+      network: the network, which knows the channels of the data.
+    """
+
+    settings: Autoencoder
+    fields: Table
+    latent: tuple[int, ...]
+    network: Network
+
+    def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
+        return {"model": self.network.init(key, jnp.zeros((1, *self.fields[self.settings.field].shape)))}
+
+    def prepare(
+        self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey
+    ) -> dict[str, PyTree]:
+        return {"x": to_floats(batch[self.settings.field])}
+
+    def encode(self, params: PyTree, x: Array) -> Array:
+        """The latents of data in floats."""
+        return self.network.apply(params["model"], x, method="encode")
+
+    def decode(self, params: PyTree, z: Array) -> Array:
+        """The data of latents."""
+        return self.network.apply(params["model"], z, method="decode")
+
+    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
+        return is_hidden(self.network, path, leaf)
+
+    def plain(self) -> "BoundAutoencoder":
+        return dataclasses.replace(self, network=self.network.plain())
+
+    def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "AutoencoderModel":
+        mean = jnp.asarray(extra["mean"])
+        # A channel that is constant says nothing, and must not be divided by 0.
+        std = jnp.sqrt(jnp.maximum(jnp.asarray(extra["square"]) - mean**2, 1e-12))
+        return AutoencoderModel(params, mean, std, self)
+
+
+@trees.register
+@dataclasses.dataclass(frozen=True)
+class AutoencoderModel:
+    """A trained autoencoder. Its weights are leaves.
+
+    Attributes:
+      params: the parameters, or an average of them.
+      mean: the mean of each channel of the latents of the training data.
+      std: the standard deviation of each channel.
+      bound: the model on its data: functions, fields and shapes.
+    """
+
+    params: PyTree
+    mean: Float[Array, " channels"]
+    std: Float[Array, " channels"]
+    bound: BoundAutoencoder = dataclasses.field(metadata={"static": True})
+
+    def encode(self, x: Any) -> Array:
+        """The latents of data `[batch, *event]`: bytes, or floats in [-1, 1]."""
+        return self.bound.encode(self.params, to_floats(x))
+
+    def decode(self, z: Any) -> Array:
+        """The data of latents `[batch, *event]`."""
+        return self.bound.decode(self.params, z)
+
+    def exhibit(self, key: Key[Array, ""], examples: Any, mesh: Any) -> tuple[dict[str, Any], list[str]]:
+        """Examples, each beside its reconstruction, and captions."""
+        field = self.bound.settings.field
+        x = np.asarray(to_floats(np.asarray(examples[field])[:50]))
+        decoded = np.asarray(_reconstructed(self, jnp.asarray(x)))
+        pairs = np.stack([x, decoded], 1).reshape(-1, *x.shape[1:])
+        return {field: pairs}, ["data", "decoded"] * len(x)
+
+
+@jax.jit
+def _reconstructed(model: AutoencoderModel, x: Array) -> Array:
+    return model.decode(model.encode(x))

@@ -1,0 +1,270 @@
+"""Diffusion models: a network that denoises one field, or several fields together."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, PyTree
+
+from jaxdiff import denoisers, parametrizations, processes, trees
+from jaxdiff.checks import require
+from jaxdiff.codecs import Codec, Pixels
+from jaxdiff.components import Choices, Table, at, choose
+from jaxdiff.conditions import Condition
+from jaxdiff.conditions.condition import broadcast_to
+from jaxdiff.data.fields import Field
+from jaxdiff.data.pixels import to_floats
+from jaxdiff.data.selection import Entry
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.models.conditioned import Conditions
+from jaxdiff.models.diffusion_model import DiffusionModel
+from jaxdiff.models.model import Model
+from jaxdiff.networks import UNet
+from jaxdiff.networks.module import Network
+from jaxdiff.parametrizations import Parametrization
+from jaxdiff.processes import Process
+
+ProcessChoice = Annotated[Callable[..., Process], Choices("jaxdiff.processes", ("key",))]
+ParametrizationChoice = Annotated[Callable[..., Parametrization], Choices("jaxdiff.parametrizations")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion(Model):
+    """A diffusion model: a network that estimates data from noisy data, at every noise level.
+
+    Attributes:
+      network: the network, which is told the conditions by its channels.
+      process: the process of `jaxdiff.processes`. The numbers of a `learned` process are trained with the network.
+      parametrization: the input of the network and the meaning of its output.
+      field: the field that is modelled; or several fields, which the network is given as a mapping.
+      codec: the space in which the model works.
+      conditions: what the network is told, by name. Samples are asked for by these names.
+      learned_variance: whether the network also predicts the variances of ancestral steps (iDDPM). Its output then has
+        twice the channels of the data.
+    """
+
+    network: Network = dataclasses.field(default_factory=UNet)
+    process: ProcessChoice = choose(processes.vp_cosine)
+    parametrization: ParametrizationChoice = choose(parametrizations.v)
+    field: str | tuple[str, ...] = "image"
+    codec: Codec = Pixels()
+    conditions: dict[str, Condition] = dataclasses.field(default_factory=Table)
+    learned_variance: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conditions", Table(self.conditions))
+        require(self.field, "field", self.field, "a field of the data, or several")
+
+    def load(self, open: Callable[[str], Any]) -> Any:
+        return {"codec": self.codec.load(open), "conditions": Conditions(self.conditions, Table()).load(open)}
+
+    def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
+        for name in names_of(self.field):
+            require(name in fields, "model.field", name, f"fields of the data: {', '.join(fields)}")
+            kind = fields[name].kind
+            require(kind != "text", "model.field", name, "fields of numbers, and not of text")
+        own = {name: Entry(name, None, fields[name]) for name in names_of(self.field)}
+        return own | Conditions(self.conditions, Table(fields)).entries()
+
+    def bind(self, fields: Mapping[str, Field], frozen: Any) -> "BoundDiffusion":
+        with at("model.process"):
+            process = process_of(self.process)
+        with at("model.parametrization"):
+            parametrization = self.parametrization()
+            parametrizations.check(process, parametrization)
+        bound = BoundDiffusion(self, Table(fields), Table(), self.network)
+        raw = {n: jax.ShapeDtypeStruct((1, *fields[n].shape), fields[n].dtype) for n in names_of(self.field)}
+        with at("model.codec"):
+            x = jax.eval_shape(lambda f, b: bound.encoded(f, b), frozen, raw)
+        shapes = shapes_of(x)
+        bound = dataclasses.replace(bound, shapes=shapes)
+        specs = bound.conditioning.specs(frozen["conditions"], partial(bound.to_model, frozen))
+        with at("model"):
+            network = self.network.given(specs)
+        if self.learned_variance:
+            with at("model.learned_variance"):
+                require(hasattr(network, "out_channels"), "network.kind", type(network).__name__, "networks of images")
+                require(len(shapes[""]) == 3, "shape of the data", shapes[""], "[height, width, channels]")
+                network = network.clone(out_channels=2 * shapes[""][-1])
+        return dataclasses.replace(bound, network=network)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundDiffusion:
+    """A diffusion model on data whose shapes are known. `Diffusion.bind` makes it.
+
+    Attributes:
+      settings: the settings of the model.
+      fields: the fields of the data.
+      shapes: the shapes of one example in the space of the model, by field; under "" if there is one field.
+      network: the network, which knows its conditions.
+    """
+
+    settings: Diffusion
+    fields: Table
+    shapes: Table
+    network: Network
+
+    @property
+    def conditioning(self) -> Conditions:
+        """The conditions on these data."""
+        return Conditions(self.settings.conditions, self.fields)
+
+    @property
+    def parametrization(self) -> Parametrization:
+        """The input of the network and the meaning of its output."""
+        return self.settings.parametrization()
+
+    @property
+    def apply(self) -> "Apply":
+        """The network as a function of the parameters of the run, compared by value."""
+        return Apply(self.network)
+
+    def like(self, batch: int) -> PyTree:
+        """The shapes of a batch in the space of the model, as the pytree that the network takes."""
+        leaves = {name: jax.ShapeDtypeStruct((batch, *shape), jnp.float32) for name, shape in self.shapes.items()}
+        return leaves[""] if "" in leaves else leaves
+
+    def process(self, params: PyTree) -> Process:
+        """The process: with the numbers in the parameters if it is learned."""
+        template = process_of(self.settings.process)
+        learned = params.get("process") if isinstance(params, Mapping) else None
+        return dataclasses.replace(template, **learned) if learned else template
+
+    def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
+        conditions = self.conditioning.init(jax.random.fold_in(key, 1))
+        params: dict[str, PyTree] = {"conditions": conditions} if conditions else {}
+        cond = jax.eval_shape(lambda: self._null_cond(params, None))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (self.like(1), cond))
+        params["model"] = self.network.init(key, zeros[0], self._first_time(), zeros[1] or None)
+        if "key" in inspect.signature(function_of(self.settings.process)).parameters:
+            process = self.settings.process(key=jax.random.fold_in(key, 2))
+            static = {f.name for f in dataclasses.fields(process) if f.metadata.get("static")}
+            names = [f.name for f in dataclasses.fields(process) if f.name not in static]
+            params["process"] = {name: jnp.asarray(getattr(process, name), jnp.float32) for name in names}
+        return params
+
+    def prepare(
+        self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey
+    ) -> dict[str, PyTree]:
+        x = self.encoded(frozen, batch, random.each(0))
+        to_model = partial(self.to_model, frozen)
+        cond = self.conditioning.encode(params, frozen["conditions"], batch, stream(random, 1), to_model)
+        return {"x": x, "cond": cond, "fields": dict(batch)} if cond else {"x": x, "fields": dict(batch)}
+
+    def encoded(self, frozen: Any, batch: Mapping[str, Array], keys: Any = None) -> PyTree:
+        """The modelled fields of a batch, in the space of the model."""
+        field = self.settings.field
+        floats = {name: to_floats(batch[name]) for name in names_of(field)}
+        return self.settings.codec.encode(frozen["codec"], floats[field] if isinstance(field, str) else floats, keys)
+
+    def to_model(self, frozen: Any, pictures: PyTree) -> PyTree:
+        """Pictures in the space of the model, for conditions that are planes."""
+        if isinstance(self.settings.field, str):
+            return self.settings.codec.encode(frozen["codec"], pictures)
+        return pictures
+
+    def decoded(self, frozen: Any, z: PyTree) -> dict[str, PyTree]:
+        """Samples in the space of the model as data, by field."""
+        x, field = self.settings.codec.decode(frozen["codec"], z), self.settings.field
+        return {field: x} if isinstance(field, str) else dict(x)
+
+    def denoiser(
+        self, params: PyTree, cond: PyTree = None, *, process: Process | None = None, keys: Any = None
+    ) -> Denoiser:
+        """The denoiser of encoded conditions.
+
+        Args:
+          params: the parameters of the run.
+          cond: encoded conditions, leaves `[1, ...]` or `[batch, ...]`; None for a model without conditions.
+          process: another process than that of the model.
+          keys: one key per example for dropout, inside an objective.
+        """
+        process = self.process(params) if process is None else process
+        apply = self.apply if keys is None else partial(self.apply, key=keys)
+        make = denoisers.from_network_with_variance if self.settings.learned_variance else denoisers.from_network
+        return make(process, self.parametrization, apply, {"model": params["model"]}, cond or None)
+
+    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
+        return is_hidden(self.network, path, leaf)
+
+    def plain(self) -> "BoundDiffusion":
+        return dataclasses.replace(self, network=self.network.plain())
+
+    def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> DiffusionModel:
+        return DiffusionModel(params, frozen, self, sampling)
+
+    def _null_cond(self, params: PyTree, frozen: Any) -> PyTree:
+        """Values of all channels from their specs alone, so that no frozen model is needed."""
+        made = {}
+        for name, spec in self.network.specs:
+            if spec.channel == "class":
+                made[name] = jnp.zeros(1, jnp.int32)
+            elif spec.channel == "tokens":
+                values = jnp.zeros((1, *spec.shape))
+                made[name] = {"values": values, "mask": jnp.ones(values.shape[:2], bool)}
+            else:
+                made[name] = jnp.zeros((1, *spec.shape))
+        return made
+
+    def _first_time(self) -> Array:
+        return jnp.zeros(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """The function `(params, x, time, cond=None, key=None) -> output` of a network in a run.
+
+    Conditions of one example stand for the whole batch. Functions of equal networks are equal, so that a second model
+    of a run is not compiled again.
+
+    Attributes:
+      network: a Linen module.
+    """
+
+    network: Network
+
+    def __call__(self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None) -> PyTree:
+        """Calls the network."""
+        told = None if cond is None else broadcast_to(cond, trees.batch_size(x))
+        return self.network.apply(params["model"], x, time, told, key=key)
+
+
+def names_of(field: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the modelled fields."""
+    return (field,) if isinstance(field, str) else field
+
+
+def shapes_of(x: PyTree) -> Table:
+    """The shapes of one example, by field; under "" if there is one field."""
+    fields = x if isinstance(x, Mapping) else {"": x}
+    return Table({name: tuple(leaf.shape[1:]) for name, leaf in fields.items()})
+
+
+def stream(random: trees.BatchKey, number: int) -> trees.BatchKey:
+    """Independent randomness for the same examples."""
+    return dataclasses.replace(random, key=jax.random.fold_in(random.key, number))
+
+
+def is_hidden(network: Network, path: tuple[str, ...], leaf: Any) -> bool:
+    """Whether Muon takes a leaf of a network that is `params["model"]`."""
+    import re
+
+    inside = path[:2] == ("model", "params") and leaf.ndim >= 2
+    return inside and re.search(network.hidden, ".".join(path[2:])) is not None
+
+
+def function_of(choice: Any) -> Callable[..., Any]:
+    """The function of a choice, or the function itself."""
+    return getattr(choice, "function", choice)
+
+
+def process_of(choice: Any) -> Process:
+    """The process of a choice, with its first numbers if it is learned."""
+    if "key" in inspect.signature(function_of(choice)).parameters:
+        return choice(key=jax.random.key(0, impl="threefry2x32"))
+    return choice()

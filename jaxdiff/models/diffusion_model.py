@@ -1,0 +1,183 @@
+"""A trained diffusion model, ready to sample from."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, PyTree
+
+from jaxdiff import trees
+from jaxdiff.checks import require
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.guidance import Asked, ClassifierFree, Guidance
+from jaxdiff.models.draw import draw
+from jaxdiff.models.sampling import Sampling
+from jaxdiff.parametrizations import Parametrization
+from jaxdiff.processes import Process
+
+
+@trees.register
+@dataclasses.dataclass(frozen=True)
+class DiffusionModel:
+    """A trained diffusion model and everything that sampling needs. Its weights are leaves.
+
+    Attributes:
+      params: the parameters, or an average of them.
+      frozen: the frozen models that it needs.
+      bound: the model on its data: functions, fields and shapes.
+      sampling: how samples are drawn, unless one says otherwise.
+    """
+
+    params: PyTree
+    frozen: PyTree
+    bound: Any = dataclasses.field(metadata={"static": True})
+    sampling: Sampling = dataclasses.field(metadata={"static": True})
+
+    @property
+    def process(self) -> Process:
+        """The process, with the learned numbers if it has any."""
+        return self.bound.process(self.params)
+
+    @property
+    def parametrization(self) -> Parametrization:
+        """The input of the network and the meaning of its output."""
+        return self.bound.parametrization
+
+    @property
+    def shape(self) -> Any:
+        """The shape of one example in the space of the model; a mapping of shapes if there are several fields."""
+        shapes = self.bound.shapes
+        return shapes[""] if "" in shapes else dict(shapes)
+
+    def denoiser(self, *, guidance: Guidance | float | None = None, **asked: Any) -> Denoiser:
+        """The denoiser of samples in the space of the model: `model.denoiser(label=3, guidance=2.0)`.
+
+        Args:
+          guidance: the rule of guidance; a number for the scale of classifier-free guidance; None for no guidance.
+          asked: by the name of a condition, one value, or one value per example. Nothing is asked of other conditions.
+
+        Raises:
+          ValueError: the model has no such condition, or the condition does not allow the value.
+        """
+        entries = self.bound.conditioning.ask(asked)
+        return self.denoiser_of(self.encode(entries), guidance, bool(asked))
+
+    def encode(self, entries: Any) -> Asked:
+        """The encoded conditions of batch entries, as `Conditions.ask` gives them."""
+        bound, frozen = self.bound, self.frozen
+        return bound.conditioning.asked(
+            self.params, frozen["conditions"], entries, lambda pictures: bound.to_model(frozen, pictures)
+        )
+
+    def denoiser_of(
+        self, asked: Asked, guidance: Guidance | float | None = None, anything: bool = True
+    ) -> Denoiser:
+        """The denoiser of encoded conditions.
+
+        Args:
+          asked: the conditions.
+          guidance: as for `denoiser`.
+          anything: whether anything is asked for. If not, guidance has nothing to lead to.
+        """
+        rule = ClassifierFree(1.0 if guidance is None else guidance) if not isinstance(guidance, Guidance) else guidance
+        if not anything and isinstance(rule, ClassifierFree):
+            good = rule.scale in (0, 1)
+            require(good, "guidance", rule.scale, "0 and 1, since nothing is asked for")
+            return self.bound.denoiser(self.params, asked.null)
+        guides = self.frozen.get("guidance") if isinstance(self.frozen, dict) else None
+        return rule(lambda cond: self.bound.denoiser(self.params, cond), asked, guides)
+
+    def sample(
+        self,
+        key: Key[Array, ""],
+        count: int,
+        *,
+        sampling: Sampling | None = None,
+        batch_size: int = 250,
+        mesh: Any = None,
+        **asked: Any,
+    ) -> Any:
+        """Draws samples, in the units of the data: `model.sample(key, 16, label=3)`.
+
+        Args:
+          key: a single key. Sample i depends on the key, on i and on the conditions that are asked of it.
+          count: the number of samples.
+          sampling: the solver, the grid, its steps and the guidance; None for those of the run.
+          batch_size: the number of samples that are drawn at a time.
+          mesh: the devices over which a batch is spread; None for all devices.
+          asked: by the name of a condition, one value, or one value for each sample.
+
+        Returns:
+          The samples as a NumPy array `[count, *event]`; a mapping of arrays if there are several fields.
+        """
+        entries = self.bound.conditioning.ask(asked, count)
+        found = draw(
+            self, key, entries, sampling or self.sampling, count, anything=bool(asked), batch_size=batch_size, mesh=mesh
+        )
+        field = self.bound.settings.field
+        return found[field] if isinstance(field, str) else found
+
+    def exhibit(self, key: Key[Array, ""], examples: Any, mesh: Any) -> tuple[dict[str, Any], list[str]]:
+        """Samples to look at, by field, and their captions.
+
+        Labels go through all classes, ten samples each. All other conditions take their values from the first examples.
+
+        Args:
+          key: a single key.
+          examples: a batch of at least one example: the entries of the model, on the host.
+          mesh: the devices.
+        """
+        conditions, shown = self.bound.conditioning, {}
+        by_class = [c for c in conditions.by_name.values() if c.channel == "class"]
+        classes = min([10, *(c.classes(conditions.fields) for c in by_class)]) if by_class else 0
+        others = any(c.channel != "class" and c.dropout < 1 for c in conditions.by_name.values())
+        shapes = self.bound.shapes
+        count = 2000 if list(shapes.values()) == [(2,)] else 16 if len(shapes.get("", ())) != 3 or others else 100
+        count = 10 * classes if classes and count == 100 else count
+        for condition in conditions.by_name.values():
+            if condition.channel == "class":
+                each = -(-count // max(1, classes))
+                labels = np.arange(count) // each if count <= 100 else np.arange(count) % max(1, classes)
+                shown[condition.entry] = np.minimum(labels, classes - 1).astype(np.int32)
+            elif condition.entry in examples:
+                rows = np.asarray(examples[condition.entry])
+                shown[condition.entry] = np.resize(rows, (count, *rows.shape[1:]))
+        entries = {**conditions.ask({}), **shown}
+        found = draw(self, key, entries, self.sampling, count, anything=bool(shown), mesh=mesh)
+        return found, conditions.captions(entries) if shown else []
+
+    def latents(self, x: Float[np.ndarray, "n *event"]) -> PyTree:
+        """Data in the space of the model."""
+        return self.bound.encoded(self.frozen, {self.bound.settings.field: jnp.asarray(x)})
+
+    def classify(self, key: Key[Array, ""], x: Any, *, condition: str = "label", samples: int = 16) -> Any:
+        """The probability of each class of examples, by the variational bound on their likelihoods.
+
+        The diffusion classifier: Li et al. 2023 (arXiv 2303.16203), with a uniform prior over the classes. All classes
+        are judged with the same noise.
+
+        Args:
+          key: a single key.
+          x: examples in the units of the data, `[n, *event]`.
+          condition: the name of the condition whose classes are judged.
+          samples: the number of evaluations per example and class.
+
+        Returns:
+          Probabilities `[n, classes]`.
+        """
+        from jaxdiff.likelihood import continuous_time
+
+        known = self.bound.conditioning.by_name
+        require(condition in known and known[condition].channel == "class", "condition", condition, "names of conditions of classes")
+        classes = known[condition].classes(self.bound.fields)
+        z = jnp.asarray(self.latents(x))
+
+        def bound_of(label: Any) -> Any:
+            entries = {**self.bound.conditioning.ask({}), known[condition].entry: label[None]}
+            denoiser = self.denoiser_of(self.encode(entries))
+            return continuous_time(key, denoiser, z, samples=samples).nats
+
+        nats = jax.lax.map(bound_of, jnp.arange(classes, dtype=jnp.int32))
+        return np.asarray(jax.nn.softmax(-nats.T, axis=1))

@@ -1,0 +1,63 @@
+"""Flow maps: a network that is told two times, from where and to where it goes along the ODE."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from jaxdiff import parametrizations, trees
+from jaxdiff.data.fields import Field
+from jaxdiff.models.diffusion import BoundDiffusion, Diffusion
+from jaxdiff.parametrizations import Estimate, Parametrization
+from jaxdiff.processes import Process
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowMap(Diffusion):
+    """A flow map X(t, s), which takes `x_t` to `x_s` along the ODE of a diffusion process.
+
+    The network is told both times. Its output at (t, s) stands for a pair of data and noise by the target at t. The
+    DDIM step of this pair from t to s ends at X(t, s). At s = t it is a plain denoiser.
+    """
+
+    def bind(self, fields: Mapping[str, Field], frozen: Any) -> "BoundFlowMap":
+        bound = super().bind(fields, frozen)
+        return BoundFlowMap(bound.settings, bound.fields, bound.shapes, bound.network)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundFlowMap(BoundDiffusion):
+    """A flow map on data whose shapes are known. `FlowMap.bind` makes it."""
+
+    def denoiser(
+        self, params: PyTree, cond: PyTree = None, *, process: Process | None = None, keys: Any = None
+    ) -> Any:
+        process = self.process(params) if process is None else process
+        return FlowMapDenoiser(process, {"model": params["model"]}, cond or None, keys, self.parametrization, self.apply)
+
+    def _first_time(self) -> Array:
+        return jnp.zeros((1, 2))
+
+
+@trees.register
+@dataclasses.dataclass(frozen=True)
+class FlowMapDenoiser:
+    """The denoiser of a flow map: a function `(x, t, s=None) -> Estimate`; s is t unless it is given."""
+
+    process: Process
+    params: PyTree
+    cond: PyTree
+    keys: Any
+    parametrization: Parametrization = dataclasses.field(metadata={"static": True})
+    apply: Callable[..., PyTree] = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
+        t = jnp.asarray(t)
+        both = [self.parametrization.time_input(self.process, jnp.asarray(u)) for u in (t, t if s is None else s)]
+        time = jnp.stack([trees.per_example(u, x) for u in both], axis=-1)
+        scaled = trees.lincomb((self.parametrization.scale(self.process, t),), (x,))
+        output = self.apply(self.params, scaled, time, self.cond, key=self.keys)
+        trees.check_alike("the network's output", output, x)
+        return parametrizations.estimate(self.process, self.parametrization, x, output, t)

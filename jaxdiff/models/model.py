@@ -1,0 +1,103 @@
+"""The interface of models: what is trained, and how data reach it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from jaxtyping import Array, Key, PyTree
+
+from jaxdiff import trees
+from jaxdiff.components import Component
+from jaxdiff.data.fields import Field
+from jaxdiff.data.selection import Entry
+
+
+class Bound(Protocol):
+    """A model bound to data: its shapes are known. It is hashable, and holds no arrays.
+
+    The parameters of a run are `{"model", "process", "conditions", "objective"}`. The first three are those of the
+    model, as far as it has them.
+
+    Attributes:
+      fields: the fields of the data, after augmentations.
+    """
+
+    @property
+    def fields(self) -> Mapping[str, Field]: ...
+
+    def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
+        """The initial parameters of the model, without those of the objective."""
+        ...
+
+    def prepare(
+        self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey
+    ) -> dict[str, PyTree]:
+        """A batch as the objective takes it, made inside the step.
+
+        Args:
+          params: the parameters of the run.
+          frozen: the result of `Model.load`.
+          batch: the entries of the batch, after augmentations.
+          random: the randomness of the batch.
+        """
+        ...
+
+    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
+        """Whether Muon takes a leaf of the parameters; see `training.optimizers.make_optimizer`."""
+        ...
+
+    def plain(self) -> "Bound":
+        """The same model without rematerialisation, for counting operations."""
+        ...
+
+    def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> Any:
+        """The model with weights, as `jd.load` returns it: a pytree whose weights are leaves.
+
+        Args:
+          params: the parameters, or an average of them.
+          frozen: the result of `Model.load`, with the result of the guidance's `load` under "guidance".
+          extra: the mutable values of the objective.
+          sampling: how samples are drawn.
+        """
+        ...
+
+
+class Model(Component):
+    """The base of models: components that say what is trained."""
+
+    home = "jaxdiff.models"
+
+    def load(self, open: Callable[[str], Any]) -> Any:
+        """The frozen models that the model needs, as a pytree. `open` opens a run or a file of weights."""
+        return {}
+
+    def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
+        """The entries that the model needs in a batch, and how they are read from the fields of a record.
+
+        Args:
+          fields: the fields of the data, after augmentations. Entries of fields that augmentations add are made by
+            these, and not read.
+
+        Raises:
+          ValueError: the data lack a field, or a field does not fit. The error names the setting.
+        """
+        raise NotImplementedError
+
+    def bind(self, fields: Mapping[str, Field], frozen: Any) -> Bound:
+        """The model on data with these fields.
+
+        Args:
+          fields: as for `entries`.
+          frozen: the result of `load`, or the shapes of its arrays.
+
+        Raises:
+          ValueError, TypeError: the parts of the model do not fit each other or the data. The error names the setting.
+        """
+        raise NotImplementedError
+
+
+class Exhibit(Protocol):
+    """The interface of loaded models that can show their work while they are trained."""
+
+    def exhibit(self, key: Key[Array, ""], examples: Any, mesh: Any) -> tuple[dict[str, Any], list[str]]:
+        """Examples to look at, by field, and their captions."""
+        ...

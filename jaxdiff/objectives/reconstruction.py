@@ -1,0 +1,59 @@
+"""Reconstruction by an autoencoder, and the statistics of its latents."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from jaxdiff import checks, trees
+from jaxdiff.objectives.objective import Context, Function, Loss, Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction(Objective):
+    """The error of decoded latents, and a penalty that keeps the latents small.
+
+    It asks of the model `encode`, `decode` and `latent`, the shape of the latents. It measures the mean and the mean
+    square of each channel of the latents in a moving average, and reports `error` and `latent_square`.
+
+    Attributes:
+      error: the mean square of the error, or its mean magnitude.
+      penalty: the weight of the mean square of the latents.
+      memory: the number of steps over which the statistics of the latents are averaged.
+    """
+
+    error: Literal["square", "magnitude"] = "square"
+    penalty: float = 1e-4
+    memory: int = 100
+
+    def __post_init__(self) -> None:
+        checks.not_negative("penalty", self.penalty)
+        checks.integer("memory", self.memory)
+
+    def extra(self, model: Any) -> PyTree:
+        channels = model.latent[-1]
+        return {"mean": jnp.zeros(channels), "square": jnp.ones(channels)}
+
+    def make(self, model: Any) -> Function:
+        good = hasattr(model, "encode") and hasattr(model, "decode")
+        checks.require(good, "model.kind", type(model).__name__, "Autoencoder with this objective")
+
+        def objective(params: PyTree, key: Any, batch: Mapping[str, Any], context: Context) -> Loss:
+            x = batch["x"]
+            z = model.encode(params, x)
+            difference = model.decode(params, z) - x
+            if self.error == "square":
+                error = trees.mean_square(difference)
+            else:
+                error = jnp.mean(jnp.abs(difference), axis=tuple(range(1, x.ndim)))
+            square = trees.mean_square(z)
+            axes = tuple(range(z.ndim - 1))
+            # The first steps forget the initial values soon, as if all steps so far had the same weight.
+            weight = 1 / jnp.minimum(context.step + 1, self.memory)
+            measured = {"mean": jnp.mean(z, axes), "square": jnp.mean(z**2, axes)}
+            updates = {name: old + weight * (measured[name] - old) for name, old in context.extra.items()}
+            return Loss(error + self.penalty * square, {"error": error, "latent_square": square}, updates)
+
+        return objective

@@ -1,0 +1,95 @@
+"""The parts of a run: other runs and files of weights that it needs, by path and checksum."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxdiff import trees
+from jaxdiff.checks import did_you_mean, require
+from jaxdiff.components import Table
+from jaxdiff.runs.config import Config
+from jaxdiff.runs.settings import parts_of
+
+
+class Parts:
+    """The parts of a configuration, which are opened when a component asks for them.
+
+    Args:
+      config: the configuration.
+      load: opens a run directory as a model.
+      moved: where parts have moved, by the path of the setting or by its last name that fits one part only.
+      places: where parts lay when the run was saved, by the path of the setting.
+
+    Raises:
+      ValueError: a moved part is no part of the configuration.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[Path], Any],
+        moved: Mapping[str, str | Path] | None = None,
+        places: Mapping[str, Path] | None = None,
+    ) -> None:
+        named = parts_of(config)
+        found = {path: Path(value).expanduser().absolute() for path, value in named.items()}
+        found |= {path: place for path, place in (places or {}).items() if path in named}
+        for name, place in (moved or {}).items():
+            fitting = [path for path in named if path == name or path.endswith(f".{name}")]
+            allowed = f"the parts of the run: {', '.join(named) or 'none'}{did_you_mean(name, named)}"
+            require(len(fitting) == 1, "part", name, allowed)
+            found[fitting[0]] = Path(place).expanduser().absolute()
+        self.places: dict[str, Path] = found
+        self._by_value = {value: found[path] for path, value in named.items()}
+        self._load = load
+        self._opened: dict[str, Any] = {}
+
+    def open(self, value: str) -> Any:
+        """Opens the part that a setting names: a run as a model; an `.npz` file as a mapping of arrays.
+
+        Raises:
+          ValueError: there is no such part, or it cannot be read.
+        """
+        if value not in self._opened:
+            self._opened[value] = open_file(self._by_value[value], self._load)
+        return self._opened[value]
+
+    def checksums(self, config: Config) -> Table:
+        """The checksum of each part that was opened, by the path of its setting."""
+        return Table({path: fingerprint(self.open(value)) for path, value in parts_of(config).items()})
+
+
+def open_file(path: Path, load: Callable[[Path], Any]) -> Any:
+    """A run directory as a model; an `.npz` file as a mapping of arrays."""
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: cannot be read as a file of arrays: {error}") from error
+    return load(path)
+
+
+def fingerprint(weights: PyTree) -> str:
+    """A checksum of the names, types, shapes and numbers of the leaves of a pytree."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(weights)[0]:
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{trees.name_of(path)} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def check_parts(saved: Mapping[str, str], found: Mapping[str, str], places: Mapping[str, Path]) -> None:
+    """Raises a ValueError if a part is not the part that the run was trained with."""
+    for name, checksum in found.items():
+        if name in saved and saved[name] != checksum:
+            raise ValueError(
+                f"{name} = {str(places[name])!r}: its weights are not those that the run was trained with "
+                f"(checksum {checksum}, was {saved[name]}); if it has moved, name its place with --part"
+            )

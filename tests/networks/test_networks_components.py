@@ -1,0 +1,138 @@
+"""Networks as components: JSON, equality, the kernels that Muon takes, and the length of a vector."""
+
+import dataclasses
+import re
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxdiff import components, networks, trees
+from jaxdiff.networks import MLP, ConvAutoencoder, Encoder, Fourier, Sinusoidal, TextTransformer, UNet
+from jaxdiff.networks.embeddings import TimeEmbedding
+from jaxdiff.networks.module import Network, Spec
+
+LABEL = {"label": Spec("class", classes=3)}
+IDS, MASK = jnp.zeros((1, 3), int), jnp.ones((1, 3), bool)
+IMAGE, TIME = jnp.zeros((1, 4, 4, 1)), jnp.zeros(1)
+
+# Each network with settings of its own, and the arguments of a call. `hidden` are kernels that Muon takes, and `left` are
+# all arrays of two or more axes that it leaves.
+CONDITIONING = {f"conditioning.{name}" for name in ("time_in.kernel", "time_out.kernel", "label_table.embedding")}
+CASES = {
+    "UNet": SimpleNamespace(
+        network=UNet(channels=8, multipliers=(1, 2), num_blocks=1, embedding=Fourier(2.0), dropout=0.1, remat="dots"),
+        arguments=(IMAGE, TIME, jnp.zeros(1, int)),
+        hidden={
+            *(f"down_0_block_0.{name}.kernel" for name in ("conv_in", "embedding", "conv_out")),
+            *(f"{name}.kernel" for name in ("down_0_resample", "mid_attention.qkv", "up_0_block_1.conv_out")),
+        },
+        left={"conv_in.kernel", "conv_out.kernel", *CONDITIONING},
+    ),
+    "MLP": SimpleNamespace(
+        network=MLP(width=8, num_blocks=1, embedding=Sinusoidal(cos_first=True)),
+        arguments=(jnp.zeros((1, 2)), TIME, jnp.zeros(1, int)),
+        hidden={"block_0_in.kernel", "block_0_embedding.kernel", "block_0_out.kernel"},
+        left={"dense_in.kernel", "dense_out.kernel", *CONDITIONING},
+    ),
+    "Encoder": SimpleNamespace(
+        network=Encoder(channels=8, multipliers=(1, 2), attention_levels=(1,), features=3),
+        arguments=(IMAGE, TIME, jnp.zeros(1, int)),
+        hidden={"down_0_block_0.conv_in.kernel", "down_0_resample.shortcut.kernel", "down_1_attention_0.out.kernel"},
+        left={"conv_in.kernel", "dense_out.kernel", *CONDITIONING},
+    ),
+    "ConvAutoencoder": SimpleNamespace(
+        network=ConvAutoencoder(channels=8, multipliers=(1, 2), latent_channels=2),
+        arguments=(IMAGE,),
+        hidden={"encoder.down_0_block_0.conv_in.kernel", "encoder.down_0_resample.kernel"}
+        | {"decoder.up_1_block_0.conv_out.kernel", "decoder.up_1_resample.kernel"},
+        left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")},
+    ),
+    "TextTransformer": SimpleNamespace(
+        network=TextTransformer(width=8, depth=1, heads=2, length=5),
+        arguments=(IDS, MASK),
+        hidden={f"block_0_{name}.kernel" for name in ("attention.qkv", "attention.out", "in", "out")},
+        left={"token_table.embedding", "positions"},
+    ),
+}
+
+
+def test_the_cases_are_all_networks():
+    assert set(CASES) == set(components.kinds_of(Network))
+    assert set(CASES) | set(components.kinds_of(TimeEmbedding)) == set(networks.__all__)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_json_holds_all_settings(name):
+    for network in (CASES[name].network, getattr(networks, name)()):
+        tree = components.to_json(network)
+        assert tree["kind"] == name
+        assert "specs" not in tree
+        again = components.from_json(Network, tree)
+        assert type(again) is type(network)
+        assert again == network
+        assert components.to_json(again) == tree
+
+
+def test_json_names_the_embedding():
+    tree = {"kind": "MLP", "embedding": {"kind": "Fourier", "scale": 2}}
+    assert components.from_json(Network, tree) == MLP(embedding=Fourier(2.0))
+    with pytest.raises(ValueError, match=r"embedding\.kind = 'Wavelets'; allowed are Fourier, Sinusoidal, and MODULE"):
+        components.from_json(Network, {"kind": "MLP", "embedding": {"kind": "Wavelets"}})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_setting_has_a_sentence(name):
+    documented = set(re.findall(r"^ {6}(\w+): \S", getattr(networks, name).__doc__, flags=re.MULTILINE))
+    assert set(components.settings_of(getattr(networks, name))) <= documented
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equal_networks_have_equal_hashes_and_apply(name):
+    def make():
+        network = CASES[name].network.clone()
+        return network.given(LABEL) if "class" in network.takes else network
+
+    first, second = make(), make()
+    other = first.clone(dtype="bfloat16")
+    assert first is not second
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first.apply == second.apply
+    assert hash(first.apply) == hash(second.apply)
+    assert first.apply != other.apply
+    if first.specs:
+        assert first.apply != CASES[name].network.apply
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_muon_takes_the_hidden_kernels(name):
+    case = CASES[name]
+    network = case.network.given(LABEL) if "class" in case.network.takes else case.network
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *case.arguments)["params"]
+    matrices = {trees.name_of(p) for p, leaf in jax.tree_util.tree_leaves_with_path(shapes) if leaf.ndim > 1}
+    taken = {trees.name_of(p) for p, _ in jax.tree_util.tree_leaves_with_path(shapes)}
+    taken = {leaf for leaf in taken if re.search(network.hidden, leaf)}
+    assert case.hidden <= taken
+    assert matrices - taken == case.left
+    assert taken <= matrices
+
+
+def test_only_the_settings_of_rematerialisation_are_free():
+    for case in CASES.values():
+        settings = {field.name for field in dataclasses.fields(case.network)}
+        assert set(case.network.free) == settings & {"remat"}
+        assert case.network.plain() == (case.network.clone(remat="none") if case.network.free else case.network)
+    assert UNet(remat="blocks").plain() == UNet()
+
+
+def test_the_length_of_a_vector_is_set_once():
+    assert MLP().giving(5) == MLP(out_features=5)
+    assert Encoder().giving(5) == Encoder(features=5) == Encoder(features=5).giving(5)
+    with pytest.raises(ValueError, match="out_features = 4; allowed are None and 5"):
+        MLP(out_features=4).giving(5)
+    with pytest.raises(ValueError, match="network = 'UNet'; allowed are MLP, Encoder, which can give a vector"):
+        UNet().giving(5)
+    with pytest.raises(ValueError, match="features = 0; allowed are integers of at least 1"):
+        Encoder().giving(0)
