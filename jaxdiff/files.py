@@ -1,9 +1,14 @@
-"""Files that are written completely or not at all."""
+"""Files that are written completely or not at all, and Python files that are imported by their paths."""
 
 import contextlib
+import importlib.util
 import os
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
+
+_loaded: set[str] = set()
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -32,3 +37,33 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def load_module(path: str | os.PathLike[str]) -> ModuleType:
+    """Imports a .py file as the module `Path.stem`. The same file is run once.
+
+    Another file of this name, which was imported by its path before, is replaced.
+
+    Raises:
+      ValueError: the file is no .py file, or has the name of a module that was imported by its name.
+      Exception: whatever the file raises.
+    """
+    file = Path(path)
+    name, known = file.stem, sys.modules.get(file.stem)
+    if known is not None:
+        if Path(getattr(known, "__file__", None) or "").resolve() == file.resolve():
+            return known
+        if name not in _loaded:
+            raise ValueError(f"another module has the name {name!r} already")
+    specification = importlib.util.spec_from_file_location(name, file)
+    if specification is None or specification.loader is None:
+        raise ValueError("the names of Python files end with .py")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module  # dataclasses of the file look up their module here
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    _loaded.add(name)
+    return module

@@ -18,6 +18,12 @@ class Augmentation(Component):
     """
 
     home = "jaxdiff.augmentations"
+    field: str  # a setting of every kind that reads one field
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of the fields that the augmentation reads. They may be fields that another augmentation adds."""
+        return (self.field,)
 
     def __call__(self, keys: Key[Array, " batch"], batch: Mapping[str, Array]) -> dict[str, Array]:
         """The batch after the augmentation.

@@ -2,5 +2,7 @@
 
 - `train`, `sample`, `evaluate`, `ema`, `compile_pod`: one command each; `main` reads the command line and runs it
 - `command_line`: turns arguments into typed values, and a mistake into one line on standard error
+- `flags`: a flag as a path into a tree of components; `help_text`: every setting with a sentence
+- `import_modules`: the flag `--import`
 - `compilation_cache`: keeps compiled programs on disk
 """

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache
+from jaxdiff.cli.import_modules import import_modules
 from jaxdiff.components import Table
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.models import DiffusionModel, Sampling
@@ -95,7 +96,7 @@ def _value(text: str) -> Any:
 def main() -> None:
     """Reads the command line and draws."""
     with reporting_errors():
-        words = command_line.import_modules(sys.argv[1:])
+        words = import_modules(sys.argv[1:])
         start: Any = Arguments
         if words and not words[0].startswith("-"):
             chosen = read_settings(open_run(words[0])).config.sample

@@ -99,7 +99,7 @@ def _infer(
         return Field("values", shape, "float32", names=names)
     allowed = "pictures (uint8 [n, height, width, 1 or 3]), labels (integers [n]), masks (bool [n, k]), values (floats "
     allowed += "[n, *event]), text (strings [n]), and arrays with a field"
-    raise TypeError(message(f"type and shape of {name}", f"{array.dtype} {array.shape}", allowed))
+    raise TypeError(f"{name} has the type {array.dtype} and the shape {array.shape}; allowed are {allowed}")
 
 
 def _column(name: str, array: np.ndarray, field: Field) -> Column:

@@ -236,7 +236,7 @@ class Padded(Feature):
                 strange = rows[~hot.any(1)][0]
                 raise ValueError(message(name, strange, ", ".join(map(str, allowed))))
             rows = hot
-        return {name: _padded(rows.reshape(len(rows), -1).astype(np.float32), self.count)}
+        return {name: _padded(rows.reshape(len(rows), fields[name].shape[1]).astype(np.float32), self.count)}
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ def open_set(name: str, split: str, data_dir: str | None, features: Mapping[str,
     directory = _find(name, root)
     try:
         builder = tfds.builder_from_directory(directory)
-        there = {feature: _declared(known) for feature, known in builder.info.features.items()}
+        # TFDS gives them in another order in every process.
+        there = {feature: _declared(known) for feature, known in sorted(builder.info.features.items())}
     except Exception as error:  # a broken directory: TFDS raises many types
         raise ValueError(f"data set {name!r}: {directory} cannot be opened: {one_line(error)}") from error
     chosen = _chosen(name, there, features)

@@ -159,8 +159,9 @@ class BoundDiffusion:
     def encoded(self, frozen: Any, batch: Mapping[str, Array], keys: Any = None) -> PyTree:
         """The modelled fields of a batch, in the space of the model."""
         field = self.settings.field
-        floats = {name: to_floats(batch[name]) for name in names_of(field)}
-        return self.settings.codec.encode(frozen["codec"], floats[field] if isinstance(field, str) else floats, keys)
+        shown = ("picture", "video")
+        x = {n: to_floats(batch[n]) if self.fields[n].kind in shown else batch[n] for n in names_of(field)}
+        return self.settings.codec.encode(frozen["codec"], x[field] if isinstance(field, str) else x, keys)
 
     def to_model(self, frozen: Any, pictures: PyTree) -> PyTree:
         """Pictures in the space of the model, for conditions that are planes."""

@@ -5,13 +5,12 @@ this folder have names. The full-size recipes in `configs/` are files to copy an
 """
 
 import importlib
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 from jaxdiff.checks import did_you_mean, message, one_line
+from jaxdiff.files import load_module
 from jaxdiff.runs.config import Config
 
 NAMES = ("digits", "mnist", "toy2d", "vdm")
@@ -46,15 +45,12 @@ def open_preset(preset: str) -> Preset:
             raise ValueError(message("preset", preset, ALLOWED) + did_you_mean(preset, NAMES))
         return _preset(preset, importlib.import_module(f"{__name__}.{preset}"))
     path = Path(preset)
-    specification = importlib.util.spec_from_file_location(f"_preset_{path.stem}", path)
-    if specification is None or specification.loader is None:
+    if path.suffix != ".py":
         raise ValueError(f"preset {path}: the names of preset files end with .py")
     if not path.is_file():
         raise ValueError(f"preset {path}: there is no such file")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[module.__name__] = module  # dataclasses defined in the file look up their module here
     try:
-        specification.loader.exec_module(module)
+        module = load_module(path)
     except Exception as error:
         raise ValueError(f"preset {path}: fails with {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(getattr(module, "CONFIG", None), Config):

@@ -89,12 +89,12 @@ def make_optimizer(
     """
     clipped = [g for g in groups if g.max_grad_norm is not None]
     optimizer = optax.partition(
-        {"main": _updates(config, steps, hidden, 1.0)}
+        {"main": _updates(config, steps, hidden)}
         | {str(i): _of_group(config, steps, hidden, group) for i, group in enumerate(groups)},
         lambda params: _labels(params, groups),
     )
     if not groups:
-        optimizer = _updates(config, steps, hidden, 1.0)
+        optimizer = _updates(config, steps, hidden)
     if not config.max_grad_norm:
         return optimizer
     clip: optax.GradientTransformation = optax.clip_by_global_norm(config.max_grad_norm)
@@ -104,10 +104,13 @@ def make_optimizer(
     return optax.chain(clip, optimizer)
 
 
-def _updates(config: OptimizerConfig, steps: int, hidden: Hidden, factor: float) -> optax.GradientTransformation:
-    """AdamW or Muon without clipping, at `factor` times the learning rate."""
+def _updates(
+    config: OptimizerConfig, steps: int, hidden: Hidden, factor: float = 1.0, every: int = 1
+) -> optax.GradientTransformation:
+    """AdamW or Muon without clipping, at `factor` times the learning rate, for an update in every `every` steps."""
     schedule = make_schedule(config, steps)
-    rate = (lambda count: factor * schedule(count)) if callable(schedule) else factor * schedule
+    # The optimiser counts its updates from 0, and update i is made in step (i + 1) every, also counted from 1.
+    rate = (lambda i: factor * schedule((i + 1) * every - 1)) if callable(schedule) else factor * schedule
     optimizer = optax.adamw(rate, b1=config.beta1, b2=config.beta2, eps=config.eps, weight_decay=config.weight_decay)
     if config.name == "adamw":
         return optimizer
@@ -127,7 +130,7 @@ def _updates(config: OptimizerConfig, steps: int, hidden: Hidden, factor: float)
 
 
 def _of_group(config: OptimizerConfig, steps: int, hidden: Hidden, group: Group) -> optax.GradientTransformation:
-    optimizer = _updates(config, steps, hidden, group.rate)
+    optimizer = _updates(config, steps, hidden, group.rate, group.every)
     if group.max_grad_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(group.max_grad_norm), optimizer)
     return optimizer if group.every == 1 else _every(group.every, optimizer)

@@ -1,6 +1,7 @@
 """Compares one run on many numbers of devices and processes: `python scripts/studies/equality.py`.
 
-Trains the `digits` preset for a few steps with `scripts/train.py`:
+Trains for a few steps with `scripts/train.py`: the `digits` preset, or `distillation.py`, with a frozen teacher and an
+encoder of captions that is trained jointly:
 
 - on one device;
 - on eight devices, under `jit` with the axes `data`, `fsdp` and both, and under `pmap`;
@@ -11,12 +12,14 @@ Prints two differences from the run on one device: the largest relative differen
 largest difference of the final parameters and averages.
 """
 
+import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from processes import Way, final_state, finish, lines, start
+from processes import Way, final_state, finish, lines, start, train_teacher
 
 from jaxdiff.cli import command_line
 
@@ -30,9 +33,9 @@ WAYS = {
     "fsdp 4, batch in 2 parts, 5 steps a call": Way(
         "--parallel.fsdp 4 --parallel.accumulate 2 --parallel.steps-per-call 5"
     ),
-    "data 8, data set on the devices": Way("--data.placement device"),
+    "data 8, data set on the devices": Way("--loading.placement device"),
     "pmap, data set on the devices, 5 steps a call": Way(
-        "--parallel.strategy pmap --data.placement device --parallel.steps-per-call 5"
+        "--parallel.strategy pmap --loading.placement device --parallel.steps-per-call 5"
     ),
     "2 processes x 2, data": Way("", 2, 2),
     "2 processes x 2, fsdp": Way("--parallel.fsdp 4", 2, 2),
@@ -47,34 +50,51 @@ def compare(run: Path, reference: Path) -> tuple[float, float]:
     state, other = final_state(run), final_state(reference)
     assert len(found) == len(wanted)
     assert state.keys() == other.keys()
-    apart = [np.abs(state[n] - other[n]).max() for n in state if n.startswith(("['params']", "['ema']"))]
+    trained = ("['params']", "['ema']", "['extra']")
+    apart = [np.abs(state[n] - other[n]).max() for n in state if n.startswith(trained)]
     return float(np.max(np.abs(found - wanted) / np.abs(wanted))), float(max(apart))
 
 
-def main(steps: int = 50, only: str = "", keep: Path | None = None) -> None:
-    """Trains in every way and prints a table.
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The length and the ways of the comparison."""
 
-    Args:
-      steps: number of training steps.
-      only: selects the ways whose names contain this text. One device is always included.
-      keep: directory in which the runs are kept. None deletes them.
-    """
-    root = Path(tempfile.mkdtemp()) if keep is None else keep
-    arguments = ["digits", "--train.steps", str(steps), "--train.log-every", "5", "--train.sample-every", "0"]
-    arguments += ["--sample.steps", "2", "--train.checkpoint-every", str(steps)]
-    reference = root / "single"
-    print(f"{'':44}{'losses':>10}{'parameters':>12}")
+    steps: int = 50
+    """The number of training steps, a multiple of 5."""
+    preset: Literal["digits", "distillation", "both"] = "both"
+    """The run that is compared."""
+    only: str = ""
+    """Selects the ways whose names contain this text. One device is always included."""
+    keep: Path | None = None
+    """The directory in which the runs are kept; none deletes them."""
+
+
+def main(arguments: Arguments) -> None:
+    """Trains in every way and prints a table."""
+    root = Path(tempfile.mkdtemp()) if arguments.keep is None else arguments.keep
     try:
-        for name, way in WAYS.items():
-            if name != "single" and only not in name:
-                continue
-            run = root / name.replace(" ", "-").replace(",", "")
-            finish(start(way, arguments, run))
-            loss, parameter = compare(run, reference)
-            print(f"{name:44}{loss:10.1e}{parameter:12.1e}", flush=True)
+        for preset in ("digits", "distillation") if arguments.preset == "both" else (arguments.preset,):
+            compare_all(arguments, preset, root / preset)
     finally:
-        if keep is None:
+        if arguments.keep is None:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def compare_all(arguments: Arguments, preset: str, root: Path) -> None:
+    """Trains one preset in every way and prints its table."""
+    steps = str(arguments.steps)
+    line = ["digits"] if preset == "digits" else train_teacher(root / "teacher", arguments.steps)
+    line += ["--train.steps", steps, "--train.log-every", "5", "--train.sample-every", "0"]
+    line += ["--sample.steps", "2", "--train.checkpoint-every", steps]
+    reference = root / "single"
+    print(f"{preset:44}{'losses':>10}{'parameters':>12}")
+    for name, way in WAYS.items():
+        if name != "single" and arguments.only not in name:
+            continue
+        run = root / name.replace(" ", "-").replace(",", "")
+        finish(start(way, line, run))
+        loss, parameter = compare(run, reference)
+        print(f"{name:44}{loss:10.1e}{parameter:12.1e}", flush=True)
 
 
 if __name__ == "__main__":

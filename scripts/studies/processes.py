@@ -15,6 +15,7 @@ import numpy as np
 from jaxdiff.runs.checkpoints import Checkpoints
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+DISTILLATION = Path(__file__).resolve().with_name("distillation.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,13 @@ def finish(processes: list[subprocess.Popen[str]], timeout: float = 1200) -> Non
     for process, text in zip(processes, said, strict=True):
         if process.returncode:
             raise RuntimeError(f"status {process.returncode}: {text[-3000:]}")
+
+
+def train_teacher(run: Path, steps: int) -> list[str]:
+    """Trains the teacher of `distillation.py`, and returns arguments of `train.py` that train its student."""
+    short = ["--train.steps", str(steps), "--train.checkpoint-every", str(steps), "--sample.steps", "2"]
+    finish(start(Way(devices=1), [str(DISTILLATION), "--objective.kind", "Denoising", *short], run))
+    return [str(DISTILLATION), "--objective.teacher", str(run)]
 
 
 def lines(run: Path) -> list[dict[str, float]]:

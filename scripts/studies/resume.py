@@ -1,11 +1,12 @@
 """Compares a run that is killed again and again with one that is not: `python scripts/studies/resume.py --seed 0`.
 
-Trains a small U-Net on the embedded digits with `scripts/train.py`, first without interruption. The second run is
-started again after each of these ends: SIGKILL at random moments, SIGTERM, SIGKILL during a save, a truncated newest
+Trains with `scripts/train.py`, first without interruption: a small U-Net on the embedded digits, or the student of
+`distillation.py`, with a frozen teacher and an encoder of captions that is trained jointly. The second run is started again after each of these ends: SIGKILL at random moments, SIGTERM, SIGKILL during a save, a truncated newest
 checkpoint, and a full disk. Both runs must agree to the bit in every leaf of the state, the place in the data, the
 metrics and the last picture. A third run goes from eight devices to four to one, which changes only the order of sums.
 """
 
+import dataclasses
 import json
 import os
 import random
@@ -17,9 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from processes import Way, final_state, finish, lines, start
+from processes import Way, final_state, finish, lines, start, train_teacher
 
 from jaxdiff.cli import command_line
 from jaxdiff.runs.checkpoints import Checkpoints
@@ -158,33 +160,47 @@ def same(run: Path, reference: Path) -> None:
         raise RuntimeError("the last picture differs")
 
 
-def training(steps: int) -> list[str]:
-    """Arguments of `train.py`: a small U-Net with dropout, with different intervals of logs and of checkpoints."""
-    return (
-        f"digits --train.steps {steps} --train.batch-size 16 --train.log-every 1 --train.checkpoint-every 7 "
-        f"--train.sample-every 0 --sample.steps 2 --network.channels 16 --network.multipliers 1 "
-        f"--network.attention-levels --network.no-mid-attention --train.ema-widths 0.1 "
-        f"--optimizer.schedule constant --data.flip"
-    ).split()
+def training(preset: str, steps: int, root: Path) -> list[str]:
+    """Arguments of `train.py`, with different intervals of logs and of checkpoints. A teacher is trained here."""
+    line = (
+        f"--train.steps {steps} --train.batch-size 16 --train.log-every 1 --train.checkpoint-every 7 "
+        f"--train.sample-every 0 --sample.steps 2 --train.ema-widths 0.1 --optimizer.schedule constant "
+    )
+    if preset == "distillation":
+        return [*train_teacher(root / "teacher", 100), *line.split()]
+    network = (
+        "--model.network.channels 16 --model.network.multipliers 1 --model.network.attention-levels "
+        "--model.network.no-mid-attention --augmentations.0.kind Flip"
+    )
+    return ["digits", *line.split(), *network.split()]
 
 
-def main(seed: int = 0, kills: int = 20, terms: int = 5, others: bool = True) -> None:
-    """Ends a run in many ways and compares it with an uninterrupted run.
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The run, and the number of its ends of each sort."""
 
-    Args:
-      seed: seed of the random moments.
-      kills: number of ends by SIGKILL.
-      terms: number of ends by SIGTERM.
-      others: whether to include the ends during a save, with a truncated checkpoint and with a full disk, and the other
-        numbers of devices.
-    """
+    seed: int = 0
+    """The seed of the random moments."""
+    kills: int = 20
+    """The number of ends by SIGKILL."""
+    terms: int = 5
+    """The number of ends by SIGTERM."""
+    others: bool = True
+    """Include ends during a save, with a truncated checkpoint and with a full disk, and other numbers of devices."""
+    preset: Literal["digits", "distillation"] = "digits"
+    """The run that is ended."""
+
+
+def main(arguments: Arguments) -> None:
+    """Ends a run in many ways and compares it with an uninterrupted run."""
     root = Path(tempfile.mkdtemp())
+    kills, terms, others, seed = arguments.kills, arguments.terms, arguments.others, arguments.seed
     steps = 40 * (kills + terms + 5)
     try:
-        arguments = training(steps)
-        whole = Chain(arguments, root / "whole", seed)
+        line = training(arguments.preset, steps, root)
+        whole = Chain(line, root / "whole", seed)
         whole.finished()
-        chain = Chain(arguments, root / "run", seed)
+        chain = Chain(line, root / "run", seed)
         ends: list[Callable[[], None]] = [chain.killed] * kills + [chain.terminated] * terms
         ends += [chain.killed_in_a_save, chain.truncated, chain.full] if others else []
         chain.random.shuffle(ends)
@@ -197,7 +213,7 @@ def main(seed: int = 0, kills: int = 20, terms: int = 5, others: bool = True) ->
         same(chain.run, whole.run)
         print(f"the same to the bit after {chain.done}")
         if others:
-            elsewhere(arguments, root, whole.run, seed)
+            elsewhere(line, root, whole.run, seed)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

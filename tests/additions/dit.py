@@ -25,7 +25,7 @@ class DiT(Network):
 
     takes: ClassVar[tuple[str, ...]] = ("class",)
     hidden: ClassVar[str] = r"^block_\d+\..*kernel$"
-    depth: int = 2
+    depth: int = 1
     width: int = 32
     heads: int = 2
     patch: int = 4

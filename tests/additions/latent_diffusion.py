@@ -13,7 +13,7 @@ from jaxdiff.runs.config import Config
 
 AUTOENCODER = Config(
     data=blobs.Blobs(),
-    model=Autoencoder(network=ConvAutoencoder(channels=8, multipliers=(1, 1), latent_channels=3)),
+    model=Autoencoder(network=ConvAutoencoder(channels=4, multipliers=(1, 1), num_blocks=0, latent_channels=3)),
     objective=Reconstruction(),
     optimizer=small.OPTIMIZER,
     train=dataclasses.replace(small.TRAIN, steps=60),

@@ -12,7 +12,7 @@ from jaxdiff.runs.config import Config
 
 CONFIG = Config(
     data=Digits(),
-    model=Classifier(network=Encoder(channels=16, multipliers=(1, 2)), process=choose(processes.vp_cosine)),
+    model=Classifier(network=Encoder(channels=8, multipliers=(1,)), process=choose(processes.vp_cosine)),
     objective=CrossEntropy(),
     optimizer=small.OPTIMIZER,
     train=small.TRAIN,

@@ -78,6 +78,9 @@ def test_the_fields_are_those_of_the_batch(augmentation):
     fields = augmentation.fields(FIELDS)
     assert {n: (v.shape[1:], v.dtype) for n, v in out.items()} == {n: (f.shape, f.dtype) for n, f in fields.items()}
     assert fields["label"] == FIELDS["label"]
+    # Without the fields that it does not read, the augmentation does the same.
+    read = {name: batch[name] for name in augmentation.reads}
+    assert jax.eval_shape(augmentation, KEYS[:2], read) == {n: v for n, v in out.items() if n != "label"}
 
 
 def test_fields_of_videos_keep_their_frames():

@@ -8,6 +8,13 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 
+def png(picture: Image.Image) -> io.BytesIO:
+    """A PNG file. TFDS encodes arrays with TensorFlow, which is not there."""
+    out = io.BytesIO()
+    picture.save(out, "png")
+    return io.BytesIO(out.getvalue())
+
+
 class Swatches(tfds.core.GeneratorBasedBuilder):
     """Patches in two classes: `varied` of plain colour and different sizes, `square` of 6x6 random pixels.
 
@@ -43,9 +50,7 @@ class Swatches(tfds.core.GeneratorBasedBuilder):
                 picture = Image.fromarray(np.random.default_rng(i).integers(0, 256, (6, 6, 3), np.uint8))
             else:
                 picture = Image.new("RGB", (6 + i, 20 - i), (i, 2 * i, 3 * i))
-            png = io.BytesIO()
-            picture.save(png, "png")
-            yield i, {"picture": io.BytesIO(png.getvalue()), "label": i % 2, "serial": i}
+            yield i, {"picture": png(picture), "label": i % 2, "serial": i}
 
 
 class Medley(tfds.core.GeneratorBasedBuilder):
@@ -76,17 +81,20 @@ class Medley(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, n):
         for i in range(n):
-            yield i, {
-                "clip": [np.full((4, 6, 3), 10 * i + frame, np.uint8) for frame in range(i + 1)],
-                "sound": np.arange(-1, 3 * i, dtype=np.int16) * 8192,
-                "places": np.arange(3 * i + 3, dtype=np.float32).reshape(-1, 3),
-                "numbers": np.array([1, 6, 8, 6][: i + 1], np.int32),
-                "tags": [2] * i,
-                "caption": f"number {i} – ünïcode",
-                "serial": i,
-                "pair": np.array([i, 0.5]),
-                "boxes": {"box": []},
-            }
+            yield (
+                i,
+                {
+                    "clip": [png(Image.new("RGB", (6, 4), (10 * i + frame,) * 3)) for frame in range(i + 1)],
+                    "sound": np.arange(-1, 3 * i, dtype=np.int16) * 8192,
+                    "places": np.arange(3 * i + 3, dtype=np.float32).reshape(-1, 3),
+                    "numbers": np.array([1, 6, 8, 6][: i + 1], np.int32),
+                    "tags": [2] * i,
+                    "caption": f"number {i}: ünïcode",
+                    "serial": i,
+                    "pair": np.array([i, 0.5]),
+                    "boxes": {"box": []},
+                },
+            )
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,9 @@ def test_splits_hold_scikit_learns_digits_exactly():
         np.testing.assert_array_equal(np.rint(pixels * (16 / 255)), REAL.images[rows])
         np.testing.assert_array_equal(examples.source.columns["label"], REAL.target[rows])
     # One byte for each level, over the whole range.
-    assert np.unique(Digits("train+test").open().source.columns["image"]).tolist() == [round(255 * level / 16) for level in range(17)]
+    assert np.unique(Digits("train+test").open().source.columns["image"]).tolist() == [
+        round(255 * level / 16) for level in range(17)
+    ]
 
 
 def test_other_splits_are_refused():

@@ -8,7 +8,7 @@ import textwrap
 import jax
 import numpy as np
 import pytest
-from devices import forced
+from devices import ROOT, forced
 
 from jaxdiff import distributed
 
@@ -59,11 +59,13 @@ EIGHT = """
     import jax, numpy as np
     import pytest
     from jaxdiff import data, distributed
+    from jaxdiff.data.fields import Field
+    from jaxdiff.conditions import Label
+    from jaxdiff.models import Diffusion
     from jaxdiff.networks import UNet
-    from jaxdiff.runs import draw, program, recipe
-    from jaxdiff.runs.config import (
-        Config, DataConfig, DiffusionConfig, OptimizerConfig, ParallelConfig, SampleConfig, TrainConfig)
-    from jaxdiff.runs.load import make_model
+    from jaxdiff.runs import opened, program, recipe
+    from jaxdiff.runs.config import Config, LoadingConfig, ParallelConfig, TrainConfig
+    from distillation import CONFIG
 
     assert jax.device_count() == 8
     found = {}
@@ -95,64 +97,84 @@ EIGHT = """
         with pytest.raises(ValueError, match=words):
             spec(overrides)
 
-    # Every strategy makes the same steps, with a real U-Net on real images.
-    opened = data.open_digits()
-    base = Config(
-        data=DataConfig("digits", flip=True),
-        network=UNet(channels=16, multipliers=(1,), num_blocks=0, attention_levels=(), mid_attention=False, dropout=0.1),
-        diffusion=DiffusionConfig(times="stratified", label_dropout=0.2, learned_weighting=True),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=0),
-        train=TrainConfig(steps=4, batch_size=32, ema_widths=(0.1,), log_every=2, checkpoint_every=2, sample_every=0),
-        sample=SampleConfig(steps=2),
-    )
-    spec = recipe.describe_data(base, opened)
-    large = dataclasses.replace(base, network=UNet())  # the 35.7 million parameters of DDPM
-    shapes = jax.eval_shape(recipe.make_training(large, dataclasses.replace(spec, shape=(32, 32, 3)))[1])
+    # FSDP divides the whole state, with the 35.7 million parameters of DDPM.
+    fields = {"image": Field("picture", (32, 32, 3), "uint8"), "label": Field("label", (), "int32", 10)}
+    large = Config(model=Diffusion(network=UNet(), conditions={"label": Label()}))
+    nothing = recipe.load_frozen(large, None)
+    shapes = jax.eval_shape(recipe.make_training(large, fields, nothing).initial, nothing)
     for fsdp in (1, 2, 4, 8):
         held = distributed.Sharded(distributed.make_mesh(fsdp=fsdp)).canonical_shapes(shapes)
         size = lambda shape: int(np.prod(shape))
         here = sum(size(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(held))
         found[f"share of {fsdp}"] = here / sum(size(leaf.shape) for leaf in jax.tree.leaves(held))
 
+    # Every strategy makes the same steps: with a frozen teacher, an encoder of names that is trained jointly, flips,
+    # dropped conditions, groups of the optimiser, and parameters and mutable values of the objective.
+    train = TrainConfig(steps=4, batch_size=32, ema_widths=(0.1,), log_every=2, checkpoint_every=2, sample_every=0)
+    base = dataclasses.replace(CONFIG, train=train, optimizer=dataclasses.replace(CONFIG.optimizer, warmup=0))
+    examples = base.data.open()
+    plain = dataclasses.replace(base, objective=Config().objective)
+    of_teacher = recipe.make_training(plain, examples.fields, recipe.load_frozen(plain, None))
+    # The weights differ from those of the student, which begins at random.
+    weights = jax.tree.map(np.array, of_teacher.bound.init(jax.random.key(7)))
+    teacher = of_teacher.bound.loaded(weights, {"codec": None, "conditions": {"name": None}}, {}, base.sample)
+
     WAYS = {
         "single": ({"strategy": "single"}, "memory"),
+        "jit, data": ({}, "memory"),
         "jit, in parts, two steps a call": ({"fsdp": 2, "accumulate": 2, "steps_per_call": 2}, "memory"),
         "pmap, on the device": ({"strategy": "pmap"}, "device"),
     }
     for name, (settings, placement) in WAYS.items():
-        config = dataclasses.replace(
-            base, parallel=ParallelConfig(**settings), data=dataclasses.replace(base.data, placement=placement))
-        made = program.make_program(config, spec)
-        batches = program.make_batches(config, opened, made.strategy)
+        config = dataclasses.replace(base, parallel=ParallelConfig(**settings), loading=LoadingConfig(placement))
+        frozen = recipe.load_frozen(config, {"teacher": teacher}.get)
+        training = recipe.make_training(config, examples.fields, frozen)
+        made = program.make_program(training, frozen)
+        fsdp = settings.get("fsdp", 1)
+        for leaf in jax.tree.leaves(made.frozen):
+            # The teacher lies on the devices as parameters do.
+            if name.startswith("pmap"):
+                assert leaf.shape[0] == 8 and len(leaf.sharding.device_set) == 8
+                continue
+            axis = distributed.sharded_axis(leaf.shape, fsdp)
+            wanted = tuple([None] * axis + ["fsdp"]) if axis is not None else ()
+            assert tuple(leaf.sharding.spec) == wanted, (leaf.shape, leaf.sharding)
+            assert leaf.sharding.mesh == made.strategy.mesh
+        found[f"frozen over {fsdp}"] = sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(made.frozen))
+        loaded = opened.open_entries(config, examples, training.entries)
+        batches = program.make_batches(config, loaded.training, made.strategy)
         # The mesh of pmap is one of jit's: initialising and drawing on it would repeat the work of the second way.
-        repeats = name == "pmap, on the device"
-        put = lambda leaf, shape: jax.device_put(leaf, shape.sharding)
-        canonical = jax.tree.map(put, kept, made.shapes) if repeats else made.initialise()
+        repeats = name in ("pmap, on the device", "jit, data")
+        put = lambda leaf, shape: jax.device_put(jax.numpy.copy(leaf), shape.sharding)
+        canonical = jax.tree.map(put, kept, made.shapes) if repeats else made.initialise(None)
         if name == "single":
             kept = jax.tree.map(jax.numpy.copy, canonical)
-        initial = jax.tree.map(np.array, (canonical.params, canonical.ema))
-        arrays = (made.strategy.place_whole(data.device_arrays(opened)),) if placement == "device" else ()
+        trained = lambda state: (state.params, state.ema, state.extra)
+        initial = jax.tree.map(np.array, trained(canonical))
+        arrays = (made.strategy.place_whole(data.device_arrays(loaded.training)),) if placement == "device" else ()
         state, losses = made.strategy.from_canonical(canonical), []
         for _ in range(0, 4, config.parallel.steps_per_call):
-            state, metrics = made.call(state, next(batches), *arrays)
-            losses += np.atleast_1d(np.asarray(metrics["loss"])).tolist()
+            state, metrics = made.call(state, next(batches), made.frozen, *arrays)
+            columns = [np.atleast_1d(np.asarray(metrics[n])) for n in ("loss", "error", "usual", "grad_norm")]
+            losses += np.stack(columns, 1).tolist()
         batches.close()
         canonical = made.strategy.to_canonical(state)
         wanted = jax.tree.map(lambda leaf: leaf.sharding, made.shapes)
         jax.tree.map(lambda leaf, sharding: leaf.sharding.is_equivalent_to(sharding, leaf.ndim) or 1 / 0, canonical, wanted)
-        whole = jax.tree.map(np.asarray, (canonical.params, canonical.ema))
-        apart = lambda other: max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (whole, other))))
+        whole = jax.tree.map(np.asarray, trained(canonical))
+        apart = lambda a, b: max(np.abs(x - y).max() for x, y in zip(*map(jax.tree.leaves, (a, b))))
         if name == "single":
             first, first_losses = whole, losses
-            found["moved"] = float(apart(initial))
+            found["moved"] = {n: float(apart(whole[0][n], initial[0][n])) for n in whole[0]}
+            found["moved"] |= {"average": float(apart(whole[1], initial[1])), "extra": float(apart(whole[2], initial[2]))}
         else:
             found[name] = {
                 "losses": float(np.max(np.abs(np.subtract(losses, first_losses)) / np.abs(first_losses))),
-                "parameters": float(apart(first)),
+                "parameters": float(apart(whole, first)),
             }
         if not repeats:
-            model = make_model(config, spec, canonical.ema["ema"], 4)
-            pictures = draw.draw(model, jax.random.key(0), np.arange(5), config.sample, mesh=made.strategy.mesh)
+            model = training.bound.loaded(canonical.ema["ema"], frozen["model"], {}, config.sample)
+            pictures = model.sample(jax.random.key(0), 5, mesh=made.strategy.mesh, name="four")
             if name == "single":
                 first_pictures = pictures
             else:
@@ -162,17 +184,24 @@ EIGHT = """
 
 
 def test_eight_devices_make_the_steps_of_one():
-    code = textwrap.dedent(EIGHT)
+    environment = forced(8)
+    environment["PYTHONPATH"] += f":{ROOT / 'scripts' / 'studies'}"
     process = subprocess.run(
-        [sys.executable, "-c", code], env=forced(8), capture_output=True, text=True, timeout=300, check=False
-    )
+        [sys.executable, "-c", textwrap.dedent(EIGHT)],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout.splitlines()[-1])
     moved, shares = found.pop("moved"), {n: found.pop(f"share of {n}") for n in (1, 2, 4, 8)}
-    assert len(found) == 2
+    # Every part of the state moves far more than the ways differ.
+    assert set(moved) == {"model", "conditions", "objective", "average", "extra"}
+    assert min(moved.values()) > 1e-3, moved
+    assert found.pop("frozen over 1") == 0
+    assert found.pop("frozen over 2") > 5
+    assert len(found) == 3
     for name, apart in found.items():
         assert apart["losses"] < 1e-5, (name, apart)
-        assert apart["parameters"] < 1e-4 < moved, (name, apart)
+        assert apart["parameters"] < 1e-4, (name, apart)
     assert found["jit, in parts, two steps a call"]["pictures"] < 1e-3
     for devices, share in shares.items():
         assert 1 <= share * devices < 1.1

@@ -81,14 +81,25 @@ def test_dropping_leaves_an_intact_file_untouched(tmp_path):
     assert path.stat().st_ino == before
 
 
-def test_tensorboard_gets_scalars_and_images(tmp_path):
+def png(pixels):
+    """A picture as the bytes of a file."""
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "PNG")
+    return written.getvalue()
+
+
+def test_tensorboard_gets_scalars_and_pictures_and_the_directory_gets_all_files(tmp_path):
     picture = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     with Logger(tmp_path, 10, stream=io.StringIO()) as logger:
         logger.log(4, {"loss": 0.25, "bad": math.nan})
-        logger.media(4, "ema_grid", picture)
-        logger.media(4, "grey", picture[..., :1])
-    written = tmp_path / "samples" / "ema_grid_00000004.png"
-    np.testing.assert_array_equal(np.asarray(Image.open(written)), picture)
+        logger.media(4, {"ema_grid.png": png(picture), "grey.png": png(picture[..., 0]), "sound-1.wav": b"sound"})
+    samples = tmp_path / "samples"
+    assert {path.name for path in samples.iterdir()} == {
+        "ema_grid_00000004.png", "grey_00000004.png", "sound-1_00000004.wav"
+    }  # fmt: skip
+    # The files are written as they are.
+    assert (samples / "ema_grid_00000004.png").read_bytes() == png(picture)
+    assert (samples / "sound-1_00000004.wav").read_bytes() == b"sound"
     found = {value.tag: (event.step, value) for event in events(tmp_path) for value in event.summary.value}
     assert set(found) == {"loss", "ema_grid", "grey"}
     assert found["loss"][0] == 4
@@ -162,9 +173,11 @@ def test_a_value_that_is_no_scalar_is_refused_and_writes_nothing(tmp_path, value
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
-def test_the_name_of_a_picture_is_no_path(tmp_path):
-    with Logger(tmp_path, 5, stream=io.StringIO()) as logger, pytest.raises(ValueError, match="name = 'a/b'; allowed"):
-        logger.media(1, "a/b", np.zeros((2, 2, 3), np.uint8))
+def test_the_name_of_a_file_is_no_path(tmp_path):
+    words = "name of a file = 'a/b.png'; allowed are letters, digits, '_', '-' and '.'"
+    with Logger(tmp_path, 5, stream=io.StringIO()) as logger, pytest.raises(ValueError, match=re.escape(words)):
+        logger.media(1, {"a/b.png": png(np.zeros((2, 2, 3), np.uint8))})
+    assert list((tmp_path / "samples").iterdir()) == []
 
 
 def test_a_full_disk_costs_whole_records_and_one_warning_per_writer(tmp_path, capsys):
@@ -176,7 +189,8 @@ def test_a_full_disk_costs_whole_records_and_one_warning_per_writer(tmp_path, ca
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limit[1]))
             logger.log(2, {"loss": 2.0})
-            logger.media(2, "samples", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+            noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+            logger.media(2, {"samples.png": png(noise)})
             logger.log(3, {"loss": 3.0})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -221,7 +235,7 @@ def test_only_process_0_writes(tmp_path, monkeypatch):
     with make_logger(tmp_path, 5, wandb="project") as logger:
         assert isinstance(logger, SilentLogger)
         logger.log(1, {"loss": 1.0})
-        logger.media(1, "samples", np.zeros((2, 2, 3), np.uint8))
+        logger.media(1, {"samples.png": b""})
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     with make_logger(tmp_path, 5) as logger:
@@ -269,7 +283,7 @@ def test_weights_and_biases_gets_scalars_pictures_and_settings_as_one_run(tmp_pa
     settings = {"train": {"steps": 40}, "data": {"name": "digits"}}
     with Logger(tmp_path, 40, stream=io.StringIO(), wandb="project", config=settings) as logger:
         logger.log(10, {"loss": 0.5, "bad": math.nan})
-        logger.media(10, "samples", picture)
+        logger.media(10, {"samples.png": png(picture), "samples.npy": b""})
         logger.log(20, {"loss": 0.25})
     settings["train"]["steps"] = 60
     with Logger(tmp_path, 60, 20, stream=io.StringIO(), wandb="project", config=settings) as logger:
@@ -322,8 +336,8 @@ def test_steps_that_weights_and_biases_has_already_are_not_reported_again(tmp_pa
     with Logger(tmp_path, 50, 10, stream=io.StringIO(), wandb="project") as logger:
         for step in (20, 30, 40):
             logger.log(step, {"loss": step})
-        logger.media(40, "samples", np.zeros((2, 3, 1), np.uint8))
-    assert fake.rows == [(40, {"loss": 40.0}), (40, {"samples": (2, 3)})]
+        logger.media(40, {"samples.png": png(np.zeros((2, 3), np.uint8)), "samples.wav": b""})
+    assert fake.rows == [(40, {"loss": 40.0}), (40, {"samples": (2, 3, 3)})]
     assert fake.exit_code == 0
     assert [record["step"] for record in records(tmp_path / "metrics.jsonl")] == [20, 30, 40]
     with pytest.raises(KeyError), Logger(tmp_path, 50, 40, stream=io.StringIO(), wandb="project"):

@@ -1,5 +1,6 @@
 """Optimisers and their schedules against the papers' formulas in NumPy; the leaves that Muon takes; and their states."""
 
+import functools
 import json
 import math
 import subprocess
@@ -14,10 +15,12 @@ import optax
 import pytest
 from devices import forced
 
-from jaxdiff.networks import MLP, UNet
-from jaxdiff.networks.log_variance import LogVariance
+from jaxdiff.models.diffusion import is_hidden
+from jaxdiff.networks import MLP, ConvAutoencoder, Encoder, TextTransformer, UNet
+from jaxdiff.networks.module import Spec
+from jaxdiff.objectives import Group
 from jaxdiff.runs.checkpoints import Checkpoints
-from jaxdiff.training.optimizers import OptimizerConfig, is_hidden_matrix, make_optimizer, make_schedule
+from jaxdiff.training.optimizers import OptimizerConfig, make_optimizer, make_schedule
 
 
 class AdamW:
@@ -152,11 +155,14 @@ def nest(flat):
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = leaf
-    return {"params": tree}
+    return {"model": {"params": tree}}
+
+
+hidden = functools.partial(is_hidden, UNet())
 
 
 def flat(tree):
-    paths = jax.tree_util.tree_flatten_with_path(tree["params"])[0]
+    paths = jax.tree_util.tree_flatten_with_path(tree["model"]["params"])[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in paths}
 
 
@@ -180,7 +186,7 @@ def test_muon_for_hidden_matrices_and_adamw_for_the_rest(x64, config):
     ]
     rules = {name: Muon if name in HIDDEN else AdamW for name in LEAVES}
     expected = trained(config, start, gradients, rules, rates)
-    params, _ = optimised(make_optimizer(config, steps), nest(start), [nest(g) for g in gradients])
+    params, _ = optimised(make_optimizer(config, steps, hidden=hidden), nest(start), [nest(g) for g in gradients])
     for name, leaf in flat(params).items():
         # Optax takes the powers of its betas, and the coefficients of Newton and Schulz, in float32.
         np.testing.assert_allclose(leaf, expected[name], rtol=2e-6, atol=2e-6, err_msg=name)
@@ -193,9 +199,9 @@ def test_an_update_of_muon_is_nearly_orthogonal_and_as_large_as_one_of_adam():
     The root mean square of the update is 0.2 times that of these factors.
     """
     kernel = np.random.default_rng(0).standard_normal((3, 3, 16, 24)).astype(np.float32)
-    tree = {"params": {"hidden": {"kernel": kernel}}}
-    optimizer = make_optimizer(OptimizerConfig("muon", 1.0, 0), 1)
-    update = jax.jit(optimizer.update)(tree, optimizer.init(tree), tree)[0]["params"]["hidden"]["kernel"]
+    tree = nest({"block.kernel": kernel})
+    optimizer = make_optimizer(OptimizerConfig("muon", 1.0, 0), 1, hidden=hidden)
+    update = flat(jax.jit(optimizer.update)(tree, optimizer.init(tree), tree)[0])["block.kernel"]
     values = np.linalg.svd(np.reshape(update, (144, 24)), compute_uv=False) / (0.2 * math.sqrt(144))
     assert values.min() >= 0.68
     assert values.max() <= 1.13
@@ -203,21 +209,26 @@ def test_an_update_of_muon_is_nearly_orthogonal_and_as_large_as_one_of_adam():
 
 
 def test_which_leaves_of_the_networks_muon_takes():
-    unet = UNet(channels=8, multipliers=(1, 2), num_blocks=1, num_classes=3)
-    shapes = jax.eval_shape(
-        unet.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
-    )
-    mlp = jax.eval_shape(MLP(num_blocks=1).init, jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))
-    variance = jax.eval_shape(LogVariance().init, jax.random.key(0), jnp.zeros(1))["params"]
+    shape, ids, key = jnp.zeros((1, 8, 8, 1)), jnp.zeros((1, 4), jnp.int32), jax.random.key(0)
+    unet = UNet(channels=8, multipliers=(1, 2), num_blocks=1).given({"label": Spec("class", (), 3)})
+    texts = TextTransformer(width=8, depth=1, heads=1, length=4)
 
-    def taken(tree):
+    def leaves(network, *arguments):
+        return jax.eval_shape(lambda: {"model": network.init(key, *arguments), "objective": {"kernel": shape}})
+
+    def taken(network, tree):
         paths = jax.tree_util.tree_flatten_with_path(tree)[0]
         named = [(tuple(entry.key for entry in path), leaf) for path, leaf in paths]
-        return {".".join(path[1:]) for path, leaf in named if is_hidden_matrix(path, leaf)}
+        return {".".join(path[2:]) for path, leaf in named if is_hidden(network, path, leaf)}
 
-    assert taken(mlp) == {"block_0_in.kernel", "block_0_embedding.kernel", "block_0_out.kernel"}
-    assert taken({"log_variance": variance}) == set()
-    found = taken(shapes)
+    mlp = MLP(num_blocks=1)
+    assert taken(mlp, leaves(mlp, jnp.zeros((1, 2)), jnp.zeros(1))) == {
+        "block_0_in.kernel",
+        "block_0_embedding.kernel",
+        "block_0_out.kernel",
+    }
+    shapes = leaves(unet, shape, jnp.zeros(1), jnp.zeros(1, jnp.int32))
+    found = taken(unet, shapes)
     block = {"conv_in.kernel", "embedding.kernel", "conv_out.kernel"}
     assert {f"down_0_block_0.{name}" for name in block} | {
         "mid_attention.qkv.kernel",
@@ -228,12 +239,24 @@ def test_which_leaves_of_the_networks_muon_takes():
     conditioning = {"time_in.kernel", "time_out.kernel", "label_table.embedding"}
     assert left == {"conv_in.kernel", "conv_out.kernel"} | {f"conditioning.{name}" for name in conditioning}
 
+    encoder = Encoder(channels=8, multipliers=(1,), features=3)
+    inner = taken(encoder, leaves(encoder, shape, jnp.zeros(1)))
+    assert inner
+    assert not any(name.startswith(("conv_in.", "dense_out.", "conditioning.")) for name in inner)
+    autoencoder = ConvAutoencoder(channels=8, multipliers=(1,))
+    inner = taken(autoencoder, leaves(autoencoder, shape))
+    assert {name.split(".")[0] for name in inner} == {"encoder", "decoder"}
+    assert not any(name.split(".")[1] in ("conv_in", "conv_out") for name in inner)
+    kernels = {"attention.qkv", "attention.out", "in", "out"}
+    found = taken(texts, leaves(texts, ids, ids < 1))
+    assert {name.removeprefix("block_0_").removesuffix(".kernel") for name in found} == kernels
+
 
 def test_the_state_of_muon_goes_through_a_checkpoint(tmp_path):
     rng = np.random.default_rng(3)
     params = nest({name: rng.standard_normal(shape).astype(np.float32) for name, shape in LEAVES.items()})
     gradients = [jax.tree.map(lambda p: p + 1, params), params]
-    optimizer = make_optimizer(OptimizerConfig("muon", 0.1, 0), 2)
+    optimizer = make_optimizer(OptimizerConfig("muon", 0.1, 0), 2, hidden=hidden)
     after, state = optimised(optimizer, params, gradients)
     shapes = jax.eval_shape(lambda: {"params": params, "opt_state": optimizer.init(params)})
     with Checkpoints(tmp_path) as checkpoints:
@@ -257,8 +280,8 @@ SHARDED = """
     mesh = Mesh(jax.devices(), ("fsdp",))
     rng = np.random.default_rng(0)
     kernels = {"conv": (3, 3, 8, 16), "dense": (16, 8)}
-    tree = {"params": {n: {"kernel": rng.standard_normal(s).astype(np.float32)} for n, s in kernels.items()}}
-    optimizer = make_optimizer(OptimizerConfig("muon", 0.1, 0), 1)
+    tree = {n: {"kernel": rng.standard_normal(s).astype(np.float32)} for n, s in kernels.items()}
+    optimizer = make_optimizer(OptimizerConfig("muon", 0.1, 0), 1, hidden=lambda path, leaf: True)
     alone = jax.jit(optimizer.update)(tree, optimizer.init(tree), tree)
     spread = lambda leaf: jax.device_put(
         leaf, NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), *["fsdp"] * (leaf.ndim > 1)))
@@ -278,3 +301,62 @@ def test_muon_with_sharded_kernels():
     found = json.loads(process.stdout)
     assert found["devices"] == 8
     assert found["apart"] < 1e-6  # the order of sums, in float32, of updates of size 0.02
+
+
+# ---------------------------------------------------------------------------------- groups
+
+
+def test_groups_have_their_own_rate_their_own_steps_and_their_own_clipping(x64):
+    """Three leaves: one of no group, one at half the rate, and one that every third step moves, clipped alone."""
+    config = OptimizerConfig("adamw", 0.1, 4, schedule="cosine", weight_decay=0.2, max_grad_norm=0.7)
+    groups = (Group("^slow", rate=0.5), Group("rare", rate=2.0, every=3, max_grad_norm=0.3))
+    rng = np.random.default_rng(4)
+    steps = 9
+    names = {"main": (3,), "slow": (2,), "a.rare": (4,)}
+    start = {name: rng.standard_normal(shape) for name, shape in names.items()}
+    gradients = [{name: rng.standard_normal(shape) for name, shape in names.items()} for _ in range(steps)]
+    rates = [0.1 * k / 4 if k < 4 else 0.05 * (1 + math.cos(math.pi * (k - 4) / 5)) for k in range(steps)]
+    params, rules = dict(start), {name: AdamW(config, leaf) for name, leaf in start.items()}
+    for k, (step, rate) in enumerate(zip(gradients, rates, strict=True)):
+        shared = math.sqrt(sum(np.sum(step[name] ** 2) for name in ("main", "slow")))
+        for name, factor in (("main", 1.0), ("slow", 0.5)):
+            params[name] = rules[name](params[name], min(1, 0.7 / shared) * step[name], factor * rate)
+        if k in (2, 5, 8):
+            g = step["a.rare"]
+            clipped = min(1, 0.3 / math.sqrt(np.sum(g**2))) * g
+            # The rate is that of the step, and the moments count the updates alone.
+            params["a.rare"] = rules["a.rare"](params["a.rare"], clipped, 2 * rate)
+    tree = lambda flat: {"main": flat["main"], "slow": flat["slow"], "a": {"rare": flat["a.rare"]}}  # noqa: E731
+    optimizer = make_optimizer(config, steps, groups=groups)
+    found, _ = optimised(optimizer, tree(start), [tree(g) for g in gradients])
+    chex.assert_trees_all_close(found, tree(params), rtol=1e-6)
+    two, _ = optimised(optimizer, tree(start), [tree(g) for g in gradients[:2]])
+    np.testing.assert_array_equal(two["a"]["rare"], start["a.rare"])
+
+
+def test_a_group_without_a_limit_of_its_own_shares_that_of_all():
+    config = OptimizerConfig("adamw", 1.0, 0, max_grad_norm=1.0, beta1=0.0, beta2=0.0, eps=1.0)
+    optimizer = make_optimizer(config, 1, groups=(Group("b", rate=3.0),))
+    params = {"a": jnp.asarray([3.0]), "b": jnp.asarray([4.0])}
+    found, _ = optimised(optimizer, params, [params])
+    # The gradients 3 and 4 become 0.6 and 0.8. With these settings Adam moves by g / (|g| + 1).
+    chex.assert_trees_all_close(found, {"a": np.array([3 - 0.6 / 1.6]), "b": np.array([4 - 3 * 0.8 / 1.8])}, rtol=1e-6)
+
+
+def test_the_first_group_that_fits_takes_a_leaf_and_muon_stays_inside_groups():
+    start = nest({name: np.ones(shape, np.float32) for name, shape in LEAVES.items()})
+    groups = (Group(r"block\.kernel", rate=0.0), Group("kernel", rate=2.0))
+    config = OptimizerConfig("muon", 0.1, 0, max_grad_norm=0.0)
+    found, plain = (
+        flat(optimised(make_optimizer(config, 1, hidden=hidden, groups=own), start, [start])[0]) for own in (groups, ())
+    )
+    for name, leaf in found.items():
+        factor = 0 if name == "block.kernel" else 2 if name.endswith("kernel") else 1
+        np.testing.assert_allclose(leaf - 1, factor * (plain[name] - 1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_group_that_fits_no_leaf_is_refused():
+    optimizer = make_optimizer(OptimizerConfig(), 1, groups=(Group("a"), Group("^nosuch"), Group("b")))
+    words = "pattern of an optimiser group = '\\^nosuch'; allowed are patterns that fit a leaf"
+    with pytest.raises(ValueError, match=words):
+        optimizer.init({"a": jnp.zeros(1), "b": jnp.zeros(1)})

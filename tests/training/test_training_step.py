@@ -1,4 +1,4 @@
-"""The step against hand computations: gradients, averages, parts and skipped steps."""
+"""The step against hand computations: gradients, averages, mutable values, parts and skipped steps."""
 
 import dataclasses
 import math
@@ -12,7 +12,8 @@ import pytest
 
 import jaxdiff as jd
 from jaxdiff.networks import MLP
-from jaxdiff.objectives import denoising
+from jaxdiff.networks.module import Spec
+from jaxdiff.objectives import Loss, denoising
 from jaxdiff.training.state import initial_state
 from jaxdiff.training.step import make_step, repeated
 from jaxdiff.trees import BatchKey
@@ -21,7 +22,7 @@ from jaxdiff.trees import BatchKey
 @pytest.fixture(scope="module")
 def training():
     """A network, its objective and a batch of labelled points."""
-    process, network = jd.processes.vp_cosine(), MLP(width=8, num_blocks=1, num_classes=3)
+    process, network = jd.processes.vp_cosine(), MLP(width=8, num_blocks=1).given({"label": Spec("class", (), 3)})
     objective = denoising(process, jd.parametrizations.v(), network.apply, null=3, dropout=0.2)
     rng = np.random.default_rng(0)
     batch = {"x": rng.standard_normal((16, 2)).astype(np.float32), "cond": rng.integers(3, size=16).astype(np.int32)}
@@ -123,7 +124,7 @@ def test_a_step_that_is_not_finite_changes_only_the_counts(adam, bad):
 def test_a_step_with_a_finite_loss_and_an_infinite_gradient_is_skipped():
     """The loss is a square root at 0."""
     state = initial_state({"w": jnp.zeros(2)}, optax.sgd(1.0), jax.random.key(0), ())
-    step = make_step(lambda params, key, batch: (jnp.sqrt(params["w"] * batch["x"]), {}), optax.sgd(1.0), {})
+    step = make_step(lambda params, key, batch, context: (jnp.sqrt(params["w"] * batch["x"]), {}), optax.sgd(1.0), {})
     after, metrics = step(state, {"x": jnp.ones(2)})
     assert float(metrics["loss"]) == 0.0
     assert int(metrics["skipped"]) == 1
@@ -133,7 +134,7 @@ def test_a_step_with_a_finite_loss_and_an_infinite_gradient_is_skipped():
 def test_an_objective_that_sees_a_part_of_the_batch_knows_which_part():
     seen = []
 
-    def objective(params, key, batch):
+    def objective(params, key, batch, context):
         seen.append(key)
         return params["w"] * batch["x"], {}
 
@@ -147,3 +148,79 @@ def test_an_objective_that_sees_a_part_of_the_batch_knows_which_part():
     assert isinstance(key, BatchKey)
     np.testing.assert_array_equal(key.index, [12, 13, 14, 15])
     assert key.size == 32
+
+
+# ---------------------------------------------------------------------------------- what an objective gets and gives
+
+
+def moments(params, key, batch, context):
+    """An objective with parameters of its own, mutable values, several metrics and a frozen model."""
+    x = batch["x"]
+    losses = (params["w"] * x - context.frozen["target"]) ** 2 + params["objective"]["u"] * x
+    metrics = {"x": x, "square": x**2, "whole": context.extra["mean"]}
+    return Loss(losses, metrics, {"mean": 0.5 * context.extra["mean"] + 0.5 * jnp.mean(x), "last": context.step})
+
+
+@pytest.fixture(scope="module")
+def own():
+    """A state with parameters of the objective and mutable values, and what `make_step` takes."""
+    optimizer, rules = optax.sgd(0.1), {"slow": lambda n: 0.75 + 0 * n}
+    params = {"w": jnp.asarray(2.0), "objective": {"u": jnp.asarray(1.0)}}
+    extra = {"mean": jnp.asarray(4.0), "last": jnp.asarray(-1)}
+    state = initial_state(params, optimizer, jax.random.key(0), rules, extra)
+    return (moments, optimizer, rules), state, {"x": jnp.asarray([0.5, 1.0, 1.5, 3.0])}, {"target": jnp.asarray(1.0)}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_mutable_values_and_all_metrics_are_means_over_the_parts(own, parts):
+    arguments, state, batch, frozen = own
+    after, metrics = jax.jit(make_step(*arguments, accumulate=parts))(state, batch, frozen)
+    x = np.asarray(batch["x"])
+    np.testing.assert_allclose(after.extra["mean"], 0.5 * 4 + 0.5 * x.mean())
+    # Both parts see the values from before the step.
+    np.testing.assert_allclose([metrics["x"], metrics["square"], metrics["whole"]], [x.mean(), (x**2).mean(), 4.0])
+    assert set(metrics) == {"loss", "x", "square", "whole", "grad_norm", "skipped", "consecutive_skips"}
+    np.testing.assert_allclose(metrics["loss"], np.mean((2 * x - 1) ** 2 + x), rtol=1e-6)
+    # The types stay, although a mean of integers is no integer.
+    assert jax.tree.map(lambda leaf: leaf.dtype, after.extra) == jax.tree.map(lambda leaf: leaf.dtype, state.extra)
+    assert int(after.extra["last"]) == 0
+    np.testing.assert_allclose(after.params["w"], 2 - 0.1 * np.mean(2 * (2 * x - 1) * x), rtol=1e-6)
+    np.testing.assert_allclose(after.params["objective"]["u"], 1 - 0.1 * x.mean(), rtol=1e-6)
+
+
+def test_averages_do_not_cover_the_parameters_of_the_objective(own):
+    arguments, state, batch, frozen = own
+    assert jax.tree.structure(state.ema["slow"]) == jax.tree.structure({"w": 0})
+    after, _ = jax.jit(make_step(*arguments))(state, batch, frozen)
+    assert set(after.ema["slow"]) == {"w"}
+    np.testing.assert_allclose(after.ema["slow"]["w"], 0.75 * 2 + 0.25 * after.params["w"], rtol=1e-6)
+    assert float(after.params["w"]) != 2
+
+
+def test_a_skipped_step_leaves_the_mutable_values_as_they_were(own):
+    arguments, state, batch, frozen = own
+    step = jax.jit(make_step(*arguments))
+    state, _ = step(state, batch, frozen)
+    after, metrics = step(state, {"x": batch["x"].at[2].set(jnp.nan)}, frozen)
+    assert int(metrics["skipped"]) == 1
+    for name in ("params", "ema", "extra"):
+        chex.assert_trees_all_equal(getattr(after, name), getattr(state, name))
+
+
+def test_an_objective_without_updates_leaves_the_mutable_values(own):
+    (_, optimizer, rules), state, batch, _ = own
+    step = make_step(lambda params, key, batch, context: Loss(params["w"] * batch["x"], {}), optimizer, rules)
+    chex.assert_trees_all_equal(step(state, batch)[0].extra, state.extra)
+    scalar = make_step(lambda params, key, batch, context: (params["w"] * jnp.mean(batch["x"]), {}), optimizer, rules)
+    np.testing.assert_allclose(scalar(state, batch)[1]["loss"], 2 * 1.5)
+
+
+def test_the_frozen_model_is_an_argument_and_gets_no_gradient(own):
+    """One compiled step serves other weights of a teacher."""
+    arguments, state, batch, _ = own
+    step = jax.jit(make_step(*arguments))
+    x = np.asarray(batch["x"])
+    for target in (1.0, -2.0):
+        _, metrics = step(state, batch, {"target": jnp.asarray(target)})
+        np.testing.assert_allclose(metrics["loss"], np.mean((2 * x - target) ** 2 + x), rtol=1e-6)
+    assert step._cache_size() == 1

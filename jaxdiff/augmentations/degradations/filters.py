@@ -36,9 +36,9 @@ def random_square(key: Key[Array, ""], least: int, most: int) -> Bool[Array, "mo
 def filtered(image: Float[Array, "h w c"], kernel: Float[Array, "size size"]) -> Float[Array, "h w c"]:
     """The correlation of each channel with a kernel, which is first divided by its sum.
 
-    The picture continues beyond its border as its reflection, without repeating the outermost pixels. The kernel's
-    entries are added one after another: this is exact in float32, and XLA shares it out over devices by examples,
-    which it does not do with Fourier transforms.
+    The picture continues beyond its border as its reflection, without repeating the outermost pixels. The entries of
+    the kernel are added one after another, and not by a Fourier transform: XLA would gather a whole batch on every
+    device for a transform.
     """
     size = kernel.shape[0]
     kernel = kernel / jnp.sum(kernel)
