@@ -121,6 +121,10 @@ class BatchKey:
         """One key per example of this part. Different values of `number` give independent keys."""
         return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(self.key, number), self.index)
 
+    def stream(self, number: int) -> "BatchKey":
+        """Independent randomness for the same examples. Different values of `number` are independent of each other."""
+        return dataclasses.replace(self, key=jax.random.fold_in(self.key, number))
+
 
 def batch_key(key: "Key[Array, ''] | BatchKey", size: int) -> BatchKey:
     """The randomness of `size` examples.

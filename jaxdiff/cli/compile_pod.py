@@ -12,8 +12,8 @@ import jax
 
 from jaxdiff.checks import integer, message, require
 from jaxdiff.cli import command_line
-from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.data.fields import Field
+from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
 from jaxdiff.runs.settings import parts_of

@@ -49,20 +49,21 @@ def evaluate(arguments: Arguments) -> None:
     model = load(arguments.run, ema=arguments.ema)
     labelled = isinstance(model, DiffusionModel) and "label" in config.model.conditions  # type: ignore[attr-defined]
     require(labelled, "run", str(arguments.run), "runs of a diffusion model with a condition 'label'")
-    sampling, dataset, field = config.sample, config.data, config.model.field  # type: ignore[attr-defined]
+    sampling, field = config.sample, config.model.field  # type: ignore[attr-defined]
+    dataset: Any = config.data
     if arguments.guidance is not None:
         sampling = dataclasses.replace(sampling, guidance=ClassifierFree(arguments.guidance))
     if arguments.data_dir is not None:
-        dataset = dataclasses.replace(dataset, data_dir=arguments.data_dir)  # type: ignore[call-arg]
+        dataset = dataclasses.replace(dataset, data_dir=arguments.data_dir)
 
     def read(split: str) -> tuple[Any, Any]:
-        examples = dataclasses.replace(dataset, split=split).open()  # type: ignore[call-arg]
+        examples = dataclasses.replace(dataset, split=split).open()
         batch = next(data.evaluation_batches(data.in_memory(examples), len(examples)))
         return np.asarray(data.to_floats(batch[field])), batch["label"]
 
     labels = np.arange(arguments.count) % model.bound.fields["label"].classes
     samples = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, label=labels)
-    found = evaluation.report(samples, labels, read(dataset.split), read("test"))  # type: ignore[attr-defined]
+    found = evaluation.report(samples, labels, read(dataset.split), read("test"))
     figures = {name: round(value, 4) for name, value in dataclasses.asdict(found).items()}
     print(json.dumps({"step": step_of(arguments.run), **figures}))
 

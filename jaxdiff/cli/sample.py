@@ -20,12 +20,12 @@ from jaxdiff.runs.settings import read_settings
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Sampling):
-    """A run, and the samples to draw. The solver, the grid, the steps and the guidance are those of the run at first."""
+    """A run, and the samples to draw. Solver, grid, steps and guidance are those of the run at first."""
 
     run: Path = dataclasses.field(kw_only=True, metadata={"positional": True})
     """The run directory."""
     ask: dict[str, str] = dataclasses.field(default_factory=Table)
-    """What is asked for, NAME=VALUE by the name of a condition: a number or a name, text, or the path of a picture."""
+    """Values that are asked for, NAME=VALUE by the name of a condition: a number, a text, or the path of a picture."""
     count: int = 100
     """The number of samples."""
     seed: int = 0
@@ -65,6 +65,8 @@ def sample(arguments: Arguments) -> None:
             for name, condition in conditions.by_name.items()
             if condition.channel == "class"
         }
+    allowed = f"{config.sample.guidance}, that of the run, since nothing is asked for"
+    require(asked or sampling.guidance == config.sample.guidance, "guidance", sampling.guidance, allowed)
     x = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, **asked)
     field = config.model.field  # type: ignore[attr-defined]
     by_field = {field: x} if isinstance(field, str) else x
@@ -100,5 +102,7 @@ def main() -> None:
         start: Any = Arguments
         if words and not words[0].startswith("-"):
             chosen = read_settings(open_run(words[0])).config.sample
-            start = Arguments(run=Path(words[0]), **{f.name: getattr(chosen, f.name) for f in dataclasses.fields(Sampling)})
+            start = Arguments(
+                run=Path(words[0]), **{f.name: getattr(chosen, f.name) for f in dataclasses.fields(Sampling)}
+            )
         sample(command_line.parse(start, words, prog="sample.py", description="Draws samples from a run."))

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from jaxdiff.checks import require
+from jaxdiff.checks import message, require
 from jaxdiff.components import Component
 from jaxdiff.data.fields import Field
 from jaxdiff.data.selection import Entry
@@ -29,7 +30,7 @@ class Condition(Component):
     """
 
     home = "jaxdiff.conditions"
-    channel: ClassVar[Literal["class", "vector", "tokens", "planes"]]
+    channel: ClassVar[Literal["class", "vector", "tokens", "planes"]]  # or a property, where a setting decides it
     field: str
     dropout: float
 
@@ -99,8 +100,20 @@ class Condition(Component):
         return []
 
 
+def as_array(name: str, given: Any, allowed: str) -> np.ndarray:
+    """A value that a user gave as an array with at least one number.
+
+    Raises:
+      ValueError: the value is no array, or an empty one. The error begins with the name.
+    """
+    try:
+        array = np.asarray(given)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(message(name, given, allowed)) from error
+    require(array.size, name, given, allowed)
+    return array
+
+
 def broadcast_to(value: PyTree, batch: int) -> PyTree:
     """Values `[1, ...]` or `[batch, ...]` as `[batch, ...]`."""
-    import jax.numpy as jnp
-
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape[1:])), value)

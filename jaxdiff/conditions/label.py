@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from jaxdiff.checks import fraction, require
-from jaxdiff.conditions.condition import Condition
+from jaxdiff.conditions.condition import Condition, as_array
 from jaxdiff.data.fields import Field
 
 
@@ -45,9 +45,10 @@ class Label(Condition):
             unknown = [one for one in listed if one not in names]
             require(not unknown, self.field, unknown, f"names of classes: {', '.join(names)}")
             listed = [names.index(one) for one in listed]
-        labels = np.asarray(listed)
+        allowed = f"integers from 0 to {classes - 1}, one or [batch]"
+        labels = as_array(self.field, listed, allowed)
         good = labels.dtype.kind in "iu" and labels.ndim <= 1 and np.all((labels >= 0) & (labels < classes))
-        require(good, self.field, given, f"integers from 0 to {classes - 1}, one or [batch]")
+        require(good, self.field, given, allowed)
         return {self.field: np.atleast_1d(labels).astype(np.int32)}
 
     def captions(self, entries: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> list[str]:

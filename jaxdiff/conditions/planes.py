@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff.checks import fraction, integer, require
-from jaxdiff.conditions.condition import Condition, Encode
+from jaxdiff.conditions.condition import Condition, Encode, as_array
 from jaxdiff.data.fields import Field
 from jaxdiff.data.pixels import to_floats
 
@@ -69,12 +69,13 @@ class Planes(Condition):
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
         height, width, channels = fields[self.field].shape
         wanted = (height // self.factor, width // self.factor, channels)
-        pictures = np.asarray(given)
+        pictures = as_array(self.field, given, f"pictures {wanted}, one or [batch]")
         require(pictures.dtype == np.uint8 or pictures.dtype.kind == "f", f"{self.field}.dtype", pictures.dtype,
                 "uint8 and floating-point types")  # fmt: skip
         pictures = pictures[None] if pictures.shape == wanted else pictures
         allowed = f"{wanted} and [batch, *{wanted}]"
-        require(pictures.ndim == 4 and pictures.shape[1:] == wanted, f"{self.field}.shape", np.shape(given), allowed)
+        require(pictures.ndim == 4 and pictures.shape[1:] == wanted, f"{self.field}.shape", pictures.shape, allowed)
+        require(pictures.dtype == np.uint8 or np.isfinite(pictures).all(), self.field, np.nan, "finite numbers")
         # The mean over squares of a picture whose pixels are repeated is the picture again.
         return {self.field: to_floats(pictures).repeat(self.factor, axis=1).repeat(self.factor, axis=2)}
 

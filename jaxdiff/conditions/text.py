@@ -1,9 +1,9 @@
 """Text, through a small transformer over bytes that is trained with the model."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,12 +36,18 @@ class Text(Condition):
       field: the field of the captions.
       dropout: the probability that an example loses its caption in training. The null caption is "".
       encoder: the network over ids.
+      pooled: whether the network is told one vector, the mean of the tokens, and not the tokens themselves.
     """
 
-    channel: ClassVar[Literal["tokens"]] = "tokens"
     field: str = "caption"
     dropout: float = 0.1
     encoder: TextTransformer = TextTransformer()
+    pooled: bool = False
+
+    @property
+    def channel(self) -> Literal["tokens", "vector"]:  # type: ignore[override]
+        """`vector` if the tokens are pooled, else `tokens`."""
+        return "vector" if self.pooled else "tokens"
 
     def __post_init__(self) -> None:
         fraction("dropout", self.dropout)
@@ -72,10 +78,11 @@ class Text(Condition):
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], keys: Key[Array, " batch"] | None, codec: Encode
     ) -> PyTree:
         ids = batch[self.entry]
-        return self.encoder.apply(params, ids, ids != PADDING)
+        method = "pooled" if self.pooled else "__call__"
+        return self.encoder.apply(params, ids, ids != PADDING, method=method)
 
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
-        texts = [given] if isinstance(given, str) else list(given)
+        texts = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else []
         require(texts and all(isinstance(text, str) for text in texts), self.field, given, "text, one or [batch]")
         return {self.entry: np.stack([read_bytes(text, self.encoder.length) for text in texts])}
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from jaxdiff.checks import fraction, require
-from jaxdiff.conditions.condition import Condition, Encode
+from jaxdiff.conditions.condition import Condition, Encode, as_array
 from jaxdiff.data.fields import Field
 
 
@@ -48,7 +48,7 @@ class Vector(Condition):
 
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
         shape = fields[self.field].shape
-        values = np.asarray(given)
+        values = as_array(self.field, given, "finite numbers")
         good = values.dtype.kind in "iuf" and np.isfinite(values).all()
         require(good, self.field, given, "finite numbers")
         values = values[None] if values.shape == shape else values

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from absl import flags
@@ -103,6 +102,9 @@ class Batches:
         _end(self._running)
 
     def _start(self) -> None:
+        # Slow to import: a command line with a mistake is refused before.
+        import grain
+
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads)
         # Grain's own state depends on the number of workers. A range that starts at the next batch does not.
         dataset = grain.MapDataset.range(self._next, self._steps).map(self._read).to_iter_dataset(options)

@@ -1,7 +1,7 @@
 """Autoencoders: a smaller space for other models to work in."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,8 +15,7 @@ from jaxdiff.components import Table, at
 from jaxdiff.data.fields import Field
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
-from jaxdiff.models.diffusion import is_hidden
-from jaxdiff.models.model import Model
+from jaxdiff.models.model import Model, is_hidden
 from jaxdiff.networks import ConvAutoencoder
 from jaxdiff.networks.module import Network
 
@@ -87,9 +86,10 @@ class BoundAutoencoder:
         return dataclasses.replace(self, network=self.network.plain())
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "AutoencoderModel":
-        mean = jnp.asarray(extra["mean"])
-        # A channel that is constant says nothing, and must not be divided by 0.
-        std = jnp.sqrt(jnp.maximum(jnp.asarray(extra["square"]) - mean**2, 1e-12))
+        mean, square = jnp.asarray(extra["mean"]), jnp.asarray(extra["square"])
+        variance = square - mean**2
+        # A channel that is constant up to rounding says nothing, and must not be divided by 0.
+        std = jnp.where(variance > 1e-6 * square, jnp.sqrt(jnp.maximum(variance, 0)), 1)
         return AutoencoderModel(params, mean, std, self)
 
 

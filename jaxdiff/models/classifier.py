@@ -16,8 +16,8 @@ from jaxdiff.components import Table, at
 from jaxdiff.data.fields import Field
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
-from jaxdiff.models.diffusion import ProcessChoice, is_hidden
-from jaxdiff.models.model import Model
+from jaxdiff.models.diffusion import ProcessChoice
+from jaxdiff.models.model import Model, is_hidden
 from jaxdiff.networks import Encoder
 from jaxdiff.networks.module import Network
 from jaxdiff.processes import Process
@@ -86,7 +86,10 @@ class BoundClassifier:
     def prepare(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey
     ) -> dict[str, PyTree]:
-        return {"x": self.encoded(frozen, batch[self.settings.field], random.each(0)), "label": batch[self.settings.label]}
+        return {
+            "x": self.encoded(frozen, batch[self.settings.field], random.each(0)),
+            "label": batch[self.settings.label],
+        }
 
     def encoded(self, frozen: Any, x: Any, keys: Any = None) -> Array:
         """Examples in the space of the model."""

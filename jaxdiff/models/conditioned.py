@@ -13,7 +13,6 @@ from jaxdiff import trees
 from jaxdiff.checks import did_you_mean, require
 from jaxdiff.components import Table, at
 from jaxdiff.conditions import Condition
-from jaxdiff.data.fields import Field
 from jaxdiff.data.selection import Entry
 from jaxdiff.guidance import Asked
 from jaxdiff.networks.module import Spec
@@ -30,7 +29,7 @@ class Conditions:
       fields: the fields of the data, after augmentations.
     """
 
-    by_name: Table
+    by_name: Mapping[str, Condition]
     fields: Table
 
     def entries(self) -> dict[str, Entry]:
@@ -103,6 +102,8 @@ class Conditions:
     def ask(self, given: Mapping[str, Any], count: int | None = None) -> dict[str, np.ndarray]:
         """The entries that a user asks for, and null entries for all other conditions.
 
+        Conditions that share an entry are asked together: a value for one of them is a value for all.
+
         Args:
           given: values by the name of the condition.
           count: the number of samples; None for any.
@@ -113,16 +114,19 @@ class Conditions:
         for name in given:
             known = f"conditions of the model: {', '.join(self.by_name) or 'none'}"
             require(name in self.by_name, "condition", name, known + did_you_mean(name, self.by_name))
-        entries: dict[str, np.ndarray] = {entry: value[None] for entry, value in self._nulls().items()}
+        found: dict[str, np.ndarray] = {}
         for name, value in given.items():
             if value is None:
                 continue
             asked = self.by_name[name].ask(value, self.fields)
-            for entry, values in asked.items():
+            for values in asked.values():
                 good = count is None or len(values) in (1, count)
                 require(good, f"number of values of {name}", len(values), f"1 and {count}, one for each sample")
-            entries |= asked
-        return entries
+            for entry, values in asked.items():
+                good = entry not in found or np.array_equal(found[entry], values)
+                require(good, name, value, "the value of the other condition that reads the same field")
+            found |= asked
+        return {entry: value[None] for entry, value in self._nulls().items()} | found
 
     def asked(self, params: PyTree, frozen: Mapping[str, Any], entries: Mapping[str, Any], codec: Encode) -> Asked:
         """The encoded conditions of samples, and those of samples for which nothing is asked.

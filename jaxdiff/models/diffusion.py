@@ -22,14 +22,13 @@ from jaxdiff.data.selection import Entry
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.models.conditioned import Conditions
 from jaxdiff.models.diffusion_model import DiffusionModel
-from jaxdiff.models.model import Model
+from jaxdiff.models.model import Model, is_hidden
 from jaxdiff.networks import UNet
 from jaxdiff.networks.module import Network
-from jaxdiff.parametrizations import Parametrization
+from jaxdiff.parametrizations import Parametrization, ParametrizationChoice
 from jaxdiff.processes import Process
 
 ProcessChoice = Annotated[Callable[..., Process], Choices("jaxdiff.processes", ("key",))]
-ParametrizationChoice = Annotated[Callable[..., Parametrization], Choices("jaxdiff.parametrizations")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +74,7 @@ class Diffusion(Model):
             process = process_of(self.process)
         with at("model.parametrization"):
             parametrization = self.parametrization()
+        with at("model"):
             parametrizations.check(process, parametrization)
         bound = BoundDiffusion(self, Table(fields), Table(), self.network)
         raw = {n: jax.ShapeDtypeStruct((1, *fields[n].shape), fields[n].dtype) for n in names_of(self.field)}
@@ -83,6 +83,8 @@ class Diffusion(Model):
         shapes = shapes_of(x)
         bound = dataclasses.replace(bound, shapes=shapes)
         specs = bound.conditioning.specs(frozen["conditions"], partial(bound.to_model, frozen))
+        gives, kind = getattr(self.network, "gives", "example"), type(self.network).__name__
+        require(gives == "example", "model.network.kind", kind, "networks whose output is like their input")
         with at("model"):
             network = self.network.given(specs)
         if self.learned_variance:
@@ -127,7 +129,7 @@ class BoundDiffusion:
     def like(self, batch: int) -> PyTree:
         """The shapes of a batch in the space of the model, as the pytree that the network takes."""
         leaves = {name: jax.ShapeDtypeStruct((batch, *shape), jnp.float32) for name, shape in self.shapes.items()}
-        return leaves[""] if "" in leaves else leaves
+        return leaves.get("", leaves)
 
     def process(self, params: PyTree) -> Process:
         """The process: with the numbers in the parameters if it is learned."""
@@ -140,7 +142,8 @@ class BoundDiffusion:
         params: dict[str, PyTree] = {"conditions": conditions} if conditions else {}
         cond = jax.eval_shape(lambda: self._null_cond(params, None))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (self.like(1), cond))
-        params["model"] = self.network.init(key, zeros[0], self._first_time(), zeros[1] or None)
+        with at("model.network"):
+            params["model"] = self.network.init(key, zeros[0], self._first_time(), zeros[1] or None)
         if "key" in inspect.signature(function_of(self.settings.process)).parameters:
             process = self.settings.process(key=jax.random.fold_in(key, 2))
             static = {f.name for f in dataclasses.fields(process) if f.metadata.get("static")}
@@ -153,7 +156,7 @@ class BoundDiffusion:
     ) -> dict[str, PyTree]:
         x = self.encoded(frozen, batch, random.each(0))
         to_model = partial(self.to_model, frozen)
-        cond = self.conditioning.encode(params, frozen["conditions"], batch, stream(random, 1), to_model)
+        cond = self.conditioning.encode(params, frozen["conditions"], batch, random.stream(1), to_model)
         return {"x": x, "cond": cond, "fields": dict(batch)} if cond else {"x": x, "fields": dict(batch)}
 
     def encoded(self, frozen: Any, batch: Mapping[str, Array], keys: Any = None) -> PyTree:
@@ -201,7 +204,7 @@ class BoundDiffusion:
 
     def _null_cond(self, params: PyTree, frozen: Any) -> PyTree:
         """Values of all channels from their specs alone, so that no frozen model is needed."""
-        made = {}
+        made: dict[str, PyTree] = {}
         for name, spec in self.network.specs:
             if spec.channel == "class":
                 made[name] = jnp.zeros(1, jnp.int32)
@@ -244,19 +247,6 @@ def shapes_of(x: PyTree) -> Table:
     """The shapes of one example, by field; under "" if there is one field."""
     fields = x if isinstance(x, Mapping) else {"": x}
     return Table({name: tuple(leaf.shape[1:]) for name, leaf in fields.items()})
-
-
-def stream(random: trees.BatchKey, number: int) -> trees.BatchKey:
-    """Independent randomness for the same examples."""
-    return dataclasses.replace(random, key=jax.random.fold_in(random.key, number))
-
-
-def is_hidden(network: Network, path: tuple[str, ...], leaf: Any) -> bool:
-    """Whether Muon takes a leaf of a network that is `params["model"]`."""
-    import re
-
-    inside = path[:2] == ("model", "params") and leaf.ndim >= 2
-    return inside and re.search(network.hidden, ".".join(path[2:])) is not None
 
 
 def function_of(choice: Any) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 """A trained diffusion model, ready to sample from."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,10 +13,14 @@ from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.guidance import Asked, ClassifierFree, Guidance
+from jaxdiff.likelihood import continuous_time
 from jaxdiff.models.draw import draw
 from jaxdiff.models.sampling import Sampling
 from jaxdiff.parametrizations import Parametrization
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, log_snr, on_host, time_of_log_snr
+
+# The largest log-SNR of VDM (Kingma et al. 2021), at which a picture of 8 bits is known but for rounding.
+MOST_LOG_SNR = 13.3
 
 
 @trees.register
@@ -71,9 +76,7 @@ class DiffusionModel:
             self.params, frozen["conditions"], entries, lambda pictures: bound.to_model(frozen, pictures)
         )
 
-    def denoiser_of(
-        self, asked: Asked, guidance: Guidance | float | None = None, anything: bool = True
-    ) -> Denoiser:
+    def denoiser_of(self, asked: Asked, guidance: Guidance | float | None = None, anything: bool = True) -> Denoiser:
         """The denoiser of encoded conditions.
 
         Args:
@@ -148,36 +151,59 @@ class DiffusionModel:
         found = draw(self, key, entries, self.sampling, count, anything=bool(shown), mesh=mesh)
         return found, conditions.captions(entries) if shown else []
 
-    def latents(self, x: Float[np.ndarray, "n *event"]) -> PyTree:
-        """Data in the space of the model."""
-        return self.bound.encoded(self.frozen, {self.bound.settings.field: jnp.asarray(x)})
+    def latents(self, x: Any) -> PyTree:
+        """Data `[n, *event]` in the space of the model; a mapping of fields if there are several."""
+        field = self.bound.settings.field
+        given = {field: x} if isinstance(field, str) else x
+        return self.bound.encoded(self.frozen, {name: jnp.asarray(value) for name, value in given.items()})
 
-    def classify(self, key: Key[Array, ""], x: Any, *, condition: str = "label", samples: int = 16) -> Any:
+    def classify(
+        self, key: Key[Array, ""], x: Any, *, condition: str = "label", samples: int = 16
+    ) -> Float[np.ndarray, "n classes"]:
         """The probability of each class of examples, by the variational bound on their likelihoods.
 
         The diffusion classifier: Li et al. 2023 (arXiv 2303.16203), with a uniform prior over the classes. All classes
-        are judged with the same noise.
+        are judged with the same noise, from `t_max` down to the log-SNR 13.3 (VDM) if the process goes further.
 
         Args:
           key: a single key.
-          x: examples in the units of the data, `[n, *event]`.
-          condition: the name of the condition whose classes are judged.
+          x: examples in the units of the data, `[n, *event]`; a mapping of fields if there are several.
+          condition: the name of the condition whose classes are judged. Nothing is asked of other conditions.
           samples: the number of evaluations per example and class.
 
         Returns:
           Probabilities `[n, classes]`.
+
+        Raises:
+          ValueError: the model has no such condition of classes.
         """
-        from jaxdiff.likelihood import continuous_time
-
         known = self.bound.conditioning.by_name
-        require(condition in known and known[condition].channel == "class", "condition", condition, "names of conditions of classes")
-        classes = known[condition].classes(self.bound.fields)
-        z = jnp.asarray(self.latents(x))
+        judged = [name for name, one in known.items() if one.channel == "class"]
+        allowed = f"conditions of classes: {', '.join(judged) or 'none'}"
+        require(condition in judged, "condition", condition, allowed)
+        process = _with_noise(self.process)
+        return np.asarray(_classify(self, key, self.latents(x), process, condition, samples))
 
-        def bound_of(label: Any) -> Any:
-            entries = {**self.bound.conditioning.ask({}), known[condition].entry: label[None]}
-            denoiser = self.denoiser_of(self.encode(entries))
-            return continuous_time(key, denoiser, z, samples=samples).nats
 
-        nats = jax.lax.map(bound_of, jnp.arange(classes, dtype=jnp.int32))
-        return np.asarray(jax.nn.softmax(-nats.T, axis=1))
+def _with_noise(process: Process) -> Process:
+    """The process, from the log-SNR 13.3 on. The bound is infinite for a process that begins without any noise."""
+    host = on_host(process)
+    if log_snr(host, np.float64(host.t_min)) <= MOST_LOG_SNR:
+        return process
+    return dataclasses.replace(process, t_min=float(time_of_log_snr(host, np.float64(MOST_LOG_SNR))))
+
+
+@partial(jax.jit, static_argnames=("condition", "samples"))
+def _classify(
+    model: DiffusionModel, key: Key[Array, ""], z: PyTree, process: Process, condition: str, samples: int
+) -> Float[Array, "n classes"]:
+    conditions = model.bound.conditioning
+    judged = conditions.by_name[condition]
+
+    def bound_of(label: Any) -> Float[Array, " n"]:
+        asked = model.encode({**conditions.ask({}), judged.entry: label[None]})
+        denoiser = model.bound.denoiser(model.params, asked.cond, process=process)
+        return continuous_time(key, denoiser, z, samples=samples).nats
+
+    nats = jax.lax.map(bound_of, jnp.arange(judged.classes(conditions.fields), dtype=jnp.int32))
+    return jax.nn.softmax(-nats.T, axis=1)

@@ -34,7 +34,8 @@ def draw(
 ) -> dict[str, np.ndarray]:
     """Draws samples, and returns all of them in every process, in the units of the data, by field.
 
-    Sample i depends on the key, on i and on its conditions. It does not depend on `batch_size` or on the devices.
+    Sample i depends on the key, on i and on its conditions. It does not depend on `batch_size` or on the devices. With
+    a grid that depends on the model (`grids.gits`), all samples also depend on the conditions of the first 256.
 
     Args:
       model: a `DiffusionModel`.
@@ -65,26 +66,39 @@ def draw(
         guidance = sampling.guidance if anything else None
         denoiser = model.denoiser_of(asked, guidance, anything)
         if tableau is None:
-            tableau = make_tableau(model, denoiser, sampling, key_data, kind, len(index))
+            tableau = _tableau(model, entries, sampling, count, anything, key_data, kind, mesh)
         if mesh.size > 1:
             denoiser = _replicate(denoiser, mesh)
         rows_over = NamedSharding(mesh, distributed.ROWS)
         sample_key, noise = _start(rows_over, kind, model.bound, key_data, index, tableau.times[0], model.params)
         z = _sample(sample_key, denoiser, noise, tableau)
         decoded = _decode(model.bound, model.frozen, z)
-        out.append(jax.tree.map(lambda leaf: _to_host(leaf)[: count - start], decoded))
+        left = count - start
+        out.append(jax.tree.map(lambda leaf, left=left: _to_host(leaf)[:left], decoded))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *out)
 
 
-def make_tableau(model: Any, denoiser: Any, sampling: Sampling, key_data: Any, kind: str, batch: int) -> Tableau:
-    """The tableau of a model. The model is evaluated only for a grid that asks for it."""
+def _tableau(
+    model: Any,
+    entries: dict[str, Any],
+    sampling: Sampling,
+    count: int,
+    anything: bool,
+    key_data: Any,
+    kind: str,
+    mesh: Mesh,
+) -> Tableau:
+    """The tableau of a model. A grid that depends on the model is made with the first samples, in one batch."""
     process: Process = model.process
     if "denoiser" not in sampling.grid_arguments:
         return sampling.tableau(process)
-    index = np.arange(max(batch, 1) if batch < _FOR_GRID else _FOR_GRID)
-    single = NamedSharding(Mesh(np.asarray(jax.devices()[:1]), ("data",)), PartitionSpec())
-    _, x = _start(single, kind, model.bound, key_data, index, process.t_max, model.params)
-    return sampling.tableau(process, denoiser, x)
+    # Their number must not depend on `batch_size`, as otherwise all samples would.
+    index = np.arange(min(count, _FOR_GRID))
+    rows = {name: v if len(v) == 1 else np.asarray(v)[index] for name, v in entries.items()}
+    denoiser = model.denoiser_of(model.encode(rows), sampling.guidance if anything else None, anything)
+    whole = NamedSharding(mesh, PartitionSpec())
+    _, x = _start(whole, kind, model.bound, key_data, index, process.t_max, model.params)
+    return sampling.tableau(process, _replicate(denoiser, mesh) if mesh.size > 1 else denoiser, x)
 
 
 _sample = jax.jit(sample)

@@ -16,8 +16,7 @@ from jaxdiff.conditions import Text
 from jaxdiff.data.fields import Field
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
-from jaxdiff.models.diffusion import is_hidden
-from jaxdiff.models.model import Model
+from jaxdiff.models.model import Model, is_hidden
 from jaxdiff.networks import Encoder
 from jaxdiff.networks.module import Network
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from jaxdiff import parametrizations, trees
+from jaxdiff.checks import require
 from jaxdiff.data.fields import Field
-from jaxdiff.models.diffusion import BoundDiffusion, Diffusion
+from jaxdiff.models.diffusion import Apply, BoundDiffusion, Diffusion
 from jaxdiff.parametrizations import Estimate, Parametrization
 from jaxdiff.processes import Process
 
@@ -23,6 +24,8 @@ class FlowMap(Diffusion):
     """
 
     def bind(self, fields: Mapping[str, Field], frozen: Any) -> "BoundFlowMap":
+        allowed = "False, since the steps of a flow map have no variances"
+        require(not self.learned_variance, "model.learned_variance", self.learned_variance, allowed)
         bound = super().bind(fields, frozen)
         return BoundFlowMap(bound.settings, bound.fields, bound.shapes, bound.network)
 
@@ -31,14 +34,28 @@ class FlowMap(Diffusion):
 class BoundFlowMap(BoundDiffusion):
     """A flow map on data whose shapes are known. `FlowMap.bind` makes it."""
 
-    def denoiser(
-        self, params: PyTree, cond: PyTree = None, *, process: Process | None = None, keys: Any = None
-    ) -> Any:
+    @property
+    def apply(self) -> "TwoTimes":
+        """The network as a function of the parameters of the run. One time per example stands for both times."""
+        return TwoTimes(self.network)
+
+    def denoiser(self, params: PyTree, cond: PyTree = None, *, process: Process | None = None, keys: Any = None) -> Any:
         process = self.process(params) if process is None else process
-        return FlowMapDenoiser(process, {"model": params["model"]}, cond or None, keys, self.parametrization, self.apply)
+        return FlowMapDenoiser(
+            process, {"model": params["model"]}, cond or None, keys, self.parametrization, self.apply
+        )
 
     def _first_time(self) -> Array:
         return jnp.zeros((1, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTimes(Apply):
+    """`Apply` for a network that is told two times. At one time it is told this time twice, as a denoiser is."""
+
+    def __call__(self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None) -> PyTree:
+        """Calls the network."""
+        return super().__call__(params, x, jnp.stack([time, time], -1) if time.ndim == 1 else time, cond, key)
 
 
 @trees.register

@@ -1,5 +1,6 @@
 """The interface of models: what is trained, and how data reach it."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from jaxdiff import trees
 from jaxdiff.components import Component
 from jaxdiff.data.fields import Field
 from jaxdiff.data.selection import Entry
+from jaxdiff.networks.module import Network
 
 
 class Bound(Protocol):
@@ -101,3 +103,9 @@ class Exhibit(Protocol):
     def exhibit(self, key: Key[Array, ""], examples: Any, mesh: Any) -> tuple[dict[str, Any], list[str]]:
         """Examples to look at, by field, and their captions."""
         ...
+
+
+def is_hidden(network: Network, path: tuple[str, ...], leaf: Any) -> bool:
+    """Whether Muon takes a leaf of a network that is `params["model"]`."""
+    inside = path[:2] == ("model", "params") and leaf.ndim >= 2
+    return inside and re.search(network.hidden, ".".join(path[2:])) is not None

@@ -10,9 +10,8 @@ from jaxdiff.checks import integer
 from jaxdiff.components import Choices, at, choose
 from jaxdiff.guidance import ClassifierFree, Guidance
 from jaxdiff.processes import Process, Times
-from jaxdiff.solvers import Tableau
+from jaxdiff.solvers import SolverChoice, Tableau
 
-SolverChoice = Annotated[Callable[..., Tableau], Choices("jaxdiff.solvers", ("process", "times"))]
 GridChoice = Annotated[Callable[..., Times], Choices("jaxdiff.grids", ("process", "steps", "denoiser", "x"))]
 
 

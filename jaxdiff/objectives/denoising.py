@@ -13,7 +13,7 @@ from jaxdiff import checks, parametrizations, processes, trees
 from jaxdiff.components import at, choose
 from jaxdiff.objectives import log_variance as learned_weights
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
-from jaxdiff.objectives.times import Importance, TimesChoice, TimeSampler, importance, stratified, uniform
+from jaxdiff.objectives.times import Importance, TimeSampler, TimesChoice, importance, stratified, uniform
 from jaxdiff.objectives.weightings import Weighting, WeightingChoice
 from jaxdiff.parametrizations import Estimate, Parametrization
 from jaxdiff.processes import Process
@@ -58,9 +58,10 @@ def denoising(
         numbers in training.
 
     Returns:
-      A function `(params, key, batch, context=Context()) -> (losses, metrics)`, an objective of `training.make_step`. `batch["x"]` has leaves `[batch, *event]`. If there is a
-      `batch["cond"]`, it is given to the network. The key is one key; or a `trees.BatchKey` if `batch` is a part of a
-      larger batch: an example then has the loss that it has in the larger batch. Losses and metrics are `[batch]` each.
+      A function `(params, key, batch, context=None) -> (losses, metrics)`, an objective of `training.make_step`, which
+      needs no context. `batch["x"]` has leaves `[batch, *event]`. If there is a `batch["cond"]`, it is given to the
+      network. The key is one key; or a `trees.BatchKey` if `batch` is a part of a larger batch: an example then has the
+      loss that it has in the larger batch. Losses and metrics are `[batch]` each.
       The metrics are `t`, `time_weight`, and `mse`, the mean squared error of the output.
 
     Raises:
@@ -78,7 +79,7 @@ def denoising(
         params: PyTree,
         key: Key[Array, ""] | trees.BatchKey,
         batch: Mapping[str, PyTree],
-        context: Context = Context(),  # noqa: B008
+        context: Context | None = None,
     ) -> Losses:
         x0, cond = batch["x"], batch.get("cond")
         checks.require(not dropout or cond is not None, "batch['cond']", cond, "conditions where dropout is above 0")

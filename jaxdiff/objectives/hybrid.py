@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,11 @@ class Hybrid(Objective):
         checks.require(isinstance(process, VPDiscrete), "model.process", type(process).__name__, allowed)
         variance = model.settings.learned_variance
         checks.require(variance, "model.learned_variance", variance, "True with this objective")
-        host, parametrization, sampler = processes.on_host(process), model.parametrization, self.times(process=process)
+        host, parametrization, sampler = (
+            cast(VPDiscrete, processes.on_host(process)),
+            model.parametrization,
+            self.times(process=process),
+        )
         count = len(process.log_snrs)
         stretch, gain, log_variances = _tables(host, count)
 

@@ -1,7 +1,7 @@
 """A learned weight of the loss at each noise level: `u(time)` turns the loss into `loss/e^u + u`.
 
-The loss `loss/e^u + u` is least at `u = log(expected loss)`, where all noise levels contribute equally: Karras et al. 2024
-(EDM2, arXiv 2312.02696). The function is trained beside the network and has no use after training.
+The loss `loss/e^u + u` is least at `u = log(expected loss)`, where all noise levels contribute equally: Karras et al.
+2024 (EDM2, arXiv 2312.02696). The function is trained beside the network and has no use after training.
 """
 
 import jax.numpy as jnp
@@ -23,9 +23,7 @@ def init() -> dict[str, Array]:
     return {"kernel": jnp.zeros(2 * FEATURES), "bias": jnp.zeros(())}
 
 
-def log_variance(
-    params: dict[str, Array], time: Float[Array, " batch"], scale: float = 1.0
-) -> Float[Array, " batch"]:
+def log_variance(params: dict[str, Array], time: Float[Array, " batch"], scale: float = 1.0) -> Float[Array, " batch"]:
     """A linear function u of random Fourier features of the time input.
 
     Args:

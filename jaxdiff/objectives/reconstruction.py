@@ -21,7 +21,8 @@ class Reconstruction(Objective):
     Attributes:
       error: the mean square of the error, or its mean magnitude.
       penalty: the weight of the mean square of the latents.
-      memory: the number of steps over which the statistics of the latents are averaged.
+      memory: the number of steps over which the statistics of the latents are averaged; at most a tenth of the steps
+        so far.
     """
 
     error: Literal["square", "magnitude"] = "square"
@@ -50,8 +51,8 @@ class Reconstruction(Objective):
                 error = jnp.mean(jnp.abs(difference), axis=tuple(range(1, x.ndim)))
             square = trees.mean_square(z)
             axes = tuple(range(z.ndim - 1))
-            # The first steps forget the initial values soon, as if all steps so far had the same weight.
-            weight = 1 / jnp.minimum(context.step + 1, self.memory)
+            # The first steps change the latents most, and are soon forgotten.
+            weight = 1 / jnp.minimum(1 + context.step / 10, self.memory)
             measured = {"mean": jnp.mean(z, axes), "square": jnp.mean(z**2, axes)}
             updates = {name: old + weight * (measured[name] - old) for name, old in context.extra.items()}
             return Loss(error + self.penalty * square, {"error": error, "latent_square": square}, updates)

@@ -7,13 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import checks, trees
-from jaxdiff.arithmetic import derivative
+from jaxdiff.arithmetic import derivative, namespace
 from jaxdiff.likelihood.bounds import prior_divergence, reconstruction
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
-from jaxdiff.processes import Learned, Process, corrupt, log_snr
+from jaxdiff.processes import Learned, Process, corrupt, log_snr, on_host
 from jaxdiff.processes.process import VariancePreserving
 
 
@@ -25,10 +26,11 @@ class InLogSNR(VariancePreserving):
     """
 
     def log_alpha(self, t: Any) -> Any:
-        return -jnp.logaddexp(0.0, jnp.asarray(t)) / 2
+        return -namespace(t).logaddexp(0.0, t) / 2
 
     def sigma(self, t: Any) -> Any:
-        return jnp.exp(-jnp.logaddexp(0.0, -jnp.asarray(t)) / 2)
+        xp = namespace(t)
+        return xp.exp(-xp.logaddexp(0.0, -t) / 2)
 
     def time_input(self, t: Any) -> Any:
         return 1000 * (t - self.t_min) / (self.t_max - self.t_min)
@@ -47,8 +49,8 @@ class Variational(Objective):
     the last term: the shape follows the gradient of the squared loss (appendix I.2). One backward pass gives both
     gradients.
 
-    It asks of the model `process(params)`, variance-preserving, and `denoiser`. It reports `prior`, `reconstruction`
-    and `diffusion`, in bits per dimension.
+    It asks of the model `process(params)`, with some noise left at `t_min`, and `denoiser`. It reports `prior`,
+    `reconstruction` and `diffusion`, in bits per dimension.
 
     Attributes:
       levels: the number of levels of the data, equally spaced in [-1, 1], such as 256 for pixels; None for continuous
@@ -63,6 +65,10 @@ class Variational(Objective):
 
     def make(self, model: Any) -> Function:
         checks.require(hasattr(model, "denoiser"), "model.kind", type(model).__name__, "Diffusion with this objective")
+        first = on_host(model.process({}))
+        noise = float(first.sigma(np.float64(first.t_min)))
+        allowed = "processes with some noise at t_min, where the bound ends; a larger t_min"
+        checks.require(noise > 0, "model.process", type(first).__name__, allowed)
 
         def objective(params: PyTree, key: Any, batch: Mapping[str, Any], context: Context) -> Loss:
             x, cond = batch["x"], batch.get("cond")

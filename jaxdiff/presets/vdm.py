@@ -3,7 +3,7 @@
 Kingma et al. 2021 (arXiv 2107.00630). `validation_loss` is the bound in bits per dimension.
 """
 
-from jaxdiff import parametrizations, processes, solvers, grids
+from jaxdiff import grids, parametrizations, processes, solvers
 from jaxdiff.components import choose
 from jaxdiff.data import Digits
 from jaxdiff.models import Diffusion, Sampling

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from jaxdiff.components import IS_PART, Component, settings_of, to_json
+from jaxdiff.components import IS_PART, Component, at, settings_of, to_json
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run, create_run
 from jaxdiff.runs.facts import Facts
@@ -14,7 +14,7 @@ from jaxdiff.runs.settings import read_saved
 # These settings do not affect the result of a run, or by rounding only.
 _REPORTS = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "validate_every")
 _FREE = {"loading", "parallel", "log", *(f"train.{name}" for name in (*_REPORTS, "keep", "keep_every", "keep_best"))}
-# The data and the parts are compared by their checksums, and what a run started from is in its checkpoints.
+# The parts are compared by their checksums, as the data are, and what a run started from is in its checkpoints.
 _FREE |= {"train.start_from", "sample"}
 
 
@@ -27,17 +27,22 @@ def open_or_create(run_dir: str | os.PathLike[str], config: Config, facts: Facts
     run = Run(Path(run_dir).absolute())
     if run.config.exists():
         saved = read_saved(run)
-        changed = _differences(saved["config"], to_json(config), free_settings(config))
+        with at(str(run.config)):
+            before = Facts.from_json(saved["data"])
+        free = free_settings(config)
+        other = []
+        if before.identity != facts.identity:
+            other.append(f"the checksum of the data was {before.identity}, is {facts.identity}")
+        elif before.fields != facts.fields:
+            other.append("the fields of the data are others")
+        else:
+            # The same data may lie elsewhere.
+            free.add("data")
+        changed = _differences(saved["config"], to_json(config), free) + other
         if changed:
             raise ValueError(
                 f"run directory {run.directory} holds a run with other settings: {'; '.join(changed)}; "
                 "choose another directory"
-            )
-        before = Facts.from_json(saved["data"])
-        if before.identity != facts.identity or before.fields != facts.fields:
-            raise ValueError(
-                f"run directory {run.directory} holds a run on other data: their checksum was {before.identity}, and "
-                f"is {facts.identity}; choose another directory"
             )
         check_parts(before.parts, facts.parts, places)
     return create_run(run.directory)
@@ -55,7 +60,7 @@ def free_settings(config: Config) -> set[str]:
     def visit(value: Any, path: str) -> None:
         if isinstance(value, Component) or hasattr(type(value), "__dataclass_fields__"):
             own = getattr(value, "free", ())
-            for name, option in settings_of(type(value)).items():
+            for name, option in settings_of(cast(Any, type(value))).items():
                 inner = f"{path}.{name}".lstrip(".")
                 if name in own or IS_PART in getattr(option.hint, "__metadata__", ()):
                     free.add(inner)

@@ -1,7 +1,7 @@
 """Checks of a whole configuration: settings that are valid alone may not fit each other."""
 
-from jaxdiff.checks import require
-from jaxdiff.components import at
+from jaxdiff.checks import integer, not_negative, one_of, positive, require
+from jaxdiff.components import at, to_json, walk
 from jaxdiff.runs.config import Config
 
 
@@ -13,6 +13,8 @@ def check(config: Config) -> None:
     Raises:
       ValueError: one line that names a setting, its value and the values that are allowed.
     """
+    to_json(config)  # which refuses values that `config.json` cannot hold
+    _check_networks(config)
     train, parallel, profile = config.train, config.parallel, config.log.profile
     allowed = f"divisors of train.batch_size = {train.batch_size}"
     require(train.batch_size % parallel.accumulate == 0, "parallel.accumulate", parallel.accumulate, allowed)
@@ -22,8 +24,15 @@ def check(config: Config) -> None:
         require(every % parallel.steps_per_call == 0, f"train.{name}", every, allowed)
     good = profile is None or profile[0] <= train.steps
     require(good, "log.profile", profile, f"steps up to train.steps = {train.steps}")
-    good = not train.validate_every or train.held_out or config.validation is not None
-    require(good, "train.validate_every", train.validate_every, "0 without train.held_out and without validation")
+    has_examples = bool(train.held_out) or config.validation is not None
+    require(
+        not train.validate_every or has_examples,
+        "train.validate_every",
+        train.validate_every,
+        "0 without train.held_out and without validation",
+    )
+    good = not (train.held_out and config.validation is not None)
+    require(good, "train.held_out", train.held_out, "0 with a validation set of its own")
     if config.objective.couples:
         name = f"1 with the objective {type(config.objective).__name__}, whose examples depend on each other"
         require(parallel.accumulate == 1, "parallel.accumulate", parallel.accumulate, name)
@@ -31,3 +40,22 @@ def check(config: Config) -> None:
         require(parallel.strategy != "pmap", "parallel.strategy", parallel.strategy, allowed)
     with at("objective"):
         config.objective.averages()
+
+
+def _check_networks(config: Config) -> None:
+    """Refuses settings of our networks that would fail late or never. A network checks the others when it is called."""
+    for path, _, value, owner in walk(config, Config):
+        if not isinstance(owner, type) or not owner.__module__.startswith("jaxdiff.networks."):
+            continue
+        match path.rpartition(".")[2]:
+            case "num_blocks":
+                integer(path, value, least=0, most=1000)
+            case "multipliers":
+                for multiplier in value:
+                    integer(path, multiplier)
+            case "dtype":
+                one_of(path, value, ("bfloat16", "float16", "float32", None))
+            case "norm_eps":
+                not_negative(path, value)
+            case "skip_scale" | "max_period":
+                positive(path, value)

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from jaxdiff import media
 from jaxdiff.checks import require
 from jaxdiff.components import Table, at
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.collectives import on_all
+from jaxdiff.guidance import ClassifierFree
 from jaxdiff.logging.logger import make_logger
 from jaxdiff.logging.weights_and_biases import import_wandb
 from jaxdiff.runs.archive import open_archive
@@ -82,6 +82,9 @@ def train(
     def loaded(average: PyTree, extra: PyTree) -> Any:
         return training.bound.loaded(average, {**frozen["model"], "guidance": guides}, extra, config.sample)
 
+    # A new run is refused before anything is written. A run that goes on may have lost the run that it started from.
+    new = not Run(Path(run_dir).absolute()).config.exists()
+    begin = _start(config, program, start) if new else None
     run = on_all(lambda: open_or_create(run_dir, config, facts, needed.places))
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
@@ -93,7 +96,8 @@ def train(
             batches.set_state(restored.iterator_state["batches"])
             window = Window.from_json(restored.iterator_state["position"])
         else:
-            state, first, window = program.initialise(_start(config, training, program, start)), 0, Window()
+            begin = begin if new else _start(config, program, start)
+            state, first, window = program.initialise(begin), 0, Window()
         _check_start(first, config, run)
         if hosts.first():
             write_config(run, saved)
@@ -105,30 +109,38 @@ def train(
         trainer = Trainer(training, program, batches, opened, validation, run, archive, logger, loaded)
         state = trainer.run_steps(program.strategy.from_canonical(state), first, window)
         state = program.strategy.to_canonical(state)
-        files = trainer.show(config.train.steps, state)
-        if hosts.first():
-            media.write(run.samples, {name.replace("samples", "final", 1): text for name, text in files.items()})
+        trainer.show(config.train.steps, state, final=True)
     return loaded(state.ema["ema"], state.extra)
 
 
 def _check_sampling(training: Training) -> None:
-    """Makes the tableau once, so that a sampler that does not fit the process is refused before anything is written."""
+    """Refuses a sampler that does not fit the model before anything is written. The tableau is made for this once."""
     bound, sampling = training.bound, training.config.sample
-    process = getattr(bound, "process", None)
+    process, conditioning = getattr(bound, "process", None), getattr(bound, "conditioning", None)
     if callable(process) and "denoiser" not in sampling.grid_arguments:
         sampling.tableau(process({}))
+    rule = sampling.guidance
+    if conditioning is not None and not conditioning.by_name and isinstance(rule, ClassifierFree):
+        allowed = "0 and 1, since the model has no conditions"
+        require(rule.scale in (0, 1), "sample.guidance.scale", rule.scale, allowed)
 
 
-def _start(config: Config, training: Training, program: Program, start: PyTree) -> PyTree:
-    """The parameters that a new run begins with; None for random ones."""
+def _start(config: Config, program: Program, start: PyTree) -> PyTree:
+    """The parameters that a new run begins with; None for random ones.
+
+    Raises:
+      ValueError: they are not parameters of the model.
+    """
+    name = "start"
     if config.train.start_from is not None:
-        with at("train.start_from"):
+        name = "train.start_from"
+        with at(name):
             start = load(config.train.start_from).params
     if start is None:
         return None
-    wanted = jax.tree.map(lambda leaf: leaf.shape, {name: program.shapes.params[name] for name in start})
-    found = jax.tree.map(jnp.shape, start)
-    require(wanted == found, "shapes of the parameters to start from", "others", "those of the model's parameters")
+    wanted = {group: jax.tree.map(jnp.shape, program.shapes.params.get(group)) for group in start}
+    good = jax.tree.map(jnp.shape, start) == wanted
+    require(good, name, config.train.start_from or "other parameters", "parameters with the shapes of the model's own")
     return jax.tree.map(jnp.asarray, start)
 
 

@@ -1,12 +1,13 @@
 """The data of a run: opened, reduced to the entries of a batch, and placed."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdiff import data
-from jaxdiff.checks import message
+from jaxdiff.checks import integer, message, require
 from jaxdiff.components import at
 from jaxdiff.data import Dataset, Entry, Examples
 from jaxdiff.data.fields import Field
@@ -54,8 +55,8 @@ def open_entries(config: Config, examples: Examples, entries: Mapping[str, Entry
     training: Examples = data.select(examples, entries)
     validation: Examples | None = None
     if config.train.held_out:
-        with at("train"):
-            training, validation = data.held_out(training, config.train.held_out)
+        integer("train.held_out", config.train.held_out, most=len(training) - 1)
+        training, validation = data.held_out(training, config.train.held_out)
     if config.validation is not None:
         other = open_set(config.validation, "validation")
         for entry in entries.values():
@@ -66,8 +67,13 @@ def open_entries(config: Config, examples: Examples, entries: Mapping[str, Entry
         training = data.in_memory(training)
         validation = None if validation is None else data.in_memory(validation)
     source = training if validation is None else validation
-    count = min(SHOWN, len(source))
-    return Opened(training, validation, next(iter(data.evaluation_batches(source, count))))
+    with contextlib.closing(data.evaluation_batches(source, min(SHOWN, len(source)))) as batches:
+        shown = next(batches)
+    for name, entry in entries.items():
+        # Shapes and types were promised, so that the model is bound to them; these are real records.
+        found, promised = (shown[name].shape[1:], shown[name].dtype.name), (entry.spec.shape, entry.spec.dtype)
+        require(found == promised, f"shape and type of {name!r} in the data", found, f"{promised}, as its field says")
+    return Opened(training, validation, shown)
 
 
 def _check_same(name: str, found: Field | None, wanted: Field) -> None:

@@ -73,7 +73,9 @@ def make_program(training: Training, frozen: Any) -> Program:
         shardings = jax.tree.map(lambda leaf: leaf.sharding, held)
         return jax.jit(training.initial, out_shardings=shardings, compiler_options=options)(host, start)
 
-    return Program(strategy, call, strategy.place_frozen(frozen), initialise, held, count_flops(training, shapes, frozen))
+    return Program(
+        strategy, call, strategy.place_frozen(frozen), initialise, held, count_flops(training, shapes, frozen)
+    )
 
 
 def distributed_step(training: Training, strategy: distributed.Strategy, shapes: State) -> Callable[..., Any]:

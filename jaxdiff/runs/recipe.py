@@ -13,7 +13,6 @@ from jaxdiff.checks import require
 from jaxdiff.components import at
 from jaxdiff.data import Entry
 from jaxdiff.data.fields import Field
-from jaxdiff.models.diffusion import stream
 from jaxdiff.models.model import Bound
 from jaxdiff.objectives.objective import Context, Function, Loss
 from jaxdiff.runs.config import Config
@@ -128,9 +127,9 @@ def _of_batch(config: Config, bound: Bound, objective: Function) -> Function:
     def loss(params: PyTree, key: Any, batch: Mapping[str, Array], context: Context) -> Loss:
         random = trees.batch_key(key, trees.batch_size(batch))
         for i, augmentation in enumerate(config.augmentations):
-            batch = augmentation(stream(random, 2).each(i), batch)
-        prepared = bound.prepare(params, context.frozen["model"], batch, stream(random, 1))
-        return objective(params, stream(random, 0), prepared, context._replace(frozen=context.frozen["objective"]))
+            batch = augmentation(random.stream(2).each(i), batch)
+        prepared = bound.prepare(params, context.frozen["model"], batch, random.stream(1))
+        return objective(params, random.stream(0), prepared, context._replace(frozen=context.frozen["objective"]))
 
     return loss
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from jaxdiff import data
+from jaxdiff import data, media
 from jaxdiff.checks import one_line
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.stopping import stopping
@@ -106,23 +106,30 @@ class Trainer:
                     meter = self._meter(number)
         return state
 
-    def show(self, number: int, state: State) -> dict[str, bytes]:
-        """Files that show the averaged parameters after step `number`. Every exhibit of a run has the same noise.
+    def show(self, number: int, state: State, *, final: bool = False) -> None:
+        """Shows the averaged parameters after step `number`, in files. Every exhibit of a run has the same noise.
 
         A model that has nothing to show gives no files. An error is a warning, and does not end the run.
+
+        Args:
+          number: the number of finished steps.
+          state: the canonical state.
+          final: whether the files are those of the end of the run, `samples/final*`.
         """
-        files: dict[str, bytes] = {}
         try:
             model = self.loaded(state.ema["ema"], state.extra)
             if hasattr(model, "exhibit"):
                 key = jax.random.key(self.config.train.seed + 1, impl="threefry2x32")
                 x, captions = model.exhibit(key, self.opened.shown, self.program.strategy.mesh)
                 files = self.config.data.show(x, self.training.bound.fields, captions)
-                self.logger.media(number, files)
+                if not final:
+                    self.logger.media(number, files)
+                elif hosts.first():
+                    named = {name.replace("samples", "final", 1): contents for name, contents in files.items()}
+                    media.write(self.run.samples, named)
         except Exception as error:
             if hosts.first():
                 warnings.warn(f"step {number} cannot be shown: {type(error).__name__}: {one_line(error)}", stacklevel=2)
-        return files
 
     def _meter(self, number: int) -> Meter:
         devices = list(self.program.strategy.mesh.devices.flat)

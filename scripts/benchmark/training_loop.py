@@ -22,16 +22,17 @@ import jax
 import machine
 import numpy as np
 
-from jaxdiff import data
 from jaxdiff.checks import integer
 from jaxdiff.cli import command_line
+from jaxdiff.data import Digits
 from jaxdiff.presets import open_preset
 from jaxdiff.runs import recipe
 from jaxdiff.runs.archive import open_archive
-from jaxdiff.runs.config import Config
-from jaxdiff.runs.data_spec import DataSpec
+from jaxdiff.runs.config import Config, LoadingConfig
 from jaxdiff.runs.directory import create_run
+from jaxdiff.runs.opened import Opened, open_entries
 from jaxdiff.runs.program import Program, make_batches, make_program
+from jaxdiff.runs.recipe import Training
 from jaxdiff.runs.trainer import Trainer
 from jaxdiff.runs.window import Window
 
@@ -47,28 +48,39 @@ PLACES: dict[str, dict[str, Any]] = {
 }
 
 
-def main(data_dir: str | None = None, rounds: int = 5, steps: int = 100, large_steps: int = 4, batch: int = 8) -> None:
-    """Measures and prints a table in Markdown for each network.
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The data of the large network, and the length of the measurement."""
 
-    Args:
-      data_dir: a TFDS directory that holds `cifar10`; None to measure the small network only.
-      rounds: the number of measurements.
-      steps: the number of steps of the small network in one measurement.
-      large_steps: the number of steps of the large network in one measurement.
-      batch: the batch size of the large network.
-    """
-    for name, value in {"rounds": rounds, "steps": steps, "large_steps": large_steps, "batch": batch}.items():
-        integer(name, value)
+    data_dir: str | None = None
+    """A TFDS directory that holds `cifar10`; none to measure the small network only."""
+    rounds: int = 5
+    """The number of measurements."""
+    steps: int = 100
+    """The number of steps of the small network in one measurement."""
+    large_steps: int = 4
+    """The number of steps of the large network in one measurement."""
+    batch: int = 8
+    """The batch size of the large network."""
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "steps", "large_steps", "batch"):
+            integer(name, getattr(self, name))
+
+
+def main(arguments: Arguments) -> None:
+    """Measures and prints a table in Markdown for each network."""
     print(machine.describe())
     with tempfile.TemporaryDirectory() as directory:
-        compare(DIGITS, rounds, steps, Path(directory))
-        if data_dir is not None:
+        compare(DIGITS, arguments.rounds, arguments.steps, Path(directory))
+        if arguments.data_dir is not None:
+            there: Any = CIFAR10.data
             config = dataclasses.replace(
                 CIFAR10,
-                data=dataclasses.replace(CIFAR10.data, data_dir=data_dir),
-                train=dataclasses.replace(CIFAR10.train, batch_size=batch),
+                data=dataclasses.replace(there, data_dir=arguments.data_dir),
+                train=dataclasses.replace(CIFAR10.train, batch_size=arguments.batch),
             )
-            compare(config, rounds, large_steps, Path(directory))
+            compare(config, arguments.rounds, arguments.large_steps, Path(directory))
 
 
 def compare(config: Config, rounds: int, steps: int, directory: Path) -> None:
@@ -80,15 +92,15 @@ def compare(config: Config, rounds: int, steps: int, directory: Path) -> None:
     programs: dict[bool, Program] = {}
     calls: dict[str, Callable[[], tuple[float, float, float]]] = {}
     for place, settings in PLACES.items():
-        if config.data.name == "digits" and "disk" in place:
+        if isinstance(config.data, Digits) and "disk" in place:
             continue  # scikit-learn's digits always come from memory
-        there = dataclasses.replace(config, data=dataclasses.replace(config.data, **settings))
-        opened = recipe.open_data(there.data)
-        spec = recipe.describe_data(there, opened)
-        on_device = there.data.placement == "device"
+        there = dataclasses.replace(config, loading=LoadingConfig(**settings))
+        examples, nothing = there.data.open(), recipe.load_frozen(there, str)
+        training = recipe.make_training(there, examples.fields, nothing)
+        on_device = there.loading.placement == "device"
         if on_device not in programs:
-            programs[on_device] = make_program(there, spec)
-        loop = Loop(there, spec, programs[on_device], opened, directory)
+            programs[on_device] = make_program(training, nothing)
+        loop = Loop(training, programs[on_device], open_entries(there, examples, training.entries), directory)
         if not calls:
             calls[BARE] = Bare(loop, steps)
         calls[place] = loop
@@ -99,7 +111,9 @@ def compare(config: Config, rounds: int, steps: int, directory: Path) -> None:
         for name, call in calls.items():
             found[name].append(call())
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(f"\n{config.data.name}, batch {config.train.batch_size}, {rounds} rounds of {steps} steps{load}")
+    print(
+        f"\n{getattr(config.data, 'name', type(config.data).__name__)}, batch {config.train.batch_size}, {rounds} rounds of {steps} steps{load}"
+    )
     report({name: np.array(rows) for name, rows in found.items()}, steps)
 
 
@@ -107,16 +121,16 @@ class Bare:
     """Measures steps on one batch: seconds, processor seconds, and 0 for the wait for data."""
 
     def __init__(self, loop: "Loop", steps: int) -> None:
-        self.call, self.steps = loop.program.call, steps
-        batches = make_batches(loop.config, loop.opened, loop.program.strategy)
+        self.call, self.frozen, self.steps = loop.program.call, loop.program.frozen, steps
+        batches = make_batches(loop.training.config, loop.opened.training, loop.program.strategy)
         self.batch = jax.block_until_ready(next(batches))
         batches.close()
-        self.state = loop.program.strategy.from_canonical(loop.program.initialise())
+        self.state = loop.program.strategy.from_canonical(loop.program.initialise(None))
 
     def __call__(self) -> tuple[float, float, float]:
         began = time.perf_counter(), time.process_time()
         for _ in range(self.steps):
-            self.state, _ = self.call(self.state, self.batch)
+            self.state, _ = self.call(self.state, self.batch, self.frozen)
         jax.block_until_ready(self.state)
         return time.perf_counter() - began[0], time.process_time() - began[1], 0.0
 
@@ -125,10 +139,9 @@ class Bare:
 class Loop:
     """Measures the training loop: seconds, processor seconds, and the share of time spent waiting for data."""
 
-    config: Config
-    spec: DataSpec
+    training: Training
     program: Program
-    opened: data.Examples
+    opened: Opened
     directory: Path
 
     def __call__(self) -> tuple[float, float, float]:
@@ -136,11 +149,13 @@ class Loop:
         logger: Any = clock
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             run = create_run(Path(directory) / "run")
-            batches = make_batches(self.config, self.opened, self.program.strategy)
-            with open_archive(run, self.config, self.spec) as archive:
-                parts = batches, self.opened, run, archive, logger
-                trainer = Trainer(self.config, self.spec, self.program, *parts)
-                trainer.run_steps(self.program.strategy.from_canonical(self.program.initialise()), 0, Window())
+            config = self.training.config
+            batches = make_batches(config, self.opened.training, self.program.strategy)
+            with open_archive(run, config, {}) as archive:
+                parts = batches, self.opened, None, run, archive, logger
+                # Nothing is shown, so that nothing needs the loaded model.
+                trainer = Trainer(self.training, self.program, *parts, loaded=lambda average, extra: None)
+                trainer.run_steps(self.program.strategy.from_canonical(self.program.initialise(None)), 0, Window())
             batches.close()
         return clock.measured()
 

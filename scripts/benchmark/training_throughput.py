@@ -10,6 +10,7 @@ in processor time, with `OMP_WAIT_POLICY=passive` in the environment: otherwise 
 a loop, which counts as processor time.
 """
 
+import dataclasses
 import functools
 import os
 import time
@@ -31,16 +32,25 @@ FORWARD, STEP = "forward", "training step"
 LEARNING_RATE = 2e-4
 
 
-def main(rounds: int = 7, batch: int = 8, size: int = 32) -> None:
-    """Measures and prints a table in Markdown.
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The sizes of the measurement."""
 
-    Args:
-      rounds: the number of measurements of each call.
-      batch: the batch size.
-      size: the height and width of an image, in pixels.
-    """
-    for name, value in {"rounds": rounds, "batch": batch, "size": size}.items():
-        integer(name, value)
+    rounds: int = 7
+    """The number of measurements of each call."""
+    batch: int = 8
+    """The batch size."""
+    size: int = 32
+    """The height and width of an image, in pixels."""
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "batch", "size"):
+            integer(name, getattr(self, name))
+
+
+def main(arguments: Arguments) -> None:
+    """Measures and prints a table in Markdown."""
+    rounds, batch, size = arguments.rounds, arguments.batch, arguments.size
     print(machine.describe())
     rng = np.random.default_rng(0)
     images, noise = rng.standard_normal((2, batch, size, size, 3), np.float32)

@@ -1,7 +1,8 @@
 """Compares a run that is killed again and again with one that is not: `python scripts/studies/resume.py --seed 0`.
 
 Trains with `scripts/train.py`, first without interruption: a small U-Net on the embedded digits, or the student of
-`distillation.py`, with a frozen teacher and an encoder of captions that is trained jointly. The second run is started again after each of these ends: SIGKILL at random moments, SIGTERM, SIGKILL during a save, a truncated newest
+`distillation.py`, with a frozen teacher and an encoder of captions that is trained jointly. The second run is started
+again after each of these ends: SIGKILL at random moments, SIGTERM, SIGKILL during a save, a truncated newest
 checkpoint, and a full disk. Both runs must agree to the bit in every leaf of the state, the place in the data, the
 metrics and the last picture. A third run goes from eight devices to four to one, which changes only the order of sums.
 """

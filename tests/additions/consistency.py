@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from additions import blobs, small
 
+from additions import blobs, small
 from jaxdiff import averages, parametrizations, processes, trees
 from jaxdiff.components import Part, choose
 from jaxdiff.conditions import Label
@@ -32,9 +32,6 @@ class ConsistencyDistillation(Objective):
 
     def load(self, open: Callable[[str], Any]) -> Any:
         return open(self.teacher)
-
-    def start(self, params: dict[str, Any], frozen: Any) -> dict[str, Any]:
-        return {**params, "model": frozen.params["model"]}
 
     def averages(self) -> Mapping[str, averages.Rule]:
         return {"target": averages.constant(self.decay)}
@@ -62,9 +59,7 @@ MODEL = Diffusion(
     parametrization=choose(parametrizations.edm),
     conditions={"label": Label()},
 )
-TEACHER = Config(
-    data=blobs.Blobs(), model=MODEL, optimizer=small.OPTIMIZER, train=small.TRAIN, sample=small.SAMPLE
-)
+TEACHER = Config(data=blobs.Blobs(), model=MODEL, optimizer=small.OPTIMIZER, train=small.TRAIN, sample=small.SAMPLE)
 PARTS = {"teacher": TEACHER}
 CONFIG = Config(
     data=blobs.Blobs(),

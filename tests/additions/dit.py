@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-from additions import blobs, small
 
+from additions import blobs, small
 from jaxdiff.conditions import Label
 from jaxdiff.models import Diffusion
 from jaxdiff.networks import Sinusoidal

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from additions import blobs, small
 
+from additions import blobs, small
 from jaxdiff import trees
 from jaxdiff.conditions import Label
 from jaxdiff.guidance import Asked, Guidance

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from additions import blobs, small
 
+from additions import blobs, small
 from jaxdiff.codecs import Codec
 from jaxdiff.models import Diffusion
 from jaxdiff.networks import Sinusoidal

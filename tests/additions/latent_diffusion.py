@@ -3,7 +3,6 @@
 import dataclasses
 
 from additions import blobs, small
-
 from jaxdiff.codecs import Latents
 from jaxdiff.conditions import Label
 from jaxdiff.models import Autoencoder, Diffusion

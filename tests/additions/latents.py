@@ -6,8 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from additions import blobs, small
 
+from additions import blobs, small
 from jaxdiff.codecs import Codec
 from jaxdiff.components import Part
 from jaxdiff.conditions import Label

@@ -1,7 +1,6 @@
 """A classifier of noisy digits."""
 
 from additions import small
-
 from jaxdiff import processes
 from jaxdiff.components import choose
 from jaxdiff.data import Digits

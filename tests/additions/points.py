@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from additions import small
 
+from additions import small
 from jaxdiff.data import Dataset, Examples, from_arrays
 from jaxdiff.data.fields import Field
 from jaxdiff.models import Diffusion

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from additions import blobs, small
 
+from additions import blobs, small
 from jaxdiff.conditions import Condition
 from jaxdiff.data import to_floats
 from jaxdiff.data.fields import Field

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from additions import blobs, small
 
+from additions import blobs, small
 from jaxdiff.components import Part
 from jaxdiff.conditions import Condition
 from jaxdiff.data import Entry
@@ -22,8 +22,8 @@ from jaxdiff.runs.config import Config
 
 def read_words(text: str, length: int) -> np.ndarray:
     """Words as ids: 63 is the end, 0 is padding."""
-    ids = [1 + sum(map(ord, word)) % 62 for word in str(text).split()][: length - 1] + [63]
-    return np.asarray(ids + [0] * (length - len(ids)), np.int32)
+    words = [1 + sum(map(ord, word)) % 62 for word in str(text).split()][: length - 1]
+    return np.asarray([*words, 63] + [0] * (length - len(words) - 1), np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

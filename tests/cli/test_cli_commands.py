@@ -11,20 +11,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxdiff.runs.load import load
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
-TINY = "--train.steps 3 --train.batch-size 8 --sample.steps 2 --train.sample-every 0 --network.num-blocks 1"
-# A preset in a file of its own, as a user would write it.
+TINY = "--train.steps 3 --train.batch-size 8 --sample.steps 2 --train.sample-every 0 --model.network.num-blocks 1"
+# A preset in a file of its own, as a user would write it, with a condition of its own.
 PRESET = '''"""Digits, tiny."""
 import dataclasses
+from jaxdiff.conditions import Label
 from jaxdiff.networks import UNet
 from jaxdiff.presets.digits import CONFIG as DIGITS
 
-CONFIG = dataclasses.replace(DIGITS, network=UNet(channels=8, multipliers=(1,), attention_levels=(), mid_attention=False))
+@dataclasses.dataclass(frozen=True)
+class Digit(Label):
+    """A label that is always shown."""
+    dropout: float = 0.0
+
+NETWORK = UNet(channels=8, multipliers=(1,), attention_levels=(), mid_attention=False)
+MODEL = dataclasses.replace(DIGITS.model, network=NETWORK, conditions={"label": Digit()})
+CONFIG = dataclasses.replace(DIGITS, model=MODEL)
 '''
 
 
@@ -44,6 +55,9 @@ def place(tmp_path_factory):
     return directory
 
 
+IN_TINY = "runs/tiny --import tiny.py"
+
+
 @pytest.fixture
 def call(place, monkeypatch):
     """Runs a script in this process, in the directory above; returns its exit status."""
@@ -52,6 +66,7 @@ def call(place, monkeypatch):
         monkeypatch.chdir(place)
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # otherwise the script turns the cache on for later tests
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *shlex.split(line)])
+        monkeypatch.delitem(sys.modules, "tiny", raising=False)  # a process of its own would not know this module
         try:
             runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
         except SystemExit as stop:
@@ -61,14 +76,21 @@ def call(place, monkeypatch):
     return run
 
 
+POINTS = (
+    f"toy2d --model.network.width 8 {TINY} --run-dir points --optimizer.schedule constant "
+    "--train.log-every 1 --train.ema-widths 0.05 0.1 --train.snapshot-every 1"
+)
+
+
 @pytest.fixture(scope="module")
 def points(place):
-    """A run of points without labels, in the same directory."""
+    """A run of points without labels, in the same directory: trained for 3 steps, and resumed for 5 more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-        patch.setattr(sys, "argv", ["train.py", *shlex.split(f"toy2d --network.width 8 {TINY} --run-dir points")])
-        runpy.run_path(str(SCRIPTS / "train.py"), run_name="__main__")
+        for more in ("", " --train.steps 8"):
+            patch.setattr(sys, "argv", ["train.py", *shlex.split(POINTS + more)])
+            runpy.run_path(str(SCRIPTS / "train.py"), run_name="__main__")
     return place / "points"
 
 
@@ -82,27 +104,49 @@ def test_train_leaves_a_run(place, points):
     assert any(name.startswith("events.out.tfevents") for name in os.listdir(run))
     saved = json.loads((run / "config.json").read_text())
     assert saved["config"]["train"]["steps"] == 3
-    assert saved["config"]["network"]["channels"] == 8
-    assert saved["data"]["class_names"] == [str(i) for i in range(10)]
+    assert saved["config"]["model"]["network"]["channels"] == 8
+    assert saved["config"]["model"]["conditions"]["label"]["kind"] == "tiny:Digit"
+    assert saved["imports"] == ["tiny"]
+    assert saved["data"]["fields"]["label"]["names"] == [str(i) for i in range(10)]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3]
     assert {"loss", "mse", "grad_norm"} <= set(lines[0])
-    # Ten rows of ten digits; a pixel becomes four, with a gap of two, and each row has a caption to its left.
-    height, width, channels = pixels(run / "samples" / "final.png").shape
-    assert (height, channels) == (10 * 34 + 2, 3)
-    assert 342 < width < 400
+    assert pixels(run / "samples" / "final.png").shape[-1] == 3
     assert pixels(points / "samples" / "final.png").shape == (384, 384, 3)
 
 
-def test_sample_draws_the_requested_picture(place, call, capfd):
-    line = "runs/tiny --label 3 --guidance 2 --solver dpm_solver_pp --steps 5 --count 6 --columns 3 --out grid.png"
-    assert call("sample", line) == 0
+def test_the_same_command_resumes(points):
+    lines = [json.loads(line) for line in (points / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    # The second start went on from a checkpoint: the lines of the first start are still there.
+    assert lines[2]["time"] < lines[3]["time"]
+    assert {"3", "8"} <= set(os.listdir(points / "checkpoints"))
+
+
+def test_ema_makes_an_average_that_sample_takes(points, call, tmp_path, capfd):
+    assert call("ema", "points --width 0.08") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["ema"], found["step"], found["path"]) == ("power_0.08", 8, str(points / "averages/power_0.08/8"))
+    pictures = []
+    for ema in ("power_0.08", "0.08"):
+        assert call("sample", f"points --count 20 --ema {ema} --out {tmp_path / 'p.png'}") == 0
+        pictures.append((tmp_path / "p.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    averaged, last = (jax.tree.leaves(load(points, ema=ema).params)[0] for ema in ("power_0.08", None))
+    assert not np.array_equal(averaged, last)
+
+
+def test_sample_draws_what_is_asked_for(place, call, capfd):
+    line = "runs/tiny --import tiny.py --ask label=3 --guidance.scale 2 --solver.kind dpm_solver_pp --steps 5 --count 6"
+    assert call("sample", f"{line} --out grid.png") == 0
     assert capfd.readouterr().out == "grid.png\n"
     picture = pixels(place / "grid.png")
-    assert picture.shape == (2 * 34 + 2, 3 * 34 + 2, 3)
-    digits = [picture[2 + 34 * i : 34 + 34 * i, 2 + 34 * j : 34 + 34 * j] for i in range(2) for j in range(3)]
-    assert len({digit.tobytes() for digit in digits}) == 6
-    assert len(np.unique(digits)) > 10
+    assert len(np.unique(picture)) > 10
+    assert call("sample", f"{line} --out other.png --ask label=4") == 0
+    assert not np.array_equal(pixels(place / "other.png"), picture)
+    # Without a wish, the classes take turns, and each sample has its caption.
+    assert call("sample", "runs/tiny --import tiny.py --count 6 --out turns.png") == 0
+    assert pixels(place / "turns.png").size > picture.size
 
 
 def test_sample_draws_points_and_keeps_to_its_seed(points, call, tmp_path, capfd):
@@ -116,7 +160,7 @@ def test_sample_draws_points_and_keeps_to_its_seed(points, call, tmp_path, capfd
 
 
 def test_evaluate_prints_its_figures(call, capfd):
-    assert call("evaluate", "runs/tiny --count 40") == 0
+    assert call("evaluate", "runs/tiny --import tiny.py --count 40") == 0
     found = json.loads(capfd.readouterr().out)
     assert list(found) == ["step", "classifier", "label_accuracy", "precision", "recall", "memorised"]
     assert found["step"] == 3
@@ -131,24 +175,36 @@ def test_evaluate_prints_its_figures(call, capfd):
         ("train", "", ["missing PRESET"]),
         ("train", "digit", ["preset = 'digit'", "did you mean 'digits'?"]),
         ("train", "absent.py", ["preset absent.py: there is no such file"]),
-        ("train", "digits --train.steps many", ["--train.steps", "INT", "'many'"]),
-        ("train", "digits --train.steps 0", ["steps = 0"]),
-        ("train", "digits --sample.grid discrete", ["discrete"]),
+        ("train", "digits --train.steps many", ["--train.steps = 'many'", "integers"]),
+        ("train", "digits --train.steps 0", ["--train.steps = 0"]),
+        ("train", "digits --sample.grid.kind discrete", ["sample.grid", "discrete"]),
         ("train", "mnist --data.data-dir empty", ["mnist", "empty"]),
-        ("train", "tiny.py --network.dtype float13 --run-dir new", ["float13"]),
-        ("train", "toy2d --network.width 8 --run-dir points", ["other settings", "train.steps was 3, is 4000"]),
+        ("train", "tiny.py --model.network.dtype float13 --run-dir new", ["float13"]),
+        (
+            "train",
+            "toy2d --model.network.width 8 --run-dir points",
+            ["other settings", "train.batch_size was 8, is 1024"],
+        ),
+        ("train", "toy2d --part teacher=points --run-dir new", ["part = 'teacher'", "the parts of the run: none"]),
         ("sample", "", ["missing RUN"]),
         ("sample", "runs", ["config.json"]),
-        ("sample", "runs/tiny --lable 3", ["'--lable'", "did you mean '--label'?"]),
-        ("sample", "runs/tiny --label 10", ["label = 10", "0 to 9"]),
-        ("sample", "points --label 1", ["label = 1", "no classes"]),
-        ("sample", "points --guidance 2", ["guidance_scale = 2", "no classes"]),
-        ("sample", "runs/tiny --grid discrete", ["discrete"]),
-        ("sample", "runs/tiny --steps 0", ["steps = 0"]),
-        ("sample", "runs/tiny --seed -1", ["seed = -1"]),
-        ("sample", "runs/tiny --out runs", ["out = runs; allowed are files in an existing directory"]),
-        ("evaluate", "points", ["run = 'points'; allowed are runs of a model with labels"]),
-        ("evaluate", "runs/tiny --count 0", ["count = 0"]),
+        ("sample", "runs/tiny --ask label=3", ["tiny is not imported", "--import it"]),
+        ("sample", "points --aks label=3", ["'--aks'", "did you mean '--ask'?"]),
+        ("sample", f"{IN_TINY} --ask label=10", ["label = 10", "0 to 9"]),
+        ("sample", f"{IN_TINY} --ask lable=1", ["condition = 'lable'", "did you mean 'label'?"]),
+        ("sample", "points --ask label=1", ["condition = 'label'", "none"]),
+        ("sample", "points --guidance.scale 2", ["guidance = ClassifierFree(scale=2.0", "nothing is asked for"]),
+        ("sample", f"{IN_TINY} --grid.kind discrete", ["sample.grid", "discrete"]),
+        ("sample", "points --steps 0", ["steps = 0"]),
+        ("sample", "points --seed -1", ["seed = -1"]),
+        ("sample", "points --out runs", ["out = runs; allowed are files in an existing directory"]),
+        ("evaluate", "points", ["run = 'points'; allowed are runs of a diffusion model with a condition 'label'"]),
+        ("evaluate", "points --count 0", ["count = 0"]),
+        ("ema", "points", ["missing --width"]),
+        ("ema", "points --width 0.05", ["width = 0.05", "those in the run already"]),
+        ("ema", f"{IN_TINY} --width 0.05", ["ema = 0.05 needs snapshots"]),
+        ("compile_pod", "toy2d --topology v5e:3", ["topology = 'v5e:3'", "did you mean 'v5e:2x2'?"]),
+        ("compile_pod", "tiny.py --shape 0", ["shape = (0,)"]),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(place, points, call, script, line, named, capfd):

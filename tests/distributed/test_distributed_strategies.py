@@ -140,7 +140,8 @@ EIGHT = """
             wanted = tuple([None] * axis + ["fsdp"]) if axis is not None else ()
             assert tuple(leaf.sharding.spec) == wanted, (leaf.shape, leaf.sharding)
             assert leaf.sharding.mesh == made.strategy.mesh
-        found[f"frozen over {fsdp}"] = sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(made.frozen))
+        if not name.startswith("pmap"):
+            found[f"frozen over {fsdp}"] = sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(made.frozen))
         loaded = opened.open_entries(config, examples, training.entries)
         batches = program.make_batches(config, loaded.training, made.strategy)
         # The mesh of pmap is one of jit's: initialising and drawing on it would repeat the work of the second way.

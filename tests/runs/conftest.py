@@ -24,9 +24,9 @@ def compiled_once(tmp_path_factory):
             del settings["train"][name]
         for name in ("log_every", "sample_every", "checkpoint_every", "snapshot_every"):
             del settings["train"][name]
-        del settings["optimizer"]["max_skipped"], settings["validation"]
+        del settings["optimizer"]["max_skipped"], settings["validation"], settings["data"], settings["sample"]
         assert training.config.optimizer.schedule == "constant"
-        key = json.dumps(settings)
+        key = f"{json.dumps(settings)} {training.bound.fields}"
         if key not in programs:
             programs[key] = program.make_program(training, frozen)
         return programs[key]

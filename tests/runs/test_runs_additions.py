@@ -23,14 +23,14 @@ from jaxdiff.runs.loop import train
 ADDITIONS = {
     "dit": 0.6,
     "consistency": 0.8,
-    "text": 0.6,
-    "latents": 0.6,
-    "points": 0.8,
-    "super_resolution": 0.6,
-    "interval": 0.6,
-    "noisy_classifier": 0.9,
-    "latent_diffusion": 0.8,
-    "joint": 0.8,
+    "text": 0.85,
+    "latents": 0.7,
+    "points": 0.96,
+    "super_resolution": 0.8,
+    "interval": 0.8,
+    "noisy_classifier": 0.95,
+    "latent_diffusion": 0.7,
+    "joint": 0.85,
 }
 
 

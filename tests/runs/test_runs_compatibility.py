@@ -1,97 +1,153 @@
 """Which settings may change when a run is resumed; others are refused by name, and nothing is touched."""
 
-import pytest
-from run_settings import contents, replaced
+from pathlib import Path
 
-from jaxdiff.networks import MLP, UNet
-from jaxdiff.runs.compatibility import open_or_create
-from jaxdiff.runs.config import Config, DataConfig
-from jaxdiff.runs.data_spec import DataSpec
+import pytest
+from run_settings import TOY, contents, replaced
+
+from jaxdiff import processes
+from jaxdiff.augmentations import Flip
+from jaxdiff.components import Table, choose, to_json
+from jaxdiff.data import Digits, Folder
+from jaxdiff.data.fields import Field
+from jaxdiff.models import Sampling
+from jaxdiff.networks import UNet
+from jaxdiff.objectives import Denoising, times
+from jaxdiff.runs.compatibility import free_settings, open_or_create
 from jaxdiff.runs.directory import Run, create_run, write_config
+from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.settings import saved_settings
 
-SPEC = DataSpec((2,), 8, tuple("abcdefgh"))
-TOY = Config(data=DataConfig("gaussians"), network=MLP(width=16, num_blocks=1))
+FACTS = Facts(Table(x=Field("values", (2,)), label=Field("label", (), "int32", 8)), "12ab")
 COSINE = replaced(TOY, optimizer__schedule="cosine")
+PICTURES = replaced(TOY, data=Folder("here", size=8))
 
 
-def saved(directory, config=TOY):
+def saved(directory, config=TOY, facts=FACTS):
     run = create_run(directory)
-    write_config(run, saved_settings(config, SPEC))
+    write_config(run, saved_settings(config, facts, run, {}))
     return run
 
 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"network__width": 24}, ["network.width was 16, is 24"]),
-        ({"optimizer__learning_rate": 2e-3}, ["optimizer.learning_rate was 0.001, is 0.002"]),
+        ({"model__network__width": 24}, ["model.network.width was 16, is 24"]),
+        ({"optimizer__learning_rate": 2e-4}, ["optimizer.learning_rate was 0.002, is 0.0002"]),
         ({"train__seed": 1}, ["train.seed was 0, is 1"]),
         (
-            {"train__batch_size": 64, "diffusion__times": "uniform"},
-            ["train.batch_size was 128, is 64", "diffusion.times was stratified, is uniform"],
+            {"train__batch_size": 64, "objective": Denoising(times=choose(times.uniform))},
+            ["train.batch_size was 32, is 64", "objective.times.kind was stratified, is uniform"],
         ),
-        ({"data__name": "moons"}, ["data.name was gaussians, is moons"]),
-        ({"diffusion__process_options": {"shift": 2.0}}, ["diffusion.process_options.shift was None, is 2.0"]),
-        ({"network": UNet()}, ["network.channels was None, is 128"]),
+        (
+            {"model__process": choose(processes.vp_cosine, shift=2.0)},
+            ["model.process.kind was flow, is vp_cosine", "model.process.shift was None, is 2.0"],
+        ),
+        ({"model__network": UNet()}, ["model.network.kind was MLP, is UNet", "model.network.channels was None, is"]),
+        ({"model__conditions": {}}, ["model.conditions.label.kind was Label, is None"]),
+        ({"augmentations": (Flip(),)}, ["augmentations.0.kind was None, is Flip"]),
+        ({"train__held_out": 10}, ["train.held_out was 0, is 10"]),
+        ({"objective__learned_weighting": True}, ["objective.learned_weighting was False, is True"]),
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path, settings, named):
     saved(tmp_path)
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=r"holds a run with other settings: .*; choose another directory") as error:
-        open_or_create(tmp_path, replaced(TOY, **settings), SPEC)
+        open_or_create(tmp_path, replaced(TOY, **settings), FACTS, {})
     assert contents(tmp_path) == before
     assert "\n" not in str(error.value)
     for words in named:
         assert words in str(error.value)
 
 
-def test_other_data_are_refused_by_name(tmp_path):
-    saved(tmp_path)
-    with pytest.raises(ValueError, match="num_classes was 8, is 0"):
-        open_or_create(tmp_path, TOY, DataSpec((2,)))
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (Facts(FACTS.fields, "34cd"), "the checksum of the data was 12ab, is 34cd"),
+        (
+            Facts(Table(FACTS.fields | {"label": Field("label", (), "int32", 9)}), FACTS.identity),
+            "the fields of the data are others",
+        ),
+    ],
+)
+def test_other_data_are_refused_wherever_they_lie(tmp_path, facts, words):
+    saved(tmp_path, PICTURES)
+    before = contents(tmp_path)
+    for place in ("here", "there"):
+        with pytest.raises(ValueError, match=f"{words}; choose another directory") as error:
+            open_or_create(tmp_path, replaced(PICTURES, data__path=place), facts, {})
+        assert "\n" not in str(error.value)
+        assert ("data.path was here, is there" in str(error.value)) == (place == "there")
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {"train__log_every": 7, "train__checkpoint_every": 9, "train__keep": 5, "train__sample_every": 0},
+        {"train__keep_every": 7, "train__keep_best": 2, "train__snapshot_every": 0, "train__validate_every": 0},
         {"train__steps": 2000},
-        {"data__placement": "disk", "data__data_dir": "elsewhere"},
+        {"train__start_from": "elsewhere"},
+        {"loading__placement": "disk", "loading__workers": 2},
         {"parallel__fsdp": 8, "parallel__accumulate": 2, "log__profile": (1, 2)},
+        {"sample": Sampling(steps=7)},
+        {"validation": Digits(split="test"), "train__validate_every": 10},
+        {"data": Folder("there", size=8)},
     ],
 )
-def test_reports_length_and_devices_may_change(tmp_path, settings):
-    run = saved(tmp_path)
-    assert open_or_create(tmp_path, replaced(TOY, **settings), SPEC) == run
+def test_reports_length_devices_and_places_may_change(tmp_path, settings):
+    run = saved(tmp_path, PICTURES)
+    assert open_or_create(tmp_path, replaced(PICTURES, **settings), FACTS, {}) == run
 
 
-@pytest.mark.parametrize("steps", [999, 1001])
+def test_every_free_setting_exists():
+    """A name that no setting has would free nothing."""
+    config = replaced(PICTURES, model__network=UNet())
+    paths, tree = free_settings(config), to_json(config)
+    assert {"train.steps", "model.network.remat"} <= paths
+    for path in paths:
+        place = tree
+        for name in path.split("."):
+            assert name in place, path
+            place = place[name]
+
+
+@pytest.mark.parametrize("steps", [209, 211])
 def test_a_run_with_a_cosine_keeps_its_length(tmp_path, steps):
     """The steps made already of a longer run would have had other learning rates."""
     saved(tmp_path, COSINE)
-    with pytest.raises(ValueError, match=rf"train\.steps was 1000, is {steps}; choose another directory"):
-        open_or_create(tmp_path, replaced(COSINE, train__steps=steps), SPEC)
-    open_or_create(tmp_path, replaced(COSINE, train__log_every=1), SPEC)
+    with pytest.raises(ValueError, match=rf"train\.steps was 210, is {steps}; choose another directory"):
+        open_or_create(tmp_path, replaced(COSINE, train__steps=steps), FACTS, {})
+    open_or_create(tmp_path, replaced(COSINE, train__log_every=1), FACTS, {})
 
 
-def test_a_folder_of_pictures_keeps_its_place(tmp_path):
-    folder = replaced(TOY, data=DataConfig("folder", data_dir="here"))
-    saved(tmp_path, folder)
-    with pytest.raises(ValueError, match=r"data\.data_dir was here, is there"):
-        open_or_create(tmp_path, replaced(folder, data__data_dir="there"), SPEC)
-
-
-@pytest.mark.parametrize("text", ["{}", '{"config": {}}', '{"model": "other", "config": {}, "data": {}}'])
-def test_a_directory_of_another_program_is_left_as_it_is(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "is not the configuration of a run"),
+        ('{"config": {}}', "is not the configuration of a run"),
+        ('{"model": "other", "config": {}, "data": {}}', "is not the configuration of a run"),
+        ('{"config": {"data": {"name": "digits"}}, "data": {"shape": [2]}}', "is of an older version"),
+        ('{"format": 3, "config": {}, "data": {}, "places": {}, "imports": []}', "is not the configuration of a run"),
+    ],
+)
+def test_a_directory_of_another_program_or_version_is_left_as_it_is(tmp_path, text, words):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json: is not the configuration of a run"):
-        open_or_create(tmp_path, TOY, SPEC)
+    with pytest.raises(ValueError, match=rf"config\.json: {words}; .*train the run again") as error:
+        open_or_create(tmp_path, TOY, FACTS, {})
+    assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_another_part_is_refused(tmp_path):
+    saved(tmp_path, facts=Facts(FACTS.fields, FACTS.identity, Table({"model.codec.weights": "1234"})))
+    now = Facts(FACTS.fields, FACTS.identity, Table({"model.codec.weights": "5678"}))
+    with pytest.raises(ValueError, match=r"model\.codec\.weights = '/w\.npz': its weights are not those"):
+        open_or_create(tmp_path, TOY, now, {"model.codec.weights": Path("/w.npz")})
+
+
 def test_a_new_directory_is_made(tmp_path):
-    run = open_or_create(tmp_path / "new", TOY, SPEC)
+    run = open_or_create(tmp_path / "new", TOY, FACTS, {})
     assert run == Run(tmp_path / "new")
     assert run.checkpoints.is_dir()

@@ -18,12 +18,11 @@ from run_files import act_at, assert_same_run, change_batches, final_state, metr
 from run_settings import TOY, contents, replaced
 
 import jaxdiff as jd
-from jaxdiff import data
 from jaxdiff.augmentations import Flip
 from jaxdiff.cli import command_line
 from jaxdiff.components import to_json
 from jaxdiff.conditions import Label
-from jaxdiff.data import Digits
+from jaxdiff.data import Digits, Toy
 from jaxdiff.models import Diffusion, Sampling
 from jaxdiff.networks import UNet
 from jaxdiff.runs.checkpoints import CheckpointError, saving
@@ -36,6 +35,27 @@ from jaxdiff.runs.trainer import DivergedError
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+class Broken(Toy):
+    """Points that cannot be shown."""
+
+    def show(self, x, fields, captions=()):
+        raise KeyError("nothing to see")
+
+
+class Misnamed(Toy):
+    """Points that are shown in a place where no file may be."""
+
+    def show(self, x, fields, captions=()):
+        return {"../samples.png": b""}
+
+
+class Told(Toy):
+    """Points that are shown in words."""
+
+    def show(self, x, fields, captions=()):
+        return {"samples.txt": f"{len(x['x'])} {captions[0]} {captions[7]}".encode()}
 
 
 KILLED = """
@@ -121,7 +141,7 @@ def test_killed_and_interrupted_at_random_steps_it_comes_to_the_same_bits(
 
 
 def test_an_interrupted_u_net_on_digits_comes_to_the_same_bits(tmp_path, monkeypatch):
-    """With an augmentation, dropout, samples between, and the set on the device when it is resumed."""
+    """With an augmentation, dropout, and samples between."""
 
     class Interrupted(Exception):
         pass
@@ -129,9 +149,7 @@ def test_an_interrupted_u_net_on_digits_comes_to_the_same_bits(tmp_path, monkeyp
     def interrupt():
         raise Interrupted
 
-    network = UNet(
-        channels=4, multipliers=(1,), num_blocks=0, attention_levels=(), mid_attention=False, dropout=0.1
-    )
+    network = UNet(channels=4, multipliers=(1,), num_blocks=0, attention_levels=(), mid_attention=False, dropout=0.1)
     config = Config(
         data=Digits(),
         augmentations=(Flip(),),
@@ -145,16 +163,17 @@ def test_an_interrupted_u_net_on_digits_comes_to_the_same_bits(tmp_path, monkeyp
         with pytest.raises(Interrupted):
             train(config, tmp_path / "run")
     assert steps(tmp_path / "run")[0] == 7
-    train(replaced(config, loading__placement="device"), tmp_path / "run")
+    train(config, tmp_path / "run")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     names = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
     assert names == ["final.png", "samples_00000010.png", "samples_00000020.png"]
 
 
 def test_at_a_constant_rate_a_run_may_be_made_longer(toy, tmp_path):
+    """And be resumed with the set on the device, with another number of kept checkpoints, and with other samples."""
     run = tmp_path / "run"
-    train(replaced(TOY, train__steps=90), run)
-    train(replaced(TOY, train__keep=2), run)
+    train(replaced(TOY, train__steps=90, sample__steps=2), run)
+    train(replaced(TOY, train__keep=2, loading__placement="device"), run)
     assert_same_run(run, toy)
     assert read_config(open_run(run))["config"]["train"]["steps"] == TOY.train.steps
     before = contents(run)
@@ -176,6 +195,27 @@ def test_a_run_with_other_settings_or_other_data_is_left_as_it_is(toy):
             train(replaced(TOY, **settings), toy)
         assert "\n" not in str(error.value)
     assert contents(toy) == before
+
+
+def test_showing_never_ends_a_run(tmp_path):
+    """Neither an error of the data set that shows samples, nor a name that no file can have."""
+    for kind, words in ((Broken, "step 4 cannot be shown: KeyError: 'nothing to see'"), (Misnamed, "step 4 cannot be")):
+        config = replaced(TOY, data=kind("gaussians", n=2000), train__steps=6, train__sample_every=4)
+        with pytest.warns(UserWarning, match="cannot be shown") as caught:
+            train(config, tmp_path / kind.__name__)
+        said = [str(one.message) for one in caught if "cannot be shown" in str(one.message)]
+        assert [one[:6] for one in said] == ["step 4", "step 6"]
+        assert said[0].startswith(words)
+        assert steps(tmp_path / kind.__name__) == [6]
+        assert not list((tmp_path / kind.__name__ / "samples").iterdir())
+
+
+def test_a_data_set_shows_samples_in_its_own_way(tmp_path):
+    """With the names of the classes that were asked for."""
+    train(replaced(TOY, data=Told("gaussians", n=2000), train__steps=6, train__sample_every=4), tmp_path)
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert names == ["final.txt", "samples_00000004.txt"]
+    assert (tmp_path / "samples" / "final.txt").read_text() == "2000 gaussians 0 gaussians 7"
 
 
 def test_conditions_can_be_left_out():

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import pytest
 from devices import forced
 
+from jaxdiff.data.fields import Field
 from jaxdiff.presets import open_preset
 from jaxdiff.runs import topologies
 from jaxdiff.runs.compiled import Collective, collectives
+from jaxdiff.runs.lowering import NOTHING
 from jaxdiff.runs.topologies import open_topology
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,11 +111,14 @@ import jax, jax.numpy as jnp
 from functools import partial
 from jax.sharding import AxisType, PartitionSpec as P
 from jaxdiff import distributed
+from jaxdiff.conditions import Label
+from jaxdiff.data.fields import Field
+from jaxdiff.models import Classifier, Diffusion
 from jaxdiff.networks import MLP
+from jaxdiff.objectives import CrossEntropy
 from jaxdiff.runs.compiled import collectives, compile_for
-from jaxdiff.runs.config import Config, DataConfig, DiffusionConfig, ParallelConfig, TrainConfig
-from jaxdiff.runs.data_spec import DataSpec
-from jaxdiff.runs.lowering import lower_sampling, lower_training
+from jaxdiff.runs.config import Config, LoadingConfig, ParallelConfig, TrainConfig
+from jaxdiff.runs.lowering import NOTHING, lower_sampling, lower_training
 from jaxdiff.runs.recipe import make_training
 
 mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
@@ -137,10 +141,15 @@ found = {
     for name, f in known.items()
 }
 
-config = Config(network=MLP(width=64, num_blocks=1), diffusion=DiffusionConfig(process="vp_cosine"))
-spec = DataSpec((2,))
-_, initialise = make_training(config, spec)
-state = jax.eval_shape(initialise)
+FIELDS = {"x": Field("values", (2,)), "label": Field("label", (), "int32", 4)}
+
+def training_of(model=None, **settings):
+    model = model or Diffusion(network=MLP(width=8, num_blocks=0), field="x")
+    return make_training(Config(model=model, **settings), FIELDS, NOTHING)
+
+training = training_of(Diffusion(network=MLP(width=64, num_blocks=1), field="x"))
+told = training_of(Diffusion(network=MLP(width=64, num_blocks=1), field="x", conditions={"label": Label()}))
+state = jax.eval_shape(training.initial, NOTHING)
 found["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params))
 for fsdp in (1, 8):
     mesh = distributed.make_mesh(fsdp=fsdp)
@@ -149,23 +158,29 @@ for fsdp in (1, 8):
     # Every leaf has numbers of four bytes, but for the key, of eight.
     found[f"state {fsdp}"] = sum(math.prod(part) * (8 if leaf.dtype == state.key.dtype else 4) for leaf, part in parts)
     for name, lower in (("train", lower_training), ("sample", lower_sampling)):
-        lowered = lower(config, spec, mesh)
+        lowered = lower(training, mesh)
         demands = compile_for(lowered, 8)
         found[f"{name} {fsdp}"] = {
             "arguments": demands.arguments, "collectives": [one._asdict() for one in demands.collectives]
         }
+    found[f"told {fsdp}"] = len(compile_for(lower_sampling(told, mesh), 8).collectives)
 refused = {
     "batch": {"train": TrainConfig(batch_size=100)},
     "parts": {"train": TrainConfig(batch_size=1032), "parallel": ParallelConfig(accumulate=2)},
     "pmap": {"parallel": ParallelConfig(strategy="pmap")},
-    "device": {"data": DataConfig(placement="device")},
+    "device": {"loading": LoadingConfig(placement="device")},
     "override": {"parallel": ParallelConfig(overrides={"dense_out.bias": "0"})},
 }
 for name, settings in refused.items():
     try:
-        lower_training(Config(network=MLP(width=8, num_blocks=0), **settings), spec, mesh)
+        lower_training(training_of(**settings), mesh)
     except ValueError as error:
         found[name] = str(error)
+try:
+    classifier = Classifier(network=MLP(width=8, num_blocks=0), field="x")
+    lower_sampling(training_of(classifier, objective=CrossEntropy()), mesh)
+except ValueError as error:
+    found["classifier"] = str(error)
 try:
     distributed.make_mesh(fsdp=3)
 except ValueError as error:
@@ -222,7 +237,9 @@ def test_sharded_parameters_are_gathered_whole(compiled):
 
 
 def test_chips_exchange_nothing_while_they_draw_samples(compiled):
+    """Neither of a model without conditions, nor of one with a class."""
     assert compiled["sample 1"]["collectives"] == []
+    assert compiled["told 1"] == 0
 
 
 @pytest.mark.parametrize(
@@ -231,8 +248,9 @@ def test_chips_exchange_nothing_while_they_draw_samples(compiled):
         ("batch", "train.batch_size = 100; allowed are multiples of 8"),
         ("parts", "train.batch_size = 1032; allowed are multiples of 16"),
         ("pmap", "parallel.strategy = 'pmap'; allowed are 'auto', 'jit'"),
-        ("device", "data.placement = 'device'; allowed are 'disk', 'memory'"),
+        ("device", "loading.placement = 'device'; allowed are 'disk', 'memory'"),
         ("override", "parallel.overrides['dense_out.bias'] = '0'"),
+        ("classifier", "model.kind = 'Classifier'; allowed are models that are sampled"),
         ("fsdp", "parallel.fsdp = 3; allowed are divisors of the 8 devices"),
     ],
 )
@@ -270,11 +288,12 @@ def test_without_the_compiler_it_says_how_to_get_it(monkeypatch):
     ids=["ADM, table of EDM", "DiT-XL/2"],
 )
 def test_the_presets_have_the_published_number_of_parameters(config, published, within):
-    network = config.network.clone(num_classes=1000)
-    x, time, label = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
-    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), x, time, label))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == pytest.approx(published, rel=within)
+    fields = {"image": Field("picture", (64, 64, 3), "uint8"), "label": Field("label", (), "int32", 1000)}
+    bound = config.model.bind(fields, NOTHING["model"])
+    params = jax.eval_shape(bound.init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == pytest.approx(published, rel=within)
 
 
 def test_the_two_imagenet_presets_differ_in_network_and_optimizer_only():
-    assert dataclasses.replace(IMAGENET64_XL, network=IMAGENET64.network, optimizer=IMAGENET64.optimizer) == IMAGENET64
+    model = dataclasses.replace(IMAGENET64_XL.model, network=IMAGENET64.model.network)
+    assert dataclasses.replace(IMAGENET64_XL, model=model, optimizer=IMAGENET64.optimizer) == IMAGENET64

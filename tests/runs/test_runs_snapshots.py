@@ -11,14 +11,18 @@ import pytest
 import jaxdiff as jd
 from jaxdiff import averages
 from jaxdiff.averages import power_name
-from jaxdiff.cli.ema import make_average
+from jaxdiff.cli import ema as command
+from jaxdiff.components import Table
+from jaxdiff.data import Toy
+from jaxdiff.data.fields import Field
+from jaxdiff.models import Diffusion
 from jaxdiff.networks import MLP
 from jaxdiff.runs.checkpoints import Checkpoints
-from jaxdiff.runs.config import Config, DataConfig, TrainConfig
-from jaxdiff.runs.config_json import to_json
-from jaxdiff.runs.data_spec import DataSpec
+from jaxdiff.runs.config import Config, TrainConfig
 from jaxdiff.runs.directory import create_run, write_config
+from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.provenance import provenance
+from jaxdiff.runs.settings import saved_settings
 
 WIDTHS = (0.05, 0.1)
 NETWORK = MLP(width=8, num_blocks=1)
@@ -34,9 +38,10 @@ def run(tmp_path_factory):
     """
     directory = tmp_path_factory.mktemp("runs") / "wandering"
     train = TrainConfig(steps=STEPS, ema_widths=WIDTHS, snapshot_every=EVERY)
-    config = Config(data=DataConfig("gaussians"), network=NETWORK, train=train)
-    write_config(create_run(directory), {"config": to_json(config), "data": to_json(DataSpec((2,)))})
-    params = jax.jit(NETWORK.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))
+    config = Config(data=Toy("gaussians"), model=Diffusion(network=NETWORK, field="x"), train=train)
+    run = create_run(directory)
+    write_config(run, saved_settings(config, Facts(Table(x=Field("values", (2,)))), run, {}))
+    params = {"model": jax.jit(NETWORK.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))}
 
     @jax.jit
     def advance(params, ema, number):
@@ -81,7 +86,6 @@ def test_a_width_that_was_not_kept_is_made_of_snapshots(run, reconstructed):
     # A walk of 240 steps of 0.1 has a standard deviation of about 0.1 sqrt(240 width) = 0.4 about its average, and the
     # profile is missed by half a percent: 0.002 for one parameter, and less than ten times that for the largest.
     for step, model in reconstructed.items():
-        assert model.step == step
         assert jax.tree.leaves(model.params)[0].dtype == jnp.float32
         chex.assert_trees_all_close(model.params, exact[step], rtol=0, atol=0.02)
     apart = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params, exact[STEPS])
@@ -101,15 +105,14 @@ def test_an_average_can_be_stored_and_loaded_by_name(run, reconstructed, capsys)
     with pytest.raises(ValueError, match=r"ema = 'power_0\.075'; allowed are "):
         jd.load(directory, ema="power_0.075")
     for step, expected in reconstructed.items():  # the second average replaces the first
-        make_average(directory, OTHER, step)
-        assert json.loads(capsys.readouterr().out)["step"] == step
+        command.make_average(command.Arguments(directory, OTHER, step))
+        assert json.loads(capsys.readouterr().out)["step"] == (step or STEPS)
         model = jd.load(directory, ema="power_0.075")
-        assert model.step == step
         chex.assert_trees_all_equal(model.params, expected.params)
     with pytest.raises(ValueError, match="no checkpoint of step 240; there are: 120"):
         jd.load(directory, ema="power_0.075", step=STEPS)
     with pytest.raises(ValueError, match=r"width = 0\.1; allowed are widths other than"):
-        make_average(directory, 0.1)
+        command.make_average(command.Arguments(directory, 0.1))
 
 
 @pytest.mark.parametrize(

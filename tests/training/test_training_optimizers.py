@@ -15,7 +15,7 @@ import optax
 import pytest
 from devices import forced
 
-from jaxdiff.models.diffusion import is_hidden
+from jaxdiff.models.model import is_hidden
 from jaxdiff.networks import MLP, ConvAutoencoder, Encoder, TextTransformer, UNet
 from jaxdiff.networks.module import Spec
 from jaxdiff.objectives import Group

@@ -1,0 +1,90 @@
+"""Objectives in runs: with a state of their own, with examples that depend on each other, with other networks."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from additions.blobs import Blobs
+from run_files import assert_same_run, final_state
+from run_settings import TOY, replaced
+
+import jaxdiff as jd
+from jaxdiff import parametrizations, processes
+from jaxdiff.components import choose
+from jaxdiff.conditions import Text
+from jaxdiff.models import Diffusion, Embedding
+from jaxdiff.networks import MLP, ConvAutoencoder, TextTransformer
+from jaxdiff.objectives import Contrastive, Denoising, times
+from jaxdiff.runs.config import Config, ParallelConfig, TrainConfig
+from jaxdiff.runs.loop import train
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+IMPORTANCE = replaced(
+    TOY,
+    model__process=choose(processes.vp_discrete, schedule="cosine", steps=8),
+    model__parametrization=choose(parametrizations.eps),
+    objective=Denoising(times=choose(times.importance, history=4), learned_weighting=True),
+    train__steps=24,
+    train__log_every=5,
+    train__checkpoint_every=12,
+)
+
+
+def test_importance_sampling_resumes_to_the_bit(tmp_path):
+    """The recent losses of each noise level are in the checkpoints, and so is the learned weighting."""
+    train(IMPORTANCE, tmp_path / "whole")
+    run = shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    _, state = final_state(run)
+    seen = state["['extra']['times'].seen" if "['extra']['times'].seen" in state else "['extra']['times']['seen']"]
+    assert seen.shape == (8,)
+    assert seen.sum() == 24 * 32
+    shutil.rmtree(run / "checkpoints" / "24")
+    train(IMPORTANCE, run)
+    assert_same_run(run, tmp_path / "whole")
+    # The averages leave the parameters of the objective out, and sampling does not need them.
+    assert not any(name.startswith("['ema']") and "log_variance" in name for name in state)
+    assert any(name.startswith("['params']") and "log_variance" in name for name in state)
+    assert np.isfinite(jd.load(run).sample(jax.random.key(0), 3, label=1)).all()
+
+
+CONTRASTIVE = Config(data=Blobs(), model=Embedding(), objective=Contrastive(), train=TrainConfig(batch_size=16))
+
+
+@pytest.mark.parametrize(("config", "name"), [(IMPORTANCE, "Denoising"), (CONTRASTIVE, "Contrastive")])
+@pytest.mark.parametrize(
+    ("parallel", "words"),
+    [
+        (ParallelConfig(accumulate=2), r"parallel\.accumulate = 2; allowed are 1 with the objective {name}"),
+        (
+            ParallelConfig(strategy="pmap"),
+            r"parallel\.strategy = 'pmap'; allowed are jit and single with the objective {name}",
+        ),
+    ],
+)
+def test_an_objective_that_couples_examples_needs_the_whole_batch(config, name, parallel, words, tmp_path):
+    with pytest.raises(ValueError, match=words.format(name=name)) as error:
+        train(replaced(config, parallel=parallel), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+TOLD = Diffusion(network=MLP(width=8), conditions={"text": Text(encoder=TextTransformer(width=8, length=8))})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": TOLD}, r"model\.conditions\.text = tokens; allowed are class, vector: the channels of MLP"),
+        ({"objective": Contrastive()}, r"model\.kind = '(Bound)?Diffusion'; allowed are Embedding with this objective"),
+        ({"model": Embedding(), "objective": Denoising()}, r"model\.kind = '(Bound)?Embedding'; allowed are Diffusion"),
+        ({"model__network": ConvAutoencoder()}, r"model\.network\.kind = 'ConvAutoencoder'"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_anything_is_written(settings, words, tmp_path):
+    config = Config(data=Blobs(), model=Diffusion(network=MLP(width=8)), train=TrainConfig(batch_size=16))
+    with pytest.raises(ValueError, match=words) as error:
+        train(replaced(config, **settings), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
