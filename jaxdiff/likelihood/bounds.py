@@ -47,7 +47,7 @@ def checked_data(denoiser: Denoiser, x: PyTree, levels: int | None, samples: int
         if levels is not None and not trees.traced(leaf):
             level = (np.asarray(leaf, np.float64) + 1) * (levels - 1) / 2
             good = np.all((abs(level - np.round(level)) < 0.05) & (level > -0.5) & (level < levels - 0.5))
-            shown = (float(np.min(leaf)), float(np.max(leaf)))
+            shown = (float(np.asarray(leaf).min()), float(np.asarray(leaf).max()))
             checks.require(good, "range of x", shown, f"x = 2 level/(levels - 1) - 1 with levels = {levels}")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
 

@@ -59,7 +59,9 @@ class Diffusion(Model):
         require(self.field, "field", self.field, "a field of the data, or several")
 
     def load(self, open: Callable[[str], Any]) -> Any:
-        return {"codec": self.codec.load(open), "conditions": Conditions(self.conditions, Table()).load(open)}
+        with at("model.codec"):
+            codec = self.codec.load(open)
+        return {"codec": codec, "conditions": Conditions(self.conditions, Table()).load(open)}
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         for name in names_of(self.field):

@@ -71,8 +71,8 @@ def open_entries(config: Config, examples: Examples, entries: Mapping[str, Entry
         shown = next(batches)
     for name, entry in entries.items():
         # Shapes and types were promised, so that the model is bound to them; these are real records.
-        found, promised = (shown[name].shape[1:], shown[name].dtype.name), (entry.spec.shape, entry.spec.dtype)
-        require(found == promised, f"shape and type of {name!r} in the data", found, f"{promised}, as its field says")
+        real, promised = (shown[name].shape[1:], shown[name].dtype.name), (entry.spec.shape, entry.spec.dtype)
+        require(real == promised, f"shape and type of {name!r} in the data", real, f"{promised}, as its field says")
     return Opened(training, validation, shown)
 
 

@@ -111,9 +111,8 @@ def compare(config: Config, rounds: int, steps: int, directory: Path) -> None:
         for name, call in calls.items():
             found[name].append(call())
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(
-        f"\n{getattr(config.data, 'name', type(config.data).__name__)}, batch {config.train.batch_size}, {rounds} rounds of {steps} steps{load}"
-    )
+    set_name = getattr(config.data, "name", type(config.data).__name__)
+    print(f"\n{set_name}, batch {config.train.batch_size}, {rounds} rounds of {steps} steps{load}")
     report({name: np.array(rows) for name, rows in found.items()}, steps)
 
 
