@@ -122,16 +122,23 @@ def run(main: Callable[..., T], argv: Sequence[str] | None = None, *, prog: str 
     """Calls a command with its arguments, and reports its errors in one line, as `reporting_errors` does.
 
     Args:
-      main: a function of one argument, whose annotation is the dataclass of the command's arguments.
+      main: a function of one argument, whose annotation is the dataclass of the command's arguments; or a function
+        whose arguments are the flags of the command.
       argv: the arguments without the program's name; None for `sys.argv[1:]`.
       prog: the program's name in the help text; None for the name of the script.
 
     Returns:
       The value that `main` returned.
     """
-    (target,) = (hint for name, hint in typing.get_type_hints(main).items() if name != "return")
+    hints = {name: hint for name, hint in typing.get_type_hints(main).items() if name != "return"}
+    target = next(iter(hints.values()), None)
     with reporting_errors():
-        return main(parse(target, argv, prog=prog, description=summary(main)))
+        if len(hints) == 1 and dataclasses.is_dataclass(target):
+            return main(parse(target, argv, prog=prog, description=summary(main)))
+        defaults = {name: p.default for name, p in inspect.signature(main).parameters.items()}
+        fields = [(n, h) if defaults[n] is inspect.Parameter.empty else (n, h, defaults[n]) for n, h in hints.items()]
+        cls = dataclasses.make_dataclass("Arguments", fields, frozen=True, namespace={"__doc__": main.__doc__})
+        return main(**vars(parse(cls, argv, prog=prog, description=summary(main))))
 
 
 def _fields(instance: Any) -> dict[str, Any]:

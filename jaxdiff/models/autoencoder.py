@@ -85,6 +85,9 @@ class BoundAutoencoder:
     def plain(self) -> "BoundAutoencoder":
         return dataclasses.replace(self, network=self.network.plain())
 
+    def quiet(self) -> "BoundAutoencoder":
+        return dataclasses.replace(self, network=self.network.quiet())
+
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "AutoencoderModel":
         mean, square = jnp.asarray(extra["mean"]), jnp.asarray(extra["square"])
         variance = square - mean**2

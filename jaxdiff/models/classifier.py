@@ -120,6 +120,9 @@ class BoundClassifier:
     def plain(self) -> "BoundClassifier":
         return dataclasses.replace(self, network=self.network.plain())
 
+    def quiet(self) -> "BoundClassifier":
+        return dataclasses.replace(self, network=self.network.quiet())
+
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "ClassifierModel":
         return ClassifierModel(params, frozen, self)
 

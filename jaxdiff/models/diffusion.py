@@ -201,6 +201,12 @@ class BoundDiffusion:
     def plain(self) -> "BoundDiffusion":
         return dataclasses.replace(self, network=self.network.plain())
 
+    def quiet(self) -> "BoundDiffusion":
+        by_name: Mapping[str, Any] = self.settings.conditions
+        conditions = Table({name: dataclasses.replace(c, dropout=0.0) for name, c in by_name.items()})
+        settings = dataclasses.replace(self.settings, conditions=conditions)
+        return dataclasses.replace(self, settings=settings, network=self.network.quiet())
+
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> DiffusionModel:
         return DiffusionModel(params, frozen, self, sampling)
 

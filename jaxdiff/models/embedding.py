@@ -98,6 +98,9 @@ class BoundEmbedding:
     def plain(self) -> "BoundEmbedding":
         return dataclasses.replace(self, network=self.network.plain())
 
+    def quiet(self) -> "BoundEmbedding":
+        return dataclasses.replace(self, network=self.network.quiet())
+
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "EmbeddingModel":
         return EmbeddingModel(params, self)
 

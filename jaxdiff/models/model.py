@@ -51,6 +51,10 @@ class Bound(Protocol):
         """The same model without rematerialisation, for counting operations."""
         ...
 
+    def quiet(self) -> "Bound":
+        """The same model without dropout, of units and of conditions, for validation."""
+        ...
+
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> Any:
         """The model with weights, as `jd.load` returns it: a pytree whose weights are leaves.
 

@@ -121,3 +121,7 @@ class Network(nn.Module, Component):
     def plain(self) -> Self:
         """The network without rematerialisation, for counting operations."""
         return self.clone(remat="none") if "remat" in self.__dataclass_fields__ else self
+
+    def quiet(self) -> Self:
+        """The network without dropout, whatever keys it is given, for validation."""
+        return self.clone(dropout=0.0) if "dropout" in self.__dataclass_fields__ else self

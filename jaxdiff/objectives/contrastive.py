@@ -54,7 +54,7 @@ class Contrastive(Objective):
 
     def make(self, model: Any) -> Function:
         good = hasattr(model, "of_pictures") and hasattr(model, "of_texts")
-        checks.require(good, "model.kind", type(model).__name__, "Embedding with this objective")
+        checks.require(good, "model", type(model).__name__, "Embedding with this objective")
 
         def objective(params: PyTree, key: Any, batch: Mapping[str, Any], context: Context) -> Loss:
             random = trees.batch_key(key, trees.batch_size(batch["x"]))

@@ -42,7 +42,7 @@ class CrossEntropy(Objective):
         checks.fraction("smoothing", self.smoothing)
 
     def make(self, model: Any) -> Function:
-        checks.require(hasattr(model, "logits"), "model.kind", type(model).__name__, "Classifier with this objective")
+        checks.require(hasattr(model, "logits"), "model", type(model).__name__, "Classifier with this objective")
         process = model.process
         sampler = None if process is None else self.times(process=process)
 

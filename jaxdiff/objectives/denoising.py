@@ -169,7 +169,7 @@ class Denoising(Objective):
 
     def make(self, model: Any) -> Function:
         good = hasattr(model, "parametrization") and hasattr(model, "apply")
-        checks.require(good, "model.kind", type(model).__name__, "Diffusion with this objective")
+        checks.require(good, "model", type(model).__name__, "Diffusion with this objective")
         first, parametrization = model.process({}), model.parametrization
         with at("times"):
             sampler = self._sampler(first)

@@ -48,7 +48,7 @@ class Hybrid(Objective):
             checks.integer("levels", self.levels, 2)
 
     def make(self, model: Any) -> Function:
-        checks.require(hasattr(model, "denoiser"), "model.kind", type(model).__name__, "Diffusion with this objective")
+        checks.require(hasattr(model, "denoiser"), "model", type(model).__name__, "Diffusion with this objective")
         process = model.process({})
         allowed = "vp_discrete with this objective"
         checks.require(isinstance(process, VPDiscrete), "model.process", type(process).__name__, allowed)

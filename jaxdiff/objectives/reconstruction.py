@@ -39,7 +39,7 @@ class Reconstruction(Objective):
 
     def make(self, model: Any) -> Function:
         good = hasattr(model, "encode") and hasattr(model, "decode")
-        checks.require(good, "model.kind", type(model).__name__, "Autoencoder with this objective")
+        checks.require(good, "model", type(model).__name__, "Autoencoder with this objective")
 
         def objective(params: PyTree, key: Any, batch: Mapping[str, Any], context: Context) -> Loss:
             x = batch["x"]

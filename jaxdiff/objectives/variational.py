@@ -64,7 +64,7 @@ class Variational(Objective):
             checks.integer("levels", self.levels, 2)
 
     def make(self, model: Any) -> Function:
-        checks.require(hasattr(model, "denoiser"), "model.kind", type(model).__name__, "Diffusion with this objective")
+        checks.require(hasattr(model, "denoiser"), "model", type(model).__name__, "Diffusion with this objective")
         first = on_host(model.process({}))
         noise = float(first.sigma(np.float64(first.t_min)))
         allowed = "processes with some noise at t_min, where the bound ends; a larger t_min"

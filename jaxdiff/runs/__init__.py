@@ -1,15 +1,15 @@
-"""Runs: from a configuration to a directory on disk, and back to a denoiser.
+"""Runs: from a configuration to a directory on disk, and back to a model.
 
 The store holds a run:
-- `config`: settings; `config_json`: settings as JSON; `config_checks`: checks whether settings fit each other.
-- `data_spec`: the facts about a data set that a network needs.
+- `config`: settings; `config_checks`: checks whether settings fit each other.
+- `facts`: the facts about the data; `parts`: other runs and files of weights that a run needs.
 - `directory`: the run directory; `settings`: its `config.json`; `compatibility`: settings that may change on resume.
 - `checkpoints/`: train states on disk; `snapshots`: averages of the parameters on disk; `provenance`: code versions.
-- `load`: from a run directory to a denoiser.
+- `recipe`: from a configuration to the loss, the optimiser and the initial state.
+- `load`: from a run directory to a model.
 
 The work uses the store:
-- `recipe`: from a configuration to a pure step; `program`: this step compiled for the devices.
+- `opened`: the data, opened and placed; `program`: the step and the validation, compiled.
 - `loop`: `train(config, run_dir)`; `trainer`: its steps; `window`: their metrics; `archive`: saving while training.
-- `draw`: samples and pictures.
 - `topologies`, `lowering`, `compiled`: programs compiled for a TPU pod without a TPU.
 """

@@ -116,7 +116,9 @@ def make_batches(config: Config, examples: Examples, strategy: distributed.Strat
 
 
 class Validation:
-    """The loss of the averaged parameters on examples that training never sees, with fixed noise.
+    """The loss of the averaged parameters on examples that training never sees, with fixed noise and without dropout.
+
+    Augmentations stay, since they may add fields that the model needs. Their noise is fixed too.
 
     Args:
       training: the training.
@@ -143,7 +145,7 @@ class Validation:
             key = jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), number)
             context = Context(0, {}, frozen, extra)
             own = of_averages(params, average)
-            loss = Loss(*training.objective(own, key, batch, context))
+            loss = Loss(*training.quiet(own, key, batch, context))
             return jax.tree.map(lambda leaf: leaf.mean(), {"loss": loss.losses, **loss.metrics})
 
         self._losses = losses

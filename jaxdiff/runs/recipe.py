@@ -30,6 +30,7 @@ class Training:
       bound: the model on these data.
       objective: the loss, as a pure function of a batch as the data give it.
       plain: the same without rematerialisation, for counting operations.
+      quiet: the same without dropout, of units and of conditions, for validation.
       optimizer: the optimiser.
       rules: the rule of each average, by name.
     """
@@ -39,6 +40,7 @@ class Training:
     bound: Bound
     objective: Function
     plain: Function
+    quiet: Function
     optimizer: optax.GradientTransformation
     rules: Mapping[str, averages.Rule]
 
@@ -86,7 +88,8 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
     entries = _read(config, fields, after)
     bound = config.model.bind(after, frozen["model"])
     with at("objective"):
-        objective, plain = (config.objective.make(model) for model in (bound, bound.plain()))
+        forms = bound, bound.plain(), bound.quiet()
+        of_batch = [_of_batch(config, model, config.objective.make(model)) for model in forms]
     settings = config.train
     rules = {"ema": averages.half_life(settings.ema_half_life, settings.batch_size)}
     rules |= {averages.power_name(width): averages.power(width) for width in settings.ema_widths}
@@ -95,8 +98,8 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
         rules[name] = rule
     groups = config.objective.groups()
     optimizer = make_optimizer(config.optimizer, settings.steps, hidden=bound.hidden, groups=groups)
-    of_batch = [_of_batch(config, model, inner) for model, inner in ((bound, objective), (bound.plain(), plain))]
-    training = Training(config, entries, bound, of_batch[0], of_batch[1], optimizer, rules)
+    objective, plain, quiet = of_batch
+    training = Training(config, entries, bound, objective, plain, quiet, optimizer, rules)
     _try(training, frozen)
     return training
 

@@ -208,7 +208,7 @@ def test_importance_sampling_keeps_its_losses_in_extra():
     ],
 )
 def test_an_objective_refuses_another_model(objective, message):
-    with pytest.raises(ValueError, match=f"model.kind = 'SimpleNamespace'; {message}"):
+    with pytest.raises(ValueError, match=f"model = 'SimpleNamespace'; {message}"):
         objective.make(types.SimpleNamespace())
 
 
