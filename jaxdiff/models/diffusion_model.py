@@ -134,19 +134,18 @@ class DiffusionModel:
         """
         conditions, shown = self.bound.conditioning, {}
         by_class = [c for c in conditions.by_name.values() if c.channel == "class"]
+        from_data = [c for c in conditions.by_name.values() if c.channel != "class" and c.entry in examples]
         classes = min([10, *(c.classes(conditions.fields) for c in by_class)]) if by_class else 0
-        others = any(c.channel != "class" and c.dropout < 1 for c in conditions.by_name.values())
-        shapes = self.bound.shapes
-        count = 2000 if list(shapes.values()) == [(2,)] else 16 if len(shapes.get("", ())) != 3 or others else 100
-        count = 10 * classes if classes and count == 100 else count
-        for condition in conditions.by_name.values():
-            if condition.channel == "class":
-                each = -(-count // max(1, classes))
-                labels = np.arange(count) // each if count <= 100 else np.arange(count) % max(1, classes)
-                shown[condition.entry] = np.minimum(labels, classes - 1).astype(np.int32)
-            elif condition.entry in examples:
-                rows = np.asarray(examples[condition.entry])
-                shown[condition.entry] = np.resize(rows, (count, *rows.shape[1:]))
+        shapes = list(self.bound.shapes.values())
+        pictures = len(shapes) == 1 and len(shapes[0]) == 3 and not from_data
+        count = 2000 if shapes == [(2,)] else 10 * (classes or 10) if pictures else 16
+        for condition in by_class:
+            # Pictures of a class stand in a row; points of all classes are mixed.
+            labels = np.arange(count) // 10 if pictures else np.arange(count) % classes
+            shown[condition.entry] = labels.astype(np.int32)
+        for condition in from_data:
+            rows = np.asarray(examples[condition.entry])
+            shown[condition.entry] = np.resize(rows, (count, *rows.shape[1:]))
         entries = {**conditions.ask({}), **shown}
         found = draw(self, key, entries, self.sampling, count, anything=bool(shown), mesh=mesh)
         return found, conditions.captions(entries) if shown else []
