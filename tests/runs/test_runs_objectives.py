@@ -77,8 +77,14 @@ TOLD = Diffusion(network=MLP(width=8), conditions={"text": Text(encoder=TextTran
     ("settings", "words"),
     [
         ({"model": TOLD}, r"model\.conditions\.text = tokens; allowed are class, vector: the channels of MLP"),
-        ({"objective": Contrastive()}, r"objective\.model = 'BoundDiffusion'; allowed are Embedding with this objective"),
-        ({"model": Embedding(), "objective": Denoising()}, r"objective\.model = 'BoundEmbedding'; allowed are Diffusion"),
+        (
+            {"objective": Contrastive()},
+            r"objective\.model = 'BoundDiffusion'; allowed are Embedding with this objective",
+        ),
+        (
+            {"model": Embedding(), "objective": Denoising()},
+            r"objective\.model = 'BoundEmbedding'; allowed are Diffusion",
+        ),
         ({"model__network": ConvAutoencoder()}, r"model\.network\.kind = 'ConvAutoencoder'"),
     ],
 )
