@@ -125,7 +125,8 @@ class DiffusionModel:
     def exhibit(self, key: Key[Array, ""], examples: Any, mesh: Any) -> tuple[dict[str, Any], list[str]]:
         """Samples to look at, by field, and their captions.
 
-        Labels go through all classes, ten samples each. All other conditions take their values from the first examples.
+        Labels go through all classes: pictures of a class stand in a row of ten, other samples take the classes in turn.
+        All other conditions take their values from the first examples.
 
         Args:
           key: a single key.
@@ -140,7 +141,6 @@ class DiffusionModel:
         pictures = len(shapes) == 1 and len(shapes[0]) == 3 and not from_data
         count = 2000 if shapes == [(2,)] else 10 * (classes or 10) if pictures else 16
         for condition in by_class:
-            # Pictures of a class stand in a row; points of all classes are mixed.
             labels = np.arange(count) // 10 if pictures else np.arange(count) % classes
             shown[condition.entry] = labels.astype(np.int32)
         for condition in from_data:

@@ -95,8 +95,8 @@ def test_samples_to_look_at_go_through_all_classes():
     model = known_model()
     found, captions = model.exhibit(jax.random.key(0), {}, distributed.make_mesh())
     assert found["x"].shape == (16, 3)
-    assert captions == [letter for letter in "abcd" for _ in range(4)]
-    np.testing.assert_allclose(found["x"], np.repeat(np.arange(16) // 4 / 4, 3).reshape(16, 3), atol=0.02)
+    assert captions == list("abcd") * 4
+    np.testing.assert_allclose(found["x"], np.repeat(np.arange(16) % 4 / 4, 3).reshape(16, 3), atol=0.02)
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.0, None])
