@@ -125,8 +125,8 @@ class DiffusionModel:
     def exhibit(self, key: Key[Array, ""], examples: Any, mesh: Any) -> tuple[dict[str, Any], list[str]]:
         """Samples to look at, by field, and their captions.
 
-        Labels go through all classes: pictures of a class stand in a row of ten, other samples take the classes in turn.
-        All other conditions take their values from the first examples.
+        Labels go through all classes: pictures of a class stand in a row of ten, other samples take the classes in
+        turn. All other conditions take their values from the first examples.
 
         Args:
           key: a single key.
