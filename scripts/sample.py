@@ -1,4 +1,4 @@
-"""Draws samples from a run: `python scripts/sample.py runs/digits --label 3`."""
+"""Draws samples from a run: `python scripts/sample.py runs/digits --ask label=3`."""
 
 from jaxdiff.cli.sample import main
 

@@ -140,11 +140,11 @@ class Validation:
         self._frozen = distributed.Sharded(self._mesh).place_whole(frozen)
 
         @jax.jit
-        def losses(params: PyTree, average: PyTree, extra: PyTree, batch: Any, frozen: Any, number: Any) -> Any:
+        def losses(state: State, batch: Any, frozen: Any, number: Any) -> Any:
             # The generator is fixed, and so is the noise of each batch.
             key = jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), number)
-            context = Context(0, {}, frozen, extra)
-            own = of_averages(params, average)
+            context = Context(state.step, state.ema, frozen, state.extra)
+            own = of_averages(state.params, state.ema["ema"])
             loss = Loss(*training.quiet(own, key, batch, context))
             return jax.tree.map(lambda leaf: leaf.mean(), {"loss": loss.losses, **loss.metrics})
 
@@ -156,6 +156,6 @@ class Validation:
         for number, batch in enumerate(data.evaluation_batches(self._examples, self._size)):
             if trees.batch_size(batch) == self._size:
                 mine = place_rows(self._mesh, {name: leaf[self._rows] for name, leaf in batch.items()})
-                found.append(self._losses(state.params, state.ema["ema"], state.extra, mine, self._frozen, number))
+                found.append(self._losses(state, mine, self._frozen, number))
         values = jax.device_get(found)
         return {f"validation_{name}": float(np.mean([np.float64(v[name]) for v in values])) for name in values[0]}
