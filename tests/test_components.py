@@ -24,6 +24,7 @@ from jaxdiff.components import (
     at,
     choose,
     from_json,
+    is_part,
     kinds_of,
     options_of,
     settings_of,
@@ -461,3 +462,8 @@ def test_walk_below_a_path():
         "model.shape.kind", "model.shape.radius",
     ]  # fmt: skip
     assert list(walk(3, int, "steps", Tree)) == [Setting("steps", int, 3, Tree)]
+
+
+@pytest.mark.parametrize(("hint", "part"), [(Part, True), (Part | None, True), (str, False), (str | None, False)])
+def test_a_part_may_be_optional(hint, part):
+    assert is_part(hint) is part

@@ -12,7 +12,7 @@ from jaxdiff.augmentations.degradations import Degradation, Reduce, real_esrgan
 from jaxdiff.checks import integer, require
 from jaxdiff.components import at
 from jaxdiff.data.fields import Field
-from jaxdiff.data.pixels import to_floats
+from jaxdiff.data.pixels import reduced, to_floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,7 @@ class Degrade(Augmentation):
         """The degraded copy of one picture with values in [-1, 1]."""
         image = image.astype(jnp.float32)
         for i, step in enumerate(self._chain):
-            image = (
-                _reduced(image, self.factor) if isinstance(step, Reduce) else step(jax.random.fold_in(key, i), image)
-            )
+            image = reduced(image, self.factor) if isinstance(step, Reduce) else step(jax.random.fold_in(key, i), image)
         # Filters and interpolation overshoot at edges.
         return jnp.clip(image, -1, 1)
 
@@ -71,9 +69,3 @@ class Degrade(Augmentation):
     def _chain(self) -> tuple[Degradation, ...]:
         """The steps, with the place of the reduction."""
         return self.steps if any(isinstance(step, Reduce) for step in self.steps) else (*self.steps, Reduce())
-
-
-def _reduced(image: Float[Array, "h w c"], factor: int) -> Float[Array, "h/factor w/factor c"]:
-    """The means over squares of `factor` by `factor` pixels."""
-    height, width, channels = image.shape
-    return image.reshape(height // factor, factor, width // factor, factor, channels).mean((1, 3))

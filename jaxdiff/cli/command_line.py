@@ -61,14 +61,14 @@ def parse(
     if isinstance(target, type):
         values = {name: o.default for name, o in settings_of(cls).items() if o.default is not inspect.Parameter.empty}
     else:
-        values = _fields(target)
+        values = values_of(target)
     try:
         words = split(import_modules(sys.argv[1:] if argv is None else argv))
         others = [given for given in words if given.flag not in ("-h", "--help")]
         if len(others) == len(words):
             return read_flags(cls, values, words)
         with contextlib.suppress(ValueError, TypeError):  # the help explains the kinds that the line chooses
-            values = _fields(read_flags(cls, values, others))
+            values = values_of(read_flags(cls, values, others))
         usage = [prog or os.path.basename(sys.argv[0]), *map(str.upper, positional(cls)), "[--path value ...]"]
         print(help_text(" ".join(usage), summary(cls) if description is None else description, cls, values))
     except (ValueError, TypeError) as error:
@@ -106,16 +106,15 @@ def parse_preset(target: type[C], argv: Sequence[str] | None = None, *, prog: st
         before = f" before {given!r}" if given else ""
         fail(f"missing PRESET{before}; allowed are {presets.ALLOWED}")
     preset = presets.open_preset(given)
-    start = target(**_fields(preset.config))
+    start = target(**values_of(preset.config))
     parsed = parse(start, arguments[1:], prog=f"{prog} {given}", description=preset.description)
     return parsed, preset.name
 
 
-def config_of(arguments: "Config") -> "Config":
-    """The configuration alone, without the fields that a command adds to it."""
-    from jaxdiff.runs.config import Config
-
-    return Config(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Config)})
+def narrowed(arguments: Any, target: type[T]) -> T:
+    """The settings of a dataclass alone, without the fields that the arguments of a command add to it."""
+    fields: Any = dataclasses.fields(target)  # type: ignore[arg-type]
+    return target(**{field.name: getattr(arguments, field.name) for field in fields})
 
 
 def run(main: Callable[..., T], argv: Sequence[str] | None = None, *, prog: str | None = None) -> T:
@@ -141,5 +140,6 @@ def run(main: Callable[..., T], argv: Sequence[str] | None = None, *, prog: str 
         return main(**vars(parse(cls, argv, prog=prog, description=summary(main))))
 
 
-def _fields(instance: Any) -> dict[str, Any]:
+def values_of(instance: Any) -> dict[str, Any]:
+    """The fields of a dataclass, by name."""
     return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance) if field.init}

@@ -72,7 +72,7 @@ def main() -> None:
 
 def _compile(arguments: Arguments) -> str:
     """The report of both programs, as text."""
-    config = command_line.config_of(arguments)
+    config = command_line.narrowed(arguments, Config)
     check(config)
     fields = fields_of(arguments)
 

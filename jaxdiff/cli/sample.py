@@ -12,6 +12,7 @@ from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache
 from jaxdiff.cli.import_modules import import_modules
 from jaxdiff.components import Table
+from jaxdiff.data.picture_files import SUFFIXES, read_header, read_picture
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.models import DiffusionModel, Sampling
 from jaxdiff.runs.directory import open_run
@@ -55,8 +56,8 @@ def sample(arguments: Arguments) -> None:
     config = read_settings(open_run(arguments.run)).config
     model = load(arguments.run, ema=arguments.ema, parts=arguments.part)
     require(isinstance(model, DiffusionModel), "run", str(arguments.run), "runs of a model that is sampled")
-    sampling = Sampling(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Sampling)})
-    asked = {name: _value(text) for name, text in arguments.ask.items()}
+    sampling = command_line.narrowed(arguments, Sampling)
+    asked = {name: read_value(text) for name, text in arguments.ask.items()}
     conditions = model.bound.conditioning
     if not asked:
         # Labels go through all classes in turn.
@@ -79,7 +80,7 @@ def sample(arguments: Arguments) -> None:
     print(*(out.parent / name for name in named), sep="\n")
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
     """A value as the user wrote it: an integer, a number, a picture by its path, or text."""
     for kind in (int, float):
         try:
@@ -87,11 +88,9 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     path = Path(text)
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp") and path.is_file():
-        from PIL import Image
-
-        pixels = np.asarray(Image.open(path))
-        return pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        _, grey = read_header(path)
+        return read_picture(path, 1 if grey else 3)
     return text
 
 
@@ -102,7 +101,5 @@ def main() -> None:
         start: Any = Arguments
         if words and not words[0].startswith("-"):
             chosen = read_settings(open_run(words[0])).config.sample
-            start = Arguments(
-                run=Path(words[0]), **{f.name: getattr(chosen, f.name) for f in dataclasses.fields(Sampling)}
-            )
+            start = Arguments(run=Path(words[0]), **command_line.values_of(chosen))
         sample(command_line.parse(start, words, prog="sample.py", description="Draws samples from a run."))

@@ -35,7 +35,7 @@ def main() -> None:
     compilation_cache.enable()
     with reporting_errors():
         arguments, name = command_line.parse_preset(Arguments, prog="train.py")
-        config = command_line.config_of(arguments)
+        config = command_line.narrowed(arguments, Config)
         run_dir = Path("runs") / name if arguments.run_dir is None else arguments.run_dir
         with hosts.joined(arguments.coordinator, arguments.processes, arguments.process):
             # Orbax is slow to import, so a mistake on the command line is reported before.

@@ -12,14 +12,22 @@ A kind is a name from the `__all__` of its home, a module of jaxdiff; or `module
 function, whose module has to be imported already. Reading JSON imports no module of a user.
 """
 
-from jaxdiff.components.component import IS_PART, Component, Part, Table
-from jaxdiff.components.declared import Choice, Choices, Option, kinds_of, options_of, settings_of
+from jaxdiff.components.component import Component, Part, Table
+from jaxdiff.components.declared import (
+    Choice,
+    Choices,
+    Option,
+    function_of,
+    is_part,
+    kinds_of,
+    options_of,
+    settings_of,
+)
 from jaxdiff.components.paths import at
 from jaxdiff.components.reading import choose, from_json
 from jaxdiff.components.writing import Setting, to_json, walk
 
 __all__ = [
-    "IS_PART",
     "Choice",
     "Choices",
     "Component",
@@ -30,6 +38,8 @@ __all__ = [
     "at",
     "choose",
     "from_json",
+    "function_of",
+    "is_part",
     "kinds_of",
     "options_of",
     "settings_of",

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from jaxdiff.components.component import Component
+from jaxdiff.components.component import IS_PART, Component
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,12 @@ class Option(NamedTuple):
     default: Any
 
 
+def function_of(choice: Any) -> Callable[..., Any]:
+    """The function of a choice, or the function itself."""
+    function: Callable[..., Any] = getattr(choice, "function", choice)
+    return function
+
+
 @functools.cache
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     """The arguments of a function that can be settings, by name: those whose annotations JSON can express.
@@ -114,6 +120,13 @@ def kinds_of(hint: Any) -> dict[str, Any]:
         shown = _shown(hint.home).items()
         return {n: v for n, v in shown if isinstance(v, type) and issubclass(v, hint) and "home" not in vars(v)}
     return {name: kind for arg in get_args(hint) for name, kind in kinds_of(arg).items()}
+
+
+def is_part(hint: Any) -> bool:
+    """Whether a setting of this type is the path of a part: `Part`, or `Part | None`."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(map(is_part, get_args(hint)))
+    return IS_PART in getattr(hint, "__metadata__", ())
 
 
 def choices_of(hint: Any) -> Choices | None:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxdiff.checks import message, require
 from jaxdiff.components import Component
-from jaxdiff.data.fields import Field
+from jaxdiff.data.fields import Field, check_known
 from jaxdiff.data.selection import Entry
 
 # Maps data in the units of the data to the space in which the model works.
@@ -49,7 +49,7 @@ class Condition(Component):
         Raises:
           ValueError: the data have no such field, or a field of another kind.
         """
-        require(self.field in fields, "field", self.field, f"fields of the data: {', '.join(fields)}")
+        check_known(fields, self.field)
 
     def classes(self, fields: Mapping[str, Field]) -> int:
         """The number of classes of a condition of the channel `class`; 0 for others."""

@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from jaxdiff.checks import fraction, integer, require
 from jaxdiff.conditions.condition import Condition, Encode, as_array
 from jaxdiff.data.fields import Field
-from jaxdiff.data.pixels import to_floats
+from jaxdiff.data.pixels import reduced, to_floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Planes(Condition):
     def encode(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], keys: Key[Array, " batch"] | None, codec: Encode
     ) -> PyTree:
-        reduced = _reduced(to_floats(batch[self.field]), self.factor)
-        n, height, width, channels = reduced.shape
+        small = reduced(to_floats(batch[self.field]), self.factor)
+        n, height, width, channels = small.shape
         by = self.factor if self.enlarge is None else self.enlarge
-        return codec(jax.image.resize(reduced, (n, by * height, by * width, channels), "cubic") if by > 1 else reduced)
+        return codec(jax.image.resize(small, (n, by * height, by * width, channels), "cubic") if by > 1 else small)
 
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
         height, width, channels = fields[self.field].shape
@@ -78,8 +78,3 @@ class Planes(Condition):
         require(pictures.dtype == np.uint8 or np.isfinite(pictures).all(), self.field, np.nan, "finite numbers")
         # The mean over squares of a picture whose pixels are repeated is the picture again.
         return {self.field: to_floats(pictures).repeat(self.factor, axis=1).repeat(self.factor, axis=2)}
-
-
-def _reduced(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h/f w/f c"]:
-    n, height, width, channels = x.shape
-    return x.reshape(n, height // factor, factor, width // factor, factor, channels).mean((2, 4))

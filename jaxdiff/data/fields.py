@@ -1,6 +1,7 @@
 """Fields: what the named entries of a data set are."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -74,6 +75,11 @@ class Field:
         """
         field: Field = components.from_json(cls, tree, path)
         return field
+
+
+def check_known(fields: Mapping[str, Field], name: str, setting: str = "field") -> None:
+    """Raises a ValueError if there is no field `name`, the value of a setting."""
+    require(name in fields, setting, name, f"fields of the data: {', '.join(fields)}")
 
 
 def _check_dtype(kind: str, dtype: str) -> None:

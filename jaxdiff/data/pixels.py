@@ -5,7 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from jaxdiff.checks import integer, message, one_of, require
@@ -55,6 +55,12 @@ def _to_unit(pixels: UInt8[jax.Array, "*shape"]) -> Float32[jax.Array, "*shape"]
     p = pixels.astype(jnp.int32)
     number = 131586 * p - 2**24 + (p >= 64) + (p >= 128)
     return number.astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
+def reduced(x: Float[Any, "*batch h w c"], factor: int) -> Float[Any, "*batch h/factor w/factor c"]:
+    """The means over squares of `factor` by `factor` pixels. `factor` divides both sides."""
+    *batch, height, width, channels = x.shape
+    return x.reshape(*batch, height // factor, factor, width // factor, factor, channels).mean((-4, -2))
 
 
 def to_uint8(values: Any) -> UInt8[np.ndarray, "*shape"]:

@@ -12,12 +12,13 @@ from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.diffusion_model import DiffusionModel
 from jaxdiff.models.embedding import Embedding, EmbeddingModel
 from jaxdiff.models.flow_map import FlowMap
-from jaxdiff.models.model import Model
+from jaxdiff.models.model import Bound, Model
 from jaxdiff.models.sampling import Sampling
 
 __all__ = [
     "Autoencoder",
     "AutoencoderModel",
+    "Bound",
     "Classifier",
     "ClassifierModel",
     "Diffusion",

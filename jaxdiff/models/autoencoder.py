@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.components import Table, at
-from jaxdiff.data.fields import Field
+from jaxdiff.data.fields import Field, check_known
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
-from jaxdiff.models.model import Model, is_hidden
+from jaxdiff.models.model import Bound, Model
 from jaxdiff.networks import ConvAutoencoder
 from jaxdiff.networks.module import Network
 
@@ -33,7 +33,7 @@ class Autoencoder(Model):
     field: str = "image"
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
-        require(self.field in fields, "model.field", self.field, f"fields of the data: {', '.join(fields)}")
+        check_known(fields, self.field, "model.field")
         return {self.field: Entry(self.field, None, fields[self.field])}
 
     def bind(self, fields: Mapping[str, Field], frozen: Any) -> "BoundAutoencoder":
@@ -44,24 +44,19 @@ class Autoencoder(Model):
             network = self.network.given({}).giving(shape[-1])
             x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
             z = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x, method="encode")[0], x)
-        return BoundAutoencoder(self, Table(fields), tuple(z.shape[1:]), network)
+        return BoundAutoencoder(self, Table(fields), network, tuple(z.shape[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
-class BoundAutoencoder:
+class BoundAutoencoder(Bound):
     """An autoencoder on data whose shapes are known. `Autoencoder.bind` makes it.
 
     Attributes:
-      settings: the settings of the model.
-      fields: the fields of the data.
       latent: the shape of the latents of one example.
-      network: the network, which knows the channels of the data.
     """
 
     settings: Autoencoder
-    fields: Table
     latent: tuple[int, ...]
-    network: Network
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         return {"model": self.network.init(key, jnp.zeros((1, *self.fields[self.settings.field].shape)))}
@@ -78,15 +73,6 @@ class BoundAutoencoder:
     def decode(self, params: PyTree, z: Array) -> Array:
         """The data of latents."""
         return self.network.apply(params["model"], z, method="decode")
-
-    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
-        return is_hidden(self.network, path, leaf)
-
-    def plain(self) -> "BoundAutoencoder":
-        return dataclasses.replace(self, network=self.network.plain())
-
-    def quiet(self) -> "BoundAutoencoder":
-        return dataclasses.replace(self, network=self.network.quiet())
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "AutoencoderModel":
         mean, square = jnp.asarray(extra["mean"]), jnp.asarray(extra["square"])

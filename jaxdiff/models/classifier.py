@@ -13,11 +13,11 @@ from jaxdiff import processes, trees
 from jaxdiff.checks import require
 from jaxdiff.codecs import Codec, Pixels
 from jaxdiff.components import Table, at
-from jaxdiff.data.fields import Field
+from jaxdiff.data.fields import Field, check_known
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
 from jaxdiff.models.diffusion import ProcessChoice
-from jaxdiff.models.model import Model, is_hidden
+from jaxdiff.models.model import Bound, Model
 from jaxdiff.networks import Encoder
 from jaxdiff.networks.module import Network
 from jaxdiff.processes import Process
@@ -46,7 +46,7 @@ class Classifier(Model):
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         for setting, name in (("field", self.field), ("label", self.label)):
-            require(name in fields, f"model.{setting}", name, f"fields of the data: {', '.join(fields)}")
+            check_known(fields, name, f"model.{setting}")
         require(fields[self.label].kind == "label", "model.label", self.label, "fields of labels")
         return {name: Entry(name, None, fields[name]) for name in (self.field, self.label)}
 
@@ -56,24 +56,19 @@ class Classifier(Model):
             x = jax.eval_shape(lambda f, b: self.codec.encode(f["codec"], to_floats(b)), frozen, raw)
         with at("model.network"):
             network = self.network.given({}).giving(fields[self.label].classes)
-        return BoundClassifier(self, Table(fields), tuple(x.shape[1:]), network)
+        return BoundClassifier(self, Table(fields), network, tuple(x.shape[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
-class BoundClassifier:
+class BoundClassifier(Bound):
     """A classifier on data whose shapes are known. `Classifier.bind` makes it.
 
     Attributes:
-      settings: the settings of the model.
-      fields: the fields of the data.
       shape: the shape of one example in the space of the model.
-      network: the network, which knows the number of classes.
     """
 
     settings: Classifier
-    fields: Table
     shape: tuple[int, ...]
-    network: Network
 
     @property
     def process(self) -> Process | None:
@@ -113,15 +108,6 @@ class BoundClassifier:
             x = trees.lincomb((1 / jnp.sqrt(process.alpha(t) ** 2 + process.sigma(t) ** 2),), (x,))
             time = trees.per_example(process.time_input(t), x)
         return self.network.apply(params["model"], x, time, None, key=keys)
-
-    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
-        return is_hidden(self.network, path, leaf)
-
-    def plain(self) -> "BoundClassifier":
-        return dataclasses.replace(self, network=self.network.plain())
-
-    def quiet(self) -> "BoundClassifier":
-        return dataclasses.replace(self, network=self.network.quiet())
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "ClassifierModel":
         return ClassifierModel(params, frozen, self)

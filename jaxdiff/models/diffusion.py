@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,18 @@ from jaxtyping import Array, Key, PyTree
 from jaxdiff import denoisers, parametrizations, processes, trees
 from jaxdiff.checks import require
 from jaxdiff.codecs import Codec, Pixels
-from jaxdiff.components import Choices, Table, at, choose
+from jaxdiff.components import Choices, Table, at, choose, function_of
 from jaxdiff.conditions import Condition
 from jaxdiff.conditions.condition import broadcast_to
-from jaxdiff.data.fields import Field
+from jaxdiff.data.fields import Field, check_known
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.guidance import ClassifierFree
 from jaxdiff.models.conditioned import Conditions
 from jaxdiff.models.diffusion_model import DiffusionModel
-from jaxdiff.models.model import Model, is_hidden
+from jaxdiff.models.model import Bound, Model
+from jaxdiff.models.sampling import Sampling
 from jaxdiff.networks import UNet
 from jaxdiff.networks.module import Network
 from jaxdiff.parametrizations import Parametrization, ParametrizationChoice
@@ -65,7 +67,7 @@ class Diffusion(Model):
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         for name in names_of(self.field):
-            require(name in fields, "model.field", name, f"fields of the data: {', '.join(fields)}")
+            check_known(fields, name, "model.field")
             kind = fields[name].kind
             require(kind != "text", "model.field", name, "fields of numbers, and not of text")
         own = {name: Entry(name, None, fields[name]) for name in names_of(self.field)}
@@ -78,7 +80,7 @@ class Diffusion(Model):
             parametrization = self.parametrization()
         with at("model"):
             parametrizations.check(process, parametrization)
-        bound = BoundDiffusion(self, Table(fields), Table(), self.network)
+        bound = BoundDiffusion(self, Table(fields), self.network)
         raw = {n: jax.ShapeDtypeStruct((1, *fields[n].shape), fields[n].dtype) for n in names_of(self.field)}
         with at("model.codec"):
             x = jax.eval_shape(lambda f, b: bound.encoded(f, b), frozen, raw)
@@ -98,20 +100,15 @@ class Diffusion(Model):
 
 
 @dataclasses.dataclass(frozen=True)
-class BoundDiffusion:
+class BoundDiffusion(Bound):
     """A diffusion model on data whose shapes are known. `Diffusion.bind` makes it.
 
     Attributes:
-      settings: the settings of the model.
-      fields: the fields of the data.
       shapes: the shapes of one example in the space of the model, by field; under "" if there is one field.
-      network: the network, which knows its conditions.
     """
 
     settings: Diffusion
-    fields: Table
-    shapes: Table
-    network: Network
+    shapes: Table = Table()
 
     @property
     def conditioning(self) -> Conditions:
@@ -142,7 +139,7 @@ class BoundDiffusion:
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         conditions = self.conditioning.init(jax.random.fold_in(key, 1))
         params: dict[str, PyTree] = {"conditions": conditions} if conditions else {}
-        cond = jax.eval_shape(lambda: self._null_cond(params, None))
+        cond = jax.eval_shape(self._null_cond)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (self.like(1), cond))
         with at("model.network"):
             params["model"] = self.network.init(key, zeros[0], self._first_time(), zeros[1] or None)
@@ -195,22 +192,25 @@ class BoundDiffusion:
         make = denoisers.from_network_with_variance if self.settings.learned_variance else denoisers.from_network
         return make(process, self.parametrization, apply, {"model": params["model"]}, cond or None)
 
-    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
-        return is_hidden(self.network, path, leaf)
-
-    def plain(self) -> "BoundDiffusion":
-        return dataclasses.replace(self, network=self.network.plain())
-
-    def quiet(self) -> "BoundDiffusion":
+    def quiet(self) -> Self:
         by_name: Mapping[str, Any] = self.settings.conditions
         conditions = Table({name: dataclasses.replace(c, dropout=0.0) for name, c in by_name.items()})
         settings = dataclasses.replace(self.settings, conditions=conditions)
-        return dataclasses.replace(self, settings=settings, network=self.network.quiet())
+        return dataclasses.replace(super().quiet(), settings=settings)
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        # The tableau is made for its errors only. A grid that depends on the denoiser is made when samples are drawn.
+        if "denoiser" not in sampling.grid_arguments:
+            sampling.tableau(self.process({}))
+        rule = sampling.guidance
+        if not self.settings.conditions and isinstance(rule, ClassifierFree):
+            allowed = "0 and 1, since the model has no conditions"
+            require(rule.scale in (0, 1), "sample.guidance.scale", rule.scale, allowed)
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> DiffusionModel:
         return DiffusionModel(params, frozen, self, sampling)
 
-    def _null_cond(self, params: PyTree, frozen: Any) -> PyTree:
+    def _null_cond(self) -> PyTree:
         """Values of all channels from their specs alone, so that no frozen model is needed."""
         made: dict[str, PyTree] = {}
         for name, spec in self.network.specs:
@@ -255,11 +255,6 @@ def shapes_of(x: PyTree) -> Table:
     """The shapes of one example, by field; under "" if there is one field."""
     fields = x if isinstance(x, Mapping) else {"": x}
     return Table({name: tuple(leaf.shape[1:]) for name, leaf in fields.items()})
-
-
-def function_of(choice: Any) -> Callable[..., Any]:
-    """The function of a choice, or the function itself."""
-    return getattr(choice, "function", choice)
 
 
 def process_of(choice: Any) -> Process:

@@ -1,6 +1,7 @@
 """Samples drawn from a diffusion model: in batches, on several devices, decoded."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Array, Int, Key, PyTree, UInt32
 
 from jaxdiff import distributed
 from jaxdiff.checks import integer
+from jaxdiff.denoisers import Denoiser
 from jaxdiff.models.sampling import Sampling
 from jaxdiff.processes import Process, prior_sample
 from jaxdiff.sampling import sample
@@ -57,18 +59,20 @@ def draw(
     size = -(-min(batch_size, count) // mesh.size) * mesh.size
     key_data, kind = np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
     tableau, out = None, []
+
+    def denoiser_of(index: np.ndarray) -> Denoiser:
+        """The denoiser of the samples with numbers `index`."""
+        rows = {name: v if len(v) == 1 else np.asarray(v)[index] for name, v in entries.items()}
+        made = model.denoiser_of(model.encode(rows), sampling.guidance if anything else None, anything)
+        return _replicate(made, mesh) if mesh.size > 1 else made
+
     for start in range(0, count, size):
         # The last batch is filled up, so that all batches use one compiled program.
         index = np.minimum(np.arange(start, start + size), count - 1)
-        rows = {name: v if len(v) == 1 else np.asarray(v)[index] for name, v in entries.items()}
         # Nothing that the user may change is compiled into the program but shapes and functions.
-        asked = model.encode(rows)
-        guidance = sampling.guidance if anything else None
-        denoiser = model.denoiser_of(asked, guidance, anything)
+        denoiser = denoiser_of(index)
         if tableau is None:
-            tableau = _tableau(model, entries, sampling, count, anything, key_data, kind, mesh)
-        if mesh.size > 1:
-            denoiser = _replicate(denoiser, mesh)
+            tableau = _tableau(model, denoiser_of, sampling, count, key_data, kind, mesh)
         rows_over = NamedSharding(mesh, distributed.ROWS)
         sample_key, noise = _start(rows_over, kind, model.bound, key_data, index, tableau.times[0], model.params)
         z = _sample(sample_key, denoiser, noise, tableau)
@@ -80,10 +84,9 @@ def draw(
 
 def _tableau(
     model: Any,
-    entries: dict[str, Any],
+    denoiser_of: Callable[[np.ndarray], Denoiser],
     sampling: Sampling,
     count: int,
-    anything: bool,
     key_data: Any,
     kind: str,
     mesh: Mesh,
@@ -94,11 +97,9 @@ def _tableau(
         return sampling.tableau(process)
     # Their number must not depend on `batch_size`, as otherwise all samples would.
     index = np.arange(min(count, _FOR_GRID))
-    rows = {name: v if len(v) == 1 else np.asarray(v)[index] for name, v in entries.items()}
-    denoiser = model.denoiser_of(model.encode(rows), sampling.guidance if anything else None, anything)
     whole = NamedSharding(mesh, PartitionSpec())
     _, x = _start(whole, kind, model.bound, key_data, index, process.t_max, model.params)
-    return sampling.tableau(process, _replicate(denoiser, mesh) if mesh.size > 1 else denoiser, x)
+    return sampling.tableau(process, denoiser_of(index), x)
 
 
 _sample = jax.jit(sample)

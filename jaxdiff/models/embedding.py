@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import trees
-from jaxdiff.checks import integer, require
+from jaxdiff.checks import integer
 from jaxdiff.components import Table, at
 from jaxdiff.conditions import Text
-from jaxdiff.data.fields import Field
+from jaxdiff.data.fields import Field, check_known
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
-from jaxdiff.models.model import Model, is_hidden
+from jaxdiff.models.model import Bound, Model
 from jaxdiff.networks import Encoder
 from jaxdiff.networks.module import Network
 
@@ -43,7 +43,7 @@ class Embedding(Model):
         integer("features", self.features)
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
-        require(self.field in fields, "model.field", self.field, f"fields of the data: {', '.join(fields)}")
+        check_known(fields, self.field, "model.field")
         with at("model.text"):
             self.text.check(fields)
         return {self.field: Entry(self.field, None, fields[self.field]), **self.text.entries(fields)}
@@ -54,18 +54,10 @@ class Embedding(Model):
 
 
 @dataclasses.dataclass(frozen=True)
-class BoundEmbedding:
-    """An embedding on data whose shapes are known. `Embedding.bind` makes it.
-
-    Attributes:
-      settings: the settings of the model.
-      fields: the fields of the data.
-      network: the encoder of pictures, which knows the length of the vectors.
-    """
+class BoundEmbedding(Bound):
+    """An embedding on data whose shapes are known. `Embedding.bind` makes it. Its network encodes the pictures."""
 
     settings: Embedding
-    fields: Table
-    network: Network
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         shape, text = self.fields[self.settings.field].shape, self.settings.text
@@ -87,19 +79,9 @@ class BoundEmbedding:
     def of_texts(self, params: PyTree, ids: Array) -> Float[Array, "batch features"]:
         """The vectors of texts as ids, of length 1."""
         text, own = self.settings.text, params["conditions"]
-        tokens = text.encode(own["text"], None, {text.entry: ids}, None, lambda x: x)
-        mask = tokens["mask"][..., None]
-        mean = jnp.sum(tokens["values"] * mask, axis=1) / jnp.sum(mask, axis=1)
-        return _normalised(mean @ own["projection"])
-
-    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
-        return is_hidden(self.network, path, leaf)
-
-    def plain(self) -> "BoundEmbedding":
-        return dataclasses.replace(self, network=self.network.plain())
-
-    def quiet(self) -> "BoundEmbedding":
-        return dataclasses.replace(self, network=self.network.quiet())
+        pooled = dataclasses.replace(text, pooled=True)
+        vectors = pooled.encode(own["text"], None, {text.entry: ids}, None, lambda x: x)
+        return _normalised(vectors @ own["projection"])
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "EmbeddingModel":
         return EmbeddingModel(params, self)

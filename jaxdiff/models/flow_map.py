@@ -27,7 +27,7 @@ class FlowMap(Diffusion):
         allowed = "False, since the steps of a flow map have no variances"
         require(not self.learned_variance, "model.learned_variance", self.learned_variance, allowed)
         bound = super().bind(fields, frozen)
-        return BoundFlowMap(bound.settings, bound.fields, bound.shapes, bound.network)
+        return BoundFlowMap(bound.settings, bound.fields, bound.network, bound.shapes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,34 +1,39 @@
 """The interface of models: what is trained, and how data reach it."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Self
 
 from jaxtyping import Array, Key, PyTree
 
 from jaxdiff import trees
-from jaxdiff.components import Component
+from jaxdiff.components import Component, Table
 from jaxdiff.data.fields import Field
 from jaxdiff.data.selection import Entry
 from jaxdiff.networks.module import Network
 
 
-class Bound(Protocol):
-    """A model bound to data: its shapes are known. It is hashable, and holds no arrays.
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """The base of models bound to data: their shapes are known. A bound model is hashable, and holds no arrays.
 
     The parameters of a run are `{"model", "process", "conditions", "objective"}`. The first three are those of the
     model, as far as it has them.
 
     Attributes:
+      settings: the settings of the model.
       fields: the fields of the data, after augmentations.
+      network: the network, which knows the data.
     """
 
-    @property
-    def fields(self) -> Mapping[str, Field]: ...
+    settings: Any
+    fields: Table
+    network: Network
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         """The initial parameters of the model, without those of the objective."""
-        ...
+        raise NotImplementedError
 
     def prepare(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey
@@ -41,22 +46,12 @@ class Bound(Protocol):
           batch: the entries of the batch, after augmentations.
           random: the randomness of the batch.
         """
-        ...
-
-    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
-        """Whether Muon takes a leaf of the parameters; see `training.optimizers.make_optimizer`."""
-        ...
-
-    def plain(self) -> "Bound":
-        """The same model without rematerialisation, for counting operations."""
-        ...
-
-    def quiet(self) -> "Bound":
-        """The same model without dropout, of units and of conditions, for validation."""
-        ...
+        raise NotImplementedError
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> Any:
         """The model with weights, as `jd.load` returns it: a pytree whose weights are leaves.
+
+        A loaded model that has something to show has a method `exhibit(key, examples, mesh)`, as `DiffusionModel` has.
 
         Args:
           params: the parameters, or an average of them.
@@ -64,7 +59,22 @@ class Bound(Protocol):
           extra: the mutable values of the objective.
           sampling: how samples are drawn.
         """
-        ...
+        raise NotImplementedError
+
+    def check_sampling(self, sampling: Any) -> None:
+        """Raises a ValueError if samples cannot be drawn from this model as `sampling` says."""
+
+    def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
+        """Whether Muon takes a leaf of the parameters; see `training.optimizers.make_optimizer`."""
+        return is_hidden(self.network, path, leaf)
+
+    def plain(self) -> Self:
+        """The same model without rematerialisation, for counting operations."""
+        return dataclasses.replace(self, network=self.network.plain())
+
+    def quiet(self) -> Self:
+        """The same model without dropout, of units and of conditions, for validation."""
+        return dataclasses.replace(self, network=self.network.quiet())
 
 
 class Model(Component):
@@ -99,14 +109,6 @@ class Model(Component):
           ValueError, TypeError: the parts of the model do not fit each other or the data. The error names the setting.
         """
         raise NotImplementedError
-
-
-class Exhibit(Protocol):
-    """The interface of loaded models that can show their work while they are trained."""
-
-    def exhibit(self, key: Key[Array, ""], examples: Any, mesh: Any) -> tuple[dict[str, Any], list[str]]:
-        """Examples to look at, by field, and their captions."""
-        ...
 
 
 def is_hidden(network: Network, path: tuple[str, ...], leaf: Any) -> bool:

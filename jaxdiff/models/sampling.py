@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from jaxdiff import grids, solvers
 from jaxdiff.checks import integer
-from jaxdiff.components import Choices, at, choose
+from jaxdiff.components import Choices, at, choose, function_of
 from jaxdiff.guidance import ClassifierFree, Guidance
 from jaxdiff.processes import Process, Times
 from jaxdiff.solvers import SolverChoice, Tableau
@@ -34,7 +34,7 @@ class Sampling:
     @property
     def grid_arguments(self) -> tuple[str, ...]:
         """The names of the arguments of the grid."""
-        return tuple(inspect.signature(getattr(self.grid, "function", self.grid)).parameters)
+        return tuple(inspect.signature(function_of(self.grid)).parameters)
 
     def tableau(self, process: Process, denoiser: Any = None, x: Any = None) -> Tableau:
         """The tableau of these settings for a process.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import checks, parametrizations, processes, trees
-from jaxdiff.components import at, choose
+from jaxdiff.components import at, choose, function_of
 from jaxdiff.objectives import log_variance as learned_weights
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
 from jaxdiff.objectives.times import Importance, TimeSampler, TimesChoice, importance, stratified, uniform
@@ -158,21 +158,21 @@ class Denoising(Objective):
     @property
     def couples(self) -> bool:
         # The recent losses of the whole batch decide the next noise levels.
-        return getattr(self.times, "function", self.times) is importance
+        return function_of(self.times) is importance
 
     def init(self, model: Any, key: Key[Array, ""]) -> PyTree:
         return {"log_variance": learned_weights.init()} if self.learned_weighting else {}
 
     def extra(self, model: Any) -> PyTree:
-        sampler = self._sampler(model.process({}))
-        return {"times": sampler} if jax.tree.leaves(sampler) != [sampler] else {}
+        sampler = self.times(process=model.process({}))
+        return {"times": sampler} if isinstance(sampler, Importance) else {}
 
     def make(self, model: Any) -> Function:
         good = hasattr(model, "parametrization") and hasattr(model, "apply")
         checks.require(good, "model", type(model).__name__, "Diffusion with this objective")
         first, parametrization = model.process({}), model.parametrization
         with at("times"):
-            sampler = self._sampler(first)
+            sampler = self.times(process=first)
         with at("weighting"):
             weighting = None if self.weighting is None else self.weighting()
         scale = learned_weights.scale_of(first, parametrization) if self.learned_weighting else 1.0
@@ -197,6 +197,3 @@ class Denoising(Objective):
             return Loss(losses, shown, {"times": chosen.update(metrics["t"], losses / metrics["time_weight"])})
 
         return objective
-
-    def _sampler(self, process: Process) -> TimeSampler:
-        return self.times(process=process)

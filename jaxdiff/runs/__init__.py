@@ -9,7 +9,7 @@ The store holds a run:
 - `load`: from a run directory to a model.
 
 The work uses the store:
-- `opened`: the data, opened and placed; `program`: the step and the validation, compiled.
+- `opened`: the data, opened and placed; `program`: the step, compiled; `validation`: the loss on other examples.
 - `loop`: `train(config, run_dir)`; `trainer`: its steps; `window`: their metrics; `archive`: saving while training.
 - `topologies`, `lowering`, `compiled`: programs compiled for a TPU pod without a TPU.
 """

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from jaxdiff.components import IS_PART, Component, at, settings_of, to_json
+from jaxdiff.components import Component, at, is_part, to_json, walk
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run, create_run
 from jaxdiff.runs.facts import Facts
@@ -56,23 +56,11 @@ def free_settings(config: Config) -> set[str]:
         free.add("train.steps")
     if not config.train.held_out:
         free.add("validation")
-
-    def visit(value: Any, path: str) -> None:
-        if isinstance(value, Component) or hasattr(type(value), "__dataclass_fields__"):
-            own = getattr(value, "free", ())
-            for name, option in settings_of(cast(Any, type(value))).items():
-                inner = f"{path}.{name}".lstrip(".")
-                if name in own or IS_PART in getattr(option.hint, "__metadata__", ()):
-                    free.add(inner)
-                visit(getattr(value, name), inner)
-        elif isinstance(value, dict):
-            for name, item in value.items():
-                visit(item, f"{path}.{name}")
-        elif isinstance(value, tuple):
-            for i, item in enumerate(value):
-                visit(item, f"{path}.{i}")
-
-    visit(config, "")
+    for path, hint, value, _ in walk(config, Config):
+        if is_part(hint):
+            free.add(path)
+        elif isinstance(value, Component):  # the setting `.kind` of a component
+            free.update(f"{path.removesuffix('kind')}{name}" for name in value.free)
     return free
 
 

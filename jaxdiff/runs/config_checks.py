@@ -1,7 +1,7 @@
 """Checks of a whole configuration: settings that are valid alone may not fit each other."""
 
 from jaxdiff.checks import integer, not_negative, one_of, positive, require
-from jaxdiff.components import at, to_json, walk
+from jaxdiff.components import to_json, walk
 from jaxdiff.runs.config import Config
 
 
@@ -34,12 +34,11 @@ def check(config: Config) -> None:
     good = not (train.held_out and config.validation is not None)
     require(good, "train.held_out", train.held_out, "0 with a validation set of its own")
     if config.objective.couples:
-        name = f"1 with the objective {type(config.objective).__name__}, whose examples depend on each other"
-        require(parallel.accumulate == 1, "parallel.accumulate", parallel.accumulate, name)
-        allowed = f"jit and single with the objective {type(config.objective).__name__}"
+        kind = type(config.objective).__name__
+        allowed = f"1 with the objective {kind}, whose examples depend on each other"
+        require(parallel.accumulate == 1, "parallel.accumulate", parallel.accumulate, allowed)
+        allowed = f"jit and single with the objective {kind}"
         require(parallel.strategy != "pmap", "parallel.strategy", parallel.strategy, allowed)
-    with at("objective"):
-        config.objective.averages()
 
 
 def _check_networks(config: Config) -> None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -51,10 +50,10 @@ def load(
     """
     opened = open_run(run)
     config, facts, places, _ = read_settings(opened)
-    needed = Parts(config, load, {n: Path(p) for n, p in (parts or {}).items()}, places)
+    needed = Parts(config, load, parts, places)
     frozen = load_frozen(config, needed.open)
     guides = config.sample.guidance.load(needed.open)
-    check_parts(facts.parts, needed.checksums(config), needed.places)
+    check_parts(facts.parts, needed.checksums(), needed.places)
     training = make_training(config, facts.fields, frozen)
     if isinstance(ema, (int, float)):
         at, params, _ = snapshots.reconstruct(opened, config.train.ema_widths, ema, step)

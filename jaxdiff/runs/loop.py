@@ -14,7 +14,6 @@ from jaxdiff.checks import require
 from jaxdiff.components import Table, at
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.collectives import on_all
-from jaxdiff.guidance import ClassifierFree
 from jaxdiff.logging.logger import make_logger
 from jaxdiff.logging.weights_and_biases import import_wandb
 from jaxdiff.runs.archive import open_archive
@@ -26,10 +25,11 @@ from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.load import load
 from jaxdiff.runs.opened import open_entries, open_set
 from jaxdiff.runs.parts import Parts
-from jaxdiff.runs.program import Program, Validation, make_batches, make_program
-from jaxdiff.runs.recipe import Training, load_frozen, make_training
+from jaxdiff.runs.program import Program, make_batches, make_program
+from jaxdiff.runs.recipe import load_frozen, make_training
 from jaxdiff.runs.settings import saved_settings
 from jaxdiff.runs.trainer import Trainer
+from jaxdiff.runs.validation import Validation
 from jaxdiff.runs.window import Window
 
 
@@ -68,13 +68,14 @@ def train(
     check(config)
     if config.log.wandb is not None:
         import_wandb(config.log.wandb)
-    needed = Parts(config, load, {name: Path(place) for name, place in (parts or {}).items()})
+    needed = Parts(config, load, parts)
     frozen = load_frozen(config, needed.open)
     guides = config.sample.guidance.load(needed.open)
     examples = open_set(config.data)
     training = make_training(config, examples.fields, frozen)
-    _check_sampling(training)
-    facts = Facts(Table(examples.fields), examples.identity(), needed.checksums(config))
+    # A sampler that does not fit the model is refused before anything is written.
+    training.bound.check_sampling(config.sample)
+    facts = Facts(Table(examples.fields), examples.identity(), needed.checksums())
     opened = open_entries(config, examples, training.entries)
     program = make_program(training, frozen)
     batches = make_batches(config, opened.training, program.strategy)
@@ -111,18 +112,6 @@ def train(
         state = program.strategy.to_canonical(state)
         trainer.show(config.train.steps, state, final=True)
     return loaded(state.ema["ema"], state.extra)
-
-
-def _check_sampling(training: Training) -> None:
-    """Refuses a sampler that does not fit the model before anything is written. The tableau is made for this once."""
-    bound, sampling = training.bound, training.config.sample
-    process, conditioning = getattr(bound, "process", None), getattr(bound, "conditioning", None)
-    if callable(process) and "denoiser" not in sampling.grid_arguments:
-        sampling.tableau(process({}))
-    rule = sampling.guidance
-    if conditioning is not None and not conditioning.by_name and isinstance(rule, ClassifierFree):
-        allowed = "0 and 1, since the model has no conditions"
-        require(rule.scale in (0, 1), "sample.guidance.scale", rule.scale, allowed)
 
 
 def _start(config: Config, program: Program, start: PyTree) -> PyTree:

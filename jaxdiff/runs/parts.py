@@ -1,6 +1,7 @@
 """The parts of a run: other runs and files of weights that it needs, by path and checksum."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class Parts:
     Args:
       config: the configuration.
       load: opens a run directory as a model.
-      moved: where parts have moved, by the path of the setting or by its last name that fits one part only.
+      moved: where parts have moved, by the path of the setting or by its last name that fits one part only. All
+        settings with the value of this setting move with it.
       places: where parts lay when the run was saved, by the path of the setting.
 
     Raises:
@@ -33,7 +35,7 @@ class Parts:
         self,
         config: Config,
         load: Callable[[Path], Any],
-        moved: Mapping[str, str | Path] | None = None,
+        moved: Mapping[str, str | os.PathLike[str]] | None = None,
         places: Mapping[str, Path] | None = None,
     ) -> None:
         named = parts_of(config)
@@ -43,10 +45,10 @@ class Parts:
             fitting = [path for path in named if path == name or path.endswith(f".{name}")]
             allowed = f"the parts of the run: {', '.join(named) or 'none'}{did_you_mean(name, named)}"
             require(len(fitting) == 1, "part", name, allowed)
-            found[fitting[0]] = Path(place).expanduser().absolute()
+            same = [path for path, value in named.items() if value == named[fitting[0]]]
+            found |= dict.fromkeys(same, Path(place).expanduser().absolute())
         self.places: dict[str, Path] = found
-        self._by_value = {value: found[path] for path, value in named.items()}
-        self._load = load
+        self._named, self._load = named, load
         self._opened: dict[str, Any] = {}
 
     def open(self, value: str) -> Any:
@@ -56,12 +58,16 @@ class Parts:
           ValueError: there is no such part, or it cannot be read.
         """
         if value not in self._opened:
-            self._opened[value] = open_file(self._by_value[value], self._load)
+            setting = next(path for path, other in self._named.items() if other == value)
+            place = self.places[setting]
+            allowed = "files and run directories that exist; if it has moved, name its place with --part"
+            require(place.exists(), setting, str(place), allowed)
+            self._opened[value] = open_file(place, self._load)
         return self._opened[value]
 
-    def checksums(self, config: Config) -> Table:
-        """The checksum of each part that was opened, by the path of its setting."""
-        return Table({path: fingerprint(self.open(value)) for path, value in parts_of(config).items()})
+    def checksums(self) -> Table:
+        """The checksum of each part, by the path of its setting."""
+        return Table({path: fingerprint(self.open(value)) for path, value in self._named.items()})
 
 
 def open_file(path: Path, load: Callable[[Path], Any]) -> Any:

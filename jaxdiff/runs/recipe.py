@@ -17,7 +17,7 @@ from jaxdiff.models.model import Bound
 from jaxdiff.objectives.objective import Context, Function, Loss
 from jaxdiff.runs.config import Config
 from jaxdiff.training.optimizers import make_optimizer
-from jaxdiff.training.state import State, averaged, initial_state
+from jaxdiff.training.state import State, initial_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,9 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
     settings = config.train
     rules = {"ema": averages.half_life(settings.ema_half_life, settings.batch_size)}
     rules |= {averages.power_name(width): averages.power(width) for width in settings.ema_widths}
-    for name, rule in config.objective.averages().items():
+    with at("objective"):
+        own = config.objective.averages()
+    for name, rule in own.items():
         require(name not in rules, "name of an average of the objective", name, f"names other than {', '.join(rules)}")
         rules[name] = rule
     groups = config.objective.groups()
@@ -147,8 +149,3 @@ def _try(training: Training, frozen: Any) -> None:
 
     shape = jax.eval_shape(loss, frozen, training.batch(2)).losses.shape
     require(shape in ((), (2,)), "shape of the objective's losses", shape, "() and [batch]")
-
-
-def of_averages(params: PyTree, average: PyTree) -> PyTree:
-    """The parameters of an average, with the objective's own parameters, which no average covers."""
-    return average if averaged(params) is params else {**average, "objective": params["objective"]}

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdiff.components import IS_PART, from_json, to_json, walk
+from jaxdiff.components import from_json, is_part, to_json, walk
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
 from jaxdiff.runs.directory import Run, read_config
@@ -32,23 +32,15 @@ class Settings(NamedTuple):
 
 def parts_of(config: Config) -> dict[str, str]:
     """The settings that are parts: other runs and files of weights, by the path of the setting."""
-    found = {}
-    for setting in walk(config, Config):
-        if IS_PART in getattr(setting.hint, "__metadata__", ()) and setting.value is not None:
-            found[setting.path] = setting.value
-    return found
+    return {s.path: s.value for s in walk(config, Config) if is_part(s.hint) and s.value is not None}
 
 
 def saved_settings(config: Config, facts: Facts, run: Run, places: dict[str, Path]) -> dict[str, Any]:
     """The contents of the `config.json` of a run. Parts are named by their paths relative to the run."""
+    tree = to_json(config)
     relative = {name: os.path.relpath(place, run.directory) for name, place in places.items()}
-    return {
-        "format": FORMAT,
-        "config": to_json(config),
-        "data": facts.to_json(),
-        "places": relative,
-        "imports": sorted(_modules(to_json(config))),
-    }
+    imports = sorted(_modules(tree))
+    return {"format": FORMAT, "config": tree, "data": facts.to_json(), "places": relative, "imports": imports}
 
 
 def read_saved(run: Run) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from jaxdiff.runs.archive import Archive
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run
 from jaxdiff.runs.opened import Opened
-from jaxdiff.runs.program import Program, Validation
+from jaxdiff.runs.program import Program
 from jaxdiff.runs.recipe import Training
+from jaxdiff.runs.validation import Validation
 from jaxdiff.runs.window import Window
 from jaxdiff.training.state import State
 
@@ -80,10 +81,10 @@ class Trainer:
                 with profiler.step(number - each + 1, state):
                     state, metrics = self.program.call(state, next(self.batches), self.program.frozen, *arrays)
                 window.append(metrics, _IN_FLIGHT)
-                judged = self.validation is not None and _due(number, settings.validate_every)
-                if _due(number, settings.log_every) or number == last or judged:
-                    with meter.pause(state) if meter and judged else contextlib.nullcontext():
-                        validated = self.validation(strategy.to_canonical(state)) if judged and self.validation else {}
+                validation = self.validation if _due(number, settings.validate_every) else None
+                if _due(number, settings.log_every) or number == last or validation:
+                    with meter.pause(state) if meter and validation else contextlib.nullcontext():
+                        validated = validation(strategy.to_canonical(state)) if validation else {}
                     self._log(number, window, meter, validated)
                 stopped = stop()
                 drawn, snapped = _due(number, settings.sample_every), _due(number, settings.snapshot_every)

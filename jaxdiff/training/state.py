@@ -70,3 +70,8 @@ def averaged(params: PyTree) -> PyTree:
     if isinstance(params, dict) and "objective" in params:
         return {name: part for name, part in params.items() if name != "objective"}
     return params
+
+
+def whole_average(params: PyTree, average: PyTree) -> PyTree:
+    """An average with the parameters of the objective, which no average covers."""
+    return average if averaged(params) is params else {**average, "objective": params["objective"]}

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxdiff.cli.sample import read_value
 from jaxdiff.runs.load import load
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -233,3 +234,19 @@ def test_a_typo_is_reported_before_slow_imports(tmp_path):
     assert done.stdout.split() == ["2"]
     assert done.stderr == "error: unknown flag '--trian.steps'; did you mean '--train.steps'?\n"
     assert os.listdir(tmp_path) == []
+
+
+def test_a_value_that_is_asked_for_is_a_number_a_picture_or_text(tmp_path):
+    """The pixels of a palette get their colours, and transparent pixels are white."""
+    path = tmp_path / "red.png"
+    picture = Image.new("RGBA", (4, 3), (255, 0, 0, 255))
+    picture.putpixel((0, 0), (0, 0, 0, 0))
+    for stored in (picture, picture.quantize(4)):
+        stored.save(path)
+        value = read_value(str(path))
+        assert value.shape == (3, 4, 3)
+        assert (value[0, 0] == 255).all()
+        assert (value[1:] == [255, 0, 0]).all()
+    Image.new("L", (4, 3), 7).save(path)
+    assert (read_value(str(path)) == np.full((3, 4, 1), 7)).all()
+    assert [read_value(text) for text in ("3", "-0.5", "a cat", "cat.png")] == [3, -0.5, "a cat", "cat.png"]

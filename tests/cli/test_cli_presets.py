@@ -10,6 +10,7 @@ import pytest
 from jaxdiff import presets
 from jaxdiff.cli import command_line
 from jaxdiff.cli.train import Arguments
+from jaxdiff.runs.config import Config
 
 
 def parse_preset(line: str) -> tuple[Arguments, str]:
@@ -47,7 +48,7 @@ def test_flags_replace_values_of_a_preset(tmp_path: pathlib.Path) -> None:
     assert name == "toy2d"
     assert given.run_dir == pathlib.Path("runs/x")
     model = dataclasses.replace(config.model, network=config.model.network.clone(width=5))
-    assert command_line.config_of(given) == dataclasses.replace(
+    assert command_line.narrowed(given, Config) == dataclasses.replace(
         config, model=model, train=dataclasses.replace(config.train, steps=7)
     )
     copy = tmp_path / "mine.py"

@@ -12,12 +12,15 @@ import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from run_settings import TOY
 
-from jaxdiff.components import from_json, to_json
+from jaxdiff.codecs import Codec
+from jaxdiff.components import Part, from_json, to_json
 from jaxdiff.models import AutoencoderModel, ClassifierModel, DiffusionModel
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.load import load
 from jaxdiff.runs.loop import train
+from jaxdiff.runs.parts import Parts
 
 # The largest part of its first value that the loss may have at the end.
 ADDITIONS = {
@@ -114,7 +117,7 @@ def test_another_part_is_refused_and_a_moved_part_is_taken(tmp_path, monkeypatch
     before = train(config, "run")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "linear.npz").rename(tmp_path / "elsewhere" / "moved.npz")
-    with pytest.raises(ValueError, match=r"linear\.npz"):
+    with pytest.raises(ValueError, match=r"model\.codec\.weights = '.*linear\.npz'; allowed are files .*--part"):
         load("run")
     loaded = load("run", parts={"weights": "elsewhere/moved.npz"})
     np.testing.assert_array_equal(loaded.frozen["codec"]["e"], before.frozen["codec"]["e"])
@@ -125,3 +128,20 @@ def test_another_part_is_refused_and_a_moved_part_is_taken(tmp_path, monkeypatch
             action()
     with pytest.raises(ValueError, match=r"part = 'wieghts'; allowed are .*did you mean 'model.codec.weights'"):
         load("run", parts={"wieghts": "linear.npz"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair(Codec):
+    """Names one file twice."""
+
+    weights: Part = "one.npz"
+    others: Part = "one.npz"
+
+
+def test_settings_that_name_one_part_move_with_it(tmp_path):
+    config = dataclasses.replace(TOY, model=dataclasses.replace(TOY.model, codec=Pair()))
+    np.savez(tmp_path / "moved.npz", e=np.arange(3.0))
+    parts = Parts(config, load, {"weights": tmp_path / "moved.npz"})
+    assert set(parts.places) == {"model.codec.weights", "model.codec.others"}
+    assert set(parts.places.values()) == {tmp_path / "moved.npz"}
+    np.testing.assert_array_equal(parts.open("one.npz")["e"], np.arange(3.0))

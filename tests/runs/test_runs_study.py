@@ -19,6 +19,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from jaxdiff.cli import command_line
 from jaxdiff.cli.train import Arguments
+from jaxdiff.runs.config import Config
 from jaxdiff.runs.loop import train
 
 STUDIES = Path(__file__).parents[2] / "scripts" / "studies"
@@ -45,7 +46,7 @@ SHORT = shlex.split(
 def finish_here(line, run):
     """Trains the run to its end in this process, on one device."""
     arguments, _ = command_line.parse_preset(Arguments, line, prog="train.py")
-    train(command_line.config_of(arguments), run)
+    train(command_line.narrowed(arguments, Config), run)
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ from run_files import change_batches, final_state, metrics, steps
 from run_settings import TOY, contents, replaced
 
 import jaxdiff as jd
-from jaxdiff import data
+from jaxdiff import averages, data
 from jaxdiff.data import Dataset, Toy
-from jaxdiff.runs import loop, trainer
+from jaxdiff.objectives import Denoising, Loss, Objective
+from jaxdiff.runs import loop
 from jaxdiff.runs.loop import train
+from jaxdiff.runs.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -87,7 +89,7 @@ def test_examples_of_validation_may_be_a_set_of_their_own(tmp_path, monkeypatch)
     """The loss is that of the averaged parameters: it is the same where only the last parameters differ."""
     given = []
 
-    class Spied(trainer.Validation):
+    class Spied(Validation):
         def __init__(self, training, examples, *rest):
             given.append(examples)
             super().__init__(training, examples, *rest)
@@ -103,6 +105,36 @@ def test_examples_of_validation_may_be_a_set_of_their_own(tmp_path, monkeypatch)
     train(replaced(HELD_OUT, train__held_out=0, validation=other, train__steps=9), tmp_path)
     assert list(losses_of_validation(tmp_path)) == [9]
     np.testing.assert_array_equal(given[0].source.columns["x"], other.open().source.columns["x"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched(Objective):
+    """Denoising that reports its context: the step, and how far each average is from the parameters."""
+
+    def averages(self):
+        return {"slow": averages.constant(0.99)}
+
+    def make(self, model):
+        inner = Denoising().make(model)
+
+        def objective(params, key, batch, context):
+            def distance(average):
+                squares = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), params["model"], average["model"])
+                return sum(jax.tree.leaves(squares))
+
+            known = {f"from_{name}": distance(average) for name, average in context.averages.items()}
+            return Loss(inner(params, key, batch, context).losses, {"after": context.step, **known})
+
+        return objective
+
+
+def test_the_objective_is_given_its_averages_and_its_step_in_validation(tmp_path):
+    """Validation judges the average `ema`, which therefore has the distance 0 from the parameters."""
+    train(replaced(HELD_OUT, objective=Watched(), train__steps=9), tmp_path)
+    line = next(line for line in metrics(tmp_path) if "validation_loss" in line)
+    assert line["validation_after"] == line["step"] == 9
+    assert line["validation_from_ema"] == 0
+    assert line["validation_from_slow"] > 0
 
 
 @pytest.mark.parametrize(
