@@ -14,7 +14,7 @@ ROOT = PACKAGE.parent
 
 # The rooms, floor by floor, from the ground up. A file may import from its own floor and from those below it.
 FLOORS = (
-    ("checks", "version", "files", "arithmetic", "trees", "averages", "components"),
+    ("checks", "version", "files", "arithmetic", "batch_generator", "trees", "averages", "components"),
     ("processes", "parametrizations", "denoisers"),
     ("solvers", "probability_flow", "sampling", "grids", "likelihood", "objectives"),
     ("guidance",),
