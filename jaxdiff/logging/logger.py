@@ -19,7 +19,7 @@ from PIL import Image
 from jaxdiff.checks import integer, not_negative, require
 from jaxdiff.files import write_atomically
 from jaxdiff.logging.metrics_file import MetricsFile
-from jaxdiff.logging.names import METRICS, SAMPLES
+from jaxdiff.logging.names import METRICS, PLACE, SAMPLES
 from jaxdiff.logging.progress import Progress
 from jaxdiff.logging.tensorboard import TensorBoard
 from jaxdiff.logging.weights_and_biases import WeightsAndBiases
@@ -195,7 +195,7 @@ def _scalar(name: str, value: Any) -> float:
     Raises:
       ValueError: the name is taken, or the value is not one real number.
     """
-    require(name not in ("step", "time"), "name", name, "names other than 'step' and 'time'")
+    require(name not in PLACE, "name", name, f"names other than {' and '.join(map(repr, PLACE))}")
     array = np.asarray(value)
     require(array.size == 1, f"values[{name!r}].shape", array.shape, "shapes with one element")
     require(array.dtype.kind != "c", f"values[{name!r}].dtype", array.dtype, "real types")

@@ -13,11 +13,13 @@ from jaxdiff.checks import require
 from jaxdiff.components import at
 from jaxdiff.data import Entry
 from jaxdiff.data.fields import Field
+from jaxdiff.logging.names import PLACE, RATES
 from jaxdiff.models.model import Bound
 from jaxdiff.objectives.objective import Context, Function, Loss
 from jaxdiff.runs.config import Config
 from jaxdiff.training.optimizers import make_optimizer
 from jaxdiff.training.state import State, initial_state
+from jaxdiff.training.step import METRICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,5 +149,10 @@ def _try(training: Training, frozen: Any) -> None:
         context = Context(state.step, state.ema, frozen, state.extra)
         return training.objective(state.params, state.key, batch, context)
 
-    shape = jax.eval_shape(loss, frozen, training.batch(2)).losses.shape
+    traced = jax.eval_shape(loss, frozen, training.batch(2))
+    shape, taken = traced.losses.shape, (*METRICS, *PLACE, *RATES)
     require(shape in ((), (2,)), "shape of the objective's losses", shape, "() and [batch]")
+    for name in traced.metrics:
+        good = name not in taken and not name.startswith("validation_")
+        allowed = f"names other than {', '.join(taken)} and validation_..."
+        require(good, "name of a metric of the objective", name, allowed)
