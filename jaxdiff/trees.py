@@ -127,7 +127,7 @@ class BatchKey:
         return dataclasses.replace(self, key=jax.random.fold_in(self.key, number))
 
     def ordinary(self) -> Key[Array, ""]:
-        """One key that `jax.random` takes: for `split`, `fold_in` and the draws of examples (`batch_generator.pack`)."""
+        """One key for `jax.random`: its `split`, its `fold_in` and its draws of examples (`batch_generator.pack`)."""
         return batch_generator.pack(self.key, self.index, self.size)
 
 

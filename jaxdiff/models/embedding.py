@@ -19,6 +19,7 @@ from jaxdiff.data.selection import Entry
 from jaxdiff.models.model import Bound, Model
 from jaxdiff.networks import Encoder
 from jaxdiff.networks.module import Network
+from jaxdiff.objectives import Contrastive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Embedding(Model):
     def __post_init__(self) -> None:
         integer("features", self.features)
         require(not self.text.dropout, "text.dropout", self.text.dropout, "0, since an embedding drops no captions")
+
+    def objective(self) -> Any:
+        return Contrastive()
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         check_known(fields, self.field, "model.field")

@@ -14,6 +14,7 @@ from jaxdiff.components import at, choose
 from jaxdiff.objectives import log_variance as learned_weights
 from jaxdiff.objectives import times as samplers
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
+from jaxdiff.objectives.recorded import Recorded
 from jaxdiff.objectives.times import TimeSampler, TimesChoice, stratified, uniform
 from jaxdiff.objectives.weightings import Weighting, WeightingChoice
 from jaxdiff.parametrizations import Estimate, Parametrization
@@ -181,16 +182,17 @@ class Denoising(Objective):
 
         def objective(params: PyTree, key: Any, batch: Mapping[str, PyTree], context: Context) -> Loss:
             chosen = samplers.current(sampler, context.extra)
+            apply = Recorded(model.apply)
             losses, metrics = denoising(
                 model.process(params),
                 parametrization,
-                model.apply,
+                apply,
                 weighting=weighting,
                 times=chosen,
                 log_variance=learned if self.learned_weighting else None,
                 with_key=True,
             )(params, key, batch)
             updates = samplers.recorded(chosen, metrics["t"], losses / metrics["time_weight"])
-            return Loss(losses, {"mse": metrics["mse"]}, updates)
+            return Loss(losses, {"mse": metrics["mse"]}, apply.updates(updates))
 
         return objective
