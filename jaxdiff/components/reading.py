@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from jaxdiff.checks import did_you_mean, message
 from jaxdiff.components.component import Component, Table
 from jaxdiff.components.declared import Choice, Choices, Option, choices_of, kinds_of, options_of, settings_of
-from jaxdiff.components.opaque import is_opaque
+from jaxdiff.components.opaque import Opaque, is_opaque
 from jaxdiff.components.paths import at, join
 
 
@@ -118,7 +118,7 @@ def _chosen(function: Callable[..., Any], known: Mapping[str, Option], given: Ma
 
 
 def _component(hint: type, tree: Any, path: str) -> Any:
-    if isinstance(tree, hint):
+    if isinstance(tree, hint | Opaque):
         return tree
     if not isinstance(tree, Mapping):
         raise ValueError(message(path, tree, f"objects with the settings of {hint.__name__}"))

@@ -10,7 +10,6 @@ from jaxtyping import PyTree
 
 from jaxdiff.averages import power_name
 from jaxdiff.checks import one_of
-from jaxdiff.models import Model
 from jaxdiff.models.model import with_state
 from jaxdiff.runs import snapshots
 from jaxdiff.runs.checkpoints import Checkpoints
@@ -28,7 +27,7 @@ def load(
     ema: str | float | None = "ema",
     step: int | None = None,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
-    model: Model | None = None,
+    model: Any = None,
 ) -> Any:
     """Loads a trained run as a model.
 
@@ -43,7 +42,8 @@ def load(
         power-function average of this relative width, made from the run's snapshots (`training.posthoc_ema`).
       step: the step of the checkpoint or snapshot; None for the newest whole one.
       parts: where the parts of the run have moved, by the path of their setting or its last name.
-      model: the model that was trained, for a run with a network of your own that JSON cannot name (`jd.fit`).
+      model: the model that was trained, or its network: for a run of `jd.fit` with a network of your own, which JSON
+        cannot name.
 
     Returns:
       The model of the run's kind, such as `models.DiffusionModel`: a pytree whose weights are leaves.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxdiff.components import from_json, is_opaque, is_part, to_json, walk
 from jaxdiff.models import Model
+from jaxdiff.networks import as_network
 from jaxdiff.objectives.own import OwnObjective
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
@@ -60,12 +61,13 @@ def read_saved(run: Run) -> dict[str, Any]:
     return saved
 
 
-def read_settings(run: Run, model: Model | None = None) -> Settings:
+def read_settings(run: Run, model: Any = None) -> Settings:
     """The settings of a run.
 
     Args:
       run: the run.
-      model: the model of the run, given again because JSON cannot name all of it; None to read it from the file.
+      model: the model of the run, or its network, given again because JSON cannot name all of it; None to read it from
+        the file.
 
     Raises:
       ValueError: `config.json` cannot be read, this version does not allow its settings, the model has to be given
@@ -84,17 +86,25 @@ def read_settings(run: Run, model: Model | None = None) -> Settings:
     return Settings(config, facts, places, tuple(saved["imports"]))
 
 
-def _given_again(tree: Any, model: Model | None) -> Any:
-    """The JSON of a configuration, with the model that was given, and stand-ins for an own objective or optimiser."""
+def _given_again(tree: Any, model: Any) -> Any:
+    """The JSON of a configuration, with the model or network that was given, and stand-ins for an own objective or optimiser."""
     if not isinstance(tree, dict):
         return tree
     own: dict[str, Any] = {"objective": OwnObjective(), "optimizer": OwnOptimizer()}
     tree = {name: own[name] if name in own and is_opaque(value) else value for name, value in tree.items()}
-    if model is not None:
-        changed = differences(tree.get("model"), to_json(model), "model")
-        if changed:
-            raise ValueError(f"model is not the model of the run: {'; '.join(changed)}")
+    if model is None:
+        return tree
+    before = tree.get("model")
+    if not isinstance(model, Model):
+        inner: dict[str, Any] = before if isinstance(before, dict) else {}
+        network = as_network(model)
+        changed = differences(inner.get("network"), to_json(network), "model.network")
+        tree["model"] = {**inner, "network": network}
+    else:
+        changed = differences(before, to_json(model), "model")
         tree["model"] = model
+    if changed:
+        raise ValueError(f"model is not the model of the run: {'; '.join(changed)}")
     return tree
 
 
