@@ -75,8 +75,8 @@ class NNXNetwork(OwnNetwork):
         output = module(*args, **given)
         if key is None or "state" not in variables:
             return output, {}
-        *_, changed = nnx.split(module, nnx.Param, nnx.RngState, ...)
-        return output, {"state": _nested(changed)}
+        parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
+        return output, {"state": _nested(parts[-1])}
 
     def _streams(self, key: Any) -> list[Any]:
         """The random streams, seeded by a key; outside of training nothing draws from them."""
