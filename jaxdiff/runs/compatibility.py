@@ -1,10 +1,12 @@
 """Compatibility: which settings may change when a run is resumed."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
 
 from jaxdiff.components import Component, at, is_part, to_json, walk
+from jaxdiff.components.paths import join
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run, create_run
 from jaxdiff.runs.facts import Facts
@@ -64,18 +66,25 @@ def free_settings(config: Config) -> set[str]:
     return free
 
 
-def _differences(before: Any, now: Any, free: set[str]) -> list[str]:
-    """The settings that differ and may not differ, each as `name was a, is b`."""
+def _differences(before: Any, now: Any, free: set[str], path: str = "") -> list[str]:
+    """The settings that differ and may not differ, each as `name was a, is b`.
 
-    def flat(tree: Any, path: str) -> dict[str, Any]:
-        if path in free:
-            return {}
-        if isinstance(tree, dict) and tree:
-            return {p: v for name, item in tree.items() for p, v in flat(item, f"{path}.{name}".lstrip(".")).items()}
-        if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-            return {p: v for i, item in enumerate(tree) for p, v in flat(item, f"{path}.{i}").items()}
-        return {path: tree}
+    Of a part whose kind differs, the settings are others anyway, and the kind alone is told.
+    """
+    if path in free or before == now:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = ["kind"] if before.get("kind") != now.get("kind") else list({**before, **now})
+        pairs = [(name, before.get(name), now.get(name)) for name in names]
+    elif isinstance(before, list) and isinstance(now, list) and any(isinstance(item, dict) for item in before + now):
+        pairs = [(str(i), *pair) for i, pair in enumerate(itertools.zip_longest(before, now))]
+    else:
+        return [f"{path} was {_shown(before)}, is {_shown(now)}"]
+    return [text for name, old, new in pairs for text in _differences(old, new, free, join(path, name))]
 
-    old, new = flat(before, ""), flat(now, "")
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return [f"{name} was {old.get(name)}, is {new.get(name)}" for name in names]
+
+def _shown(value: Any) -> str:
+    """A JSON value in the words of a flag: a part by its kind, and nothing as `none`."""
+    if isinstance(value, dict):
+        return str(value.get("kind") or value or "none")
+    return "none" if value in (None, []) else str(value)
