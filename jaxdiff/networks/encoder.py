@@ -8,12 +8,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdiff import trees
-from jaxdiff.checks import message
+from jaxdiff.checks import message, not_negative
 from jaxdiff.networks.attention import SelfAttention
 from jaxdiff.networks.blocks import ResidualBlock, conv
 from jaxdiff.networks.conditioning import Conditioning
 from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
-from jaxdiff.networks.inputs import Cond, check_input, check_levels, compute_types, read_cond, with_planes
+from jaxdiff.networks.inputs import (
+    Cond,
+    check_input,
+    check_levels,
+    check_settings,
+    compute_types,
+    read_cond,
+    with_planes,
+)
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.norms import GroupNorm
 from jaxdiff.networks.resampling import downsample
@@ -57,6 +65,11 @@ class Encoder(Network):
     norm_eps: float = 1e-6
     features: int | None = None
     dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self.dtype, self.multipliers, num_blocks=self.num_blocks)
+        not_negative("norm_eps", self.norm_eps)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -9,12 +9,20 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdiff import trees
-from jaxdiff.checks import one_of, require
+from jaxdiff.checks import not_negative, one_of, positive, require
 from jaxdiff.networks.attention import SelfAttention
 from jaxdiff.networks.blocks import ResidualBlock, conv
 from jaxdiff.networks.conditioning import Conditioning
 from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
-from jaxdiff.networks.inputs import Cond, check_input, check_levels, compute_types, read_cond, with_planes
+from jaxdiff.networks.inputs import (
+    Cond,
+    check_input,
+    check_levels,
+    check_settings,
+    compute_types,
+    read_cond,
+    with_planes,
+)
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.norms import GroupNorm
 from jaxdiff.networks.remat import Remat, rematerialised
@@ -86,6 +94,12 @@ class UNet(Network):
     out_channels: int | None = None
     remat: Remat = "none"
     dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self.dtype, self.multipliers, num_blocks=self.num_blocks)
+        not_negative("norm_eps", self.norm_eps)
+        positive("skip_scale", self.skip_scale)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
