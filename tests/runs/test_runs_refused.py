@@ -209,6 +209,14 @@ REFUSED = [
     ("toy2d", {"train.batch_size": 10001}, ["batch_size = 10001", "1..10000"]),
     ("toy2d", {"train.batch_size": 10001, "loading.placement": "device"}, ["batch_size = 10001", "1..10000"]),
     ("digits", {"model": {"kind": "Classifier", "network": {"kind": "UNet"}}}, ["model.network"]),
+    (
+        "digits",
+        {
+            "model": {"kind": "Classifier", "network": {"kind": "Encoder", "norm_groups": 7}},
+            "objective": {"kind": "CrossEntropy"},
+        },
+        ["model.network.norm_groups = 7"],
+    ),
     ("digits", {"model.codec": {"kind": "Latents", "run": "nosuch"}}, ["nosuch"]),
 ]
 
