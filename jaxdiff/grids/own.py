@@ -1,22 +1,23 @@
 """The grid that a solver takes for a number of steps, as in `solvers.heun(process, 18)`.
 
-    process                             grid                                    for solvers that need signal
-    DDPM's chain                        discrete, "trailing"                    the same
-    all signal is lost (`flow`, ...)    polynomial(rho=2), down to t_clean      karras
-    some signal is always left          karras                                  the same
+    process                                              grid
+    the signal falls: `flow`, `vp_linear`, chains, ...   polynomial(rho=2), with a last step to t_clean
+    the signal stays: `edm`, `ve`                        karras
+    time is a log-SNR: `learned`                         karras
 
-Solvers that need signal divide by alpha. Solvers that need a finite end, too, take `uniform_log_snr` in the place of
-the last two lines. The choice is that of docs/solvers.md, where it was measured.
+Solvers that need some signal at the start take `karras` on the processes that lose all signal. Solvers that also need
+a finite end take `uniform_log_snr`. docs/solvers.md has the measurements behind this choice.
 """
+
+from typing import Any
 
 import numpy as np
 
 from jaxdiff.grids.arguments import host_process
-from jaxdiff.grids.discrete import discrete
 from jaxdiff.grids.noise_levels import karras
 from jaxdiff.grids.time_changes import polynomial
 from jaxdiff.grids.uniform import uniform_log_snr
-from jaxdiff.processes import Process, Times, VPDiscrete
+from jaxdiff.processes import Process, Times
 
 
 def loses_signal(process: Process) -> bool:
@@ -24,7 +25,7 @@ def loses_signal(process: Process) -> bool:
     return bool(np.isfinite(process.t_noise))
 
 
-def own(process: Process, steps: int, *, signal: bool = False, finite: bool = False) -> Times:
+def own(process: Process, steps: Any, *, signal: bool = False, finite: bool = False) -> Times:
     """The grid for a process and a number of steps, by the table above.
 
     Args:
@@ -33,14 +34,14 @@ def own(process: Process, steps: int, *, signal: bool = False, finite: bool = Fa
       finite: whether the grid must also end at a finite time.
 
     Raises:
-      ValueError: `steps` is not an integer of at least 1, or more than the length of a chain.
+      ValueError: `steps` is not an integer of at least 1.
     """
     process = host_process(process, steps)
-    if isinstance(process, VPDiscrete):
-        return discrete(process, steps)
     if finite:
         return uniform_log_snr(process, steps)
-    if signal or not loses_signal(process):
+    falls = process.alpha(np.float64(process.t_max)) < process.alpha(np.float64(process.t_min))
+    in_time = falls and process.t_min >= 0 and np.isfinite(process.t_clean)
+    if not in_time or (signal and loses_signal(process)):
         return karras(process, steps)
     times = polynomial(process, steps)
     times[-1] = process.t_clean

@@ -87,8 +87,8 @@ def generate(
 
     def noise_of(index: np.ndarray, t: Any) -> tuple[Key[Array, " batch"], PyTree]:
         leaves, structure = jax.tree.flatten(like)
-        leaves = tuple(jax.ShapeDtypeStruct((len(index), *leaf.shape[1:]), leaf.dtype) for leaf in leaves)
-        return _noise(structure, leaves, key, index, denoiser.process, t)
+        part = tuple(jax.ShapeDtypeStruct((len(index), *leaf.shape[1:]), leaf.dtype) for leaf in leaves)
+        return _noise(structure, part, key, index, denoiser.process, t)
 
     tableau = _tableau(denoiser, steps, solver, grid, lambda t: noise_of(np.arange(min(count, _FOR_GRID)), t)[1])
     batches = -(-count // size)
