@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree
 
 from jaxdiff import checks, trees
 from jaxdiff.components import function_of
@@ -19,7 +19,7 @@ from jaxdiff.solvers.exponential import exponential
 from jaxdiff.solvers.tableau import Solver, Tableau, check_solver
 
 # The number of noises with which a grid that depends on the denoiser is made, as in the paper of `grids.gits`.
-_FOR_GRID = 256
+FOR_GRID = 256
 
 
 def default_solver(process: Process, times: Any) -> Tableau:
@@ -90,7 +90,7 @@ def generate(
         part = tuple(jax.ShapeDtypeStruct((len(index), *leaf.shape[1:]), leaf.dtype) for leaf in leaves)
         return _noise(structure, part, key, index, denoiser.process, t)
 
-    tableau = _tableau(denoiser, steps, solver, grid, lambda t: noise_of(np.arange(min(count, _FOR_GRID)), t)[1])
+    tableau = _tableau(denoiser, steps, solver, grid, lambda t: noise_of(np.arange(min(count, FOR_GRID)), t)[1])
     batches = -(-count // size)
     drawn = []
     with _bar(batches * len(tableau)) if progress else contextlib.nullcontext() as bar:
@@ -134,10 +134,24 @@ def _tableau(
 def _noise(
     structure: Any, leaves: tuple[Any, ...], key: Key[Array, "*n"], index: Any, process: Process, t: Any
 ) -> tuple[Key[Array, " batch"], PyTree]:
-    """The keys of the samples with numbers `index`, and their noise at time t."""
+    return keyed_noise(key, index, process, jax.tree.unflatten(structure, leaves), t)
+
+
+def keyed_noise(
+    key: Key[Array, "*n"], index: Int[Array, " batch"], process: Process, like: PyTree, t: Any
+) -> tuple[Key[Array, " batch"], PyTree]:
+    """The keys with which the samples with numbers `index` are drawn, and their noise at time t.
+
+    Args:
+      key: one key for all samples, or one key per sample.
+      index: the numbers of the samples of this batch.
+      process: the process.
+      like: the shapes of this batch, as for `prior_sample`.
+      t: the time that sampling starts from.
+    """
     keys = key[index] if key.ndim else jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     noise_key, sample_key = trees.split(keys, 2)
-    return sample_key, prior_sample(noise_key, process, jax.tree.unflatten(structure, leaves), t=t)
+    return sample_key, prior_sample(noise_key, process, like, t=t)
 
 
 _sample, _advance, _finish = jax.jit(sample), jax.jit(advance), jax.jit(finish)
