@@ -25,8 +25,8 @@ FOR_GRID = 256
 def default_solver(process: Process, times: Any) -> Tableau:
     """The solver of `generate`: the exact method of order 2 in velocity prediction, with a corrector of order 3.
 
-    It makes one evaluation per step, starts without signal and ends without noise. Of the solvers in docs/solvers.md it
-    has the least errors at 20 evaluations, on every process.
+    It makes one evaluation per step, starts without signal and ends without noise. docs/solvers.md has its errors on
+    every process.
     """
     return exponential(process, times, order=2, prediction="velocity", corrector_order=3)
 
