@@ -48,6 +48,17 @@ def load(
       ValueError: the run, the average or the step does not exist, no checkpoint is whole, the snapshots cannot give the
         width, or a part is absent or another one.
     """
+    return load_at(run, ema=ema, step=step, parts=parts)[1]
+
+
+def load_at(
+    run: str | os.PathLike[str],
+    *,
+    ema: str | float | None = "ema",
+    step: int | None = None,
+    parts: Mapping[str, str | os.PathLike[str]] | None = None,
+) -> tuple[int, Any]:
+    """The step of the weights of a trained run, and its model. The arguments and errors are those of `load`."""
     opened = open_run(run)
     config, facts, places, _ = read_settings(opened)
     needed = Parts(config, load, parts, places)
@@ -63,21 +74,7 @@ def load(
     if jax.tree.leaves(config.objective.extra(training.bound)):
         extra = _extra(opened, at)
     params, extra = jax.tree.map(jnp.asarray, (params, extra))
-    return training.bound.loaded(params, {**frozen["model"], "guidance": guides}, extra, config.sample)
-
-
-def step_of(run: str | os.PathLike[str]) -> int:
-    """The newest step of a run that has a checkpoint.
-
-    Raises:
-      ValueError: the run has no checkpoint.
-    """
-    opened = open_run(run)
-    with Checkpoints(opened.checkpoints, version=provenance()) as checkpoints:
-        steps = checkpoints.steps()
-    if not steps:
-        raise ValueError(f"run directory {opened.directory}: has no checkpoints")
-    return steps[-1]
+    return at, training.bound.loaded(params, {**frozen["model"], "guidance": guides}, extra, config.sample)
 
 
 def _stored(run: Run, config: Config, ema: str | None, step: int | None) -> tuple[int, PyTree]:
