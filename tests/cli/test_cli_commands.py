@@ -139,8 +139,8 @@ def test_ema_makes_an_average_that_sample_takes(points, call, tmp_path, capfd):
     pictures = []
     for ema in ("power_0.08", "0.08"):
         assert call("sample", f"points --count 20 --ema {ema} --out {tmp_path / 'p.png'}") == 0
-        pictures.append((tmp_path / "p.png").read_bytes())
-    assert pictures[0] == pictures[1]
+        pictures.append(pixels(tmp_path / "p.png"))
+    np.testing.assert_array_equal(*pictures)
     averaged, last = (jax.tree.leaves(load(points, ema=ema).params)[0] for ema in ("power_0.08", None))
     assert not np.array_equal(averaged, last)
 
