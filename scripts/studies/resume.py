@@ -159,8 +159,8 @@ def same(run: Path, reference: Path) -> None:
     if metrics(run) != metrics(reference):
         raise RuntimeError("the metrics differ")
     # The pictures carry the names of their runs, so that their files differ.
-    first, second = (np.asarray(Image.open(directory / "samples" / "final.png")) for directory in (run, reference))
-    if not np.array_equal(first, second):
+    found, expected = (np.asarray(Image.open(at / "samples" / "final.png")) for at in (run, reference))
+    if not np.array_equal(found, expected):
         raise RuntimeError("the last picture differs")
 
 
