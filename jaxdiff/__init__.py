@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         training,
     )
     from jaxdiff.runs.checkpoints import Checkpoints
+    from jaxdiff.runs.fit import fit
     from jaxdiff.runs.load import load
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "data",
     "denoisers",
     "evaluation",
+    "fit",
     "generate",
     "grids",
     "guidance",
@@ -73,7 +75,11 @@ __all__ = [
 
 # Functions and classes that are imported on first use, by the file that holds them. All other names of `__all__` that
 # are not imported above are folders.
-_HOMES = {"Checkpoints": "jaxdiff.runs.checkpoints", "load": "jaxdiff.runs.load"}
+_HOMES = {
+    "Checkpoints": "jaxdiff.runs.checkpoints",
+    "fit": "jaxdiff.runs.fit",
+    "load": "jaxdiff.runs.load",
+}
 
 
 def __getattr__(name: str) -> Any:
