@@ -49,7 +49,13 @@ ENVIRONMENTS = {
     "diffusers": Environment((TORCH, "diffusers==0.42.1")),
     # azula also requires torchvision and gdown, for weights of other projects.
     "azula": Environment((TORCH, "einops==0.8.2", "tqdm==4.67.1", "numpy"), alone=("azula==0.11.1",)),
-    "hackable_diffusion": Environment(("hackable-diffusion==1.0.1",), least=(3, 12)),
+    # It takes its types from kauldron. The rest of kauldron needs TensorFlow, and pip finds no versions for all of it.
+    "hackable_diffusion": Environment(
+        ("jax==0.10.2", "flax==0.12.10", "optax==0.2.8", "chex", "einops", "etils[epath,epy,enp,edc]", "immutabledict",
+         "jaxtyping", "typeguard"),
+        alone=("hackable-diffusion==1.0.1", "kauldron==1.4.4"),
+        least=(3, 12),
+    ),
     "dewml": Environment(("dewml==0.1.0",), least=(3, 12)),
 }
 

@@ -9,7 +9,8 @@ from the mixture. The columns are evaluations of the denoiser. Heun's method, wi
 
 In the environment that `make_environment.py peers` makes, the tables also show diffusers and k-diffusion, measured in
 the same run. They always show figures published for such a mixture. The last table has our best deterministic sampler
-for each number of evaluations, chosen on some noise and measured on other noise. """
+for each number of evaluations, chosen on some noise and measured on other noise.
+"""
 
 import functools
 from collections.abc import Callable, Iterable
