@@ -1,6 +1,7 @@
 """The package as a whole: the weight of its import, and the floors of the house."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_importing_is_light():
     program = "import sys, jaxdiff; print(*{name.split('.')[0] for name in sys.modules})"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not HEAVY & set(out.stdout.split())
+
+
+def test_every_name_of_the_front_door_is_there_on_first_use():
+    """Also those whose modules `import jaxdiff` leaves alone; an editor lists them by `dir`."""
+    assert set(jaxdiff.__all__) <= set(dir(jaxdiff))
+    for name in jaxdiff.__all__:
+        assert getattr(jaxdiff, name) is not None
+    assert jaxdiff.training.make_step is importlib.import_module("jaxdiff.training").make_step
+    with pytest.raises(AttributeError, match="module 'jaxdiff' has no attribute 'trainer'"):
+        _ = jaxdiff.trainer
 
 
 def _imports():

@@ -19,7 +19,7 @@ from jaxdiff.likelihood.bounds import (
     reconstruction,
 )
 from jaxdiff.processes import Times, corrupt
-from jaxdiff.solvers.tableau import check_arguments
+from jaxdiff.solvers.tableau import check_times
 
 
 def discrete_time(
@@ -80,7 +80,7 @@ def discrete_time(
     good = variance != "learned" or hasattr(denoiser, "with_fraction")
     allowed = "with variance = 'learned' those that predict one, from denoisers.from_network_with_variance"
     checks.require(good, "type(denoiser)", type(denoiser).__name__, allowed, TypeError)
-    host, times = check_arguments(denoiser.process, times)
+    host, times = check_times(denoiser.process, times)
     alpha, sigma = host.alpha(times), host.sigma(times)
     xp, clean = namespace(times), sigma[-1] <= 0
     # The numbers of a step to a clean end are not used. They are kept finite.
