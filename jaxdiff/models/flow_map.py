@@ -11,6 +11,7 @@ from jaxdiff import parametrizations, trees
 from jaxdiff.checks import require
 from jaxdiff.data.fields import Field
 from jaxdiff.models.diffusion import Apply, BoundDiffusion, Diffusion
+from jaxdiff.models.model import Model
 from jaxdiff.parametrizations import Estimate, Parametrization
 from jaxdiff.processes import Process
 
@@ -22,6 +23,9 @@ class FlowMap(Diffusion):
     The network is told both times. Its output at (t, s) stands for a pair of data and noise by the target at t. The
     DDIM step of this pair from t to s ends at X(t, s). At s = t it is a plain denoiser.
     """
+
+    def objective(self) -> Any:
+        return Model.objective(self)
 
     def bind(self, fields: Mapping[str, Field], frozen: Any) -> "BoundFlowMap":
         allowed = "False, since the steps of a flow map have no variances"
@@ -53,9 +57,10 @@ class BoundFlowMap(BoundDiffusion):
 class TwoTimes(Apply):
     """`Apply` for a network that is told two times. At one time it is told this time twice, as a denoiser is."""
 
-    def __call__(self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None) -> PyTree:
-        """Calls the network."""
-        return super().__call__(params, x, jnp.stack([time, time], -1) if time.ndim == 1 else time, cond, key)
+    def with_state(
+        self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None
+    ) -> tuple[PyTree, dict[str, PyTree]]:
+        return super().with_state(params, x, jnp.stack([time, time], -1) if time.ndim == 1 else time, cond, key)
 
 
 @trees.register

@@ -12,6 +12,8 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 - `Sinusoidal`, `Fourier`: features of the time input (`embeddings.py`)
 - `log_variance.py`: a learned weight of the loss, trained beside the network
 
+`as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own (`own.py`).
+
 `module.py` has the base class `Network` and the `Spec` of a condition. `inputs.py` checks arguments, and
 `conditioning.py` embeds time, classes and vectors. The layers are in `blocks.py`, `attention.py`, `resampling.py`,
 `norms.py`, `dropout.py` and `remat.py`.
@@ -21,7 +23,8 @@ from jaxdiff.networks.autoencoder import ConvAutoencoder
 from jaxdiff.networks.embeddings import Fourier, Sinusoidal
 from jaxdiff.networks.encoder import Encoder
 from jaxdiff.networks.mlp import MLP
+from jaxdiff.networks.own import as_network
 from jaxdiff.networks.text_transformer import TextTransformer
 from jaxdiff.networks.unet import UNet
 
-__all__ = ["MLP", "ConvAutoencoder", "Encoder", "Fourier", "Sinusoidal", "TextTransformer", "UNet"]
+__all__ = ["MLP", "ConvAutoencoder", "Encoder", "Fourier", "Sinusoidal", "TextTransformer", "UNet", "as_network"]
