@@ -96,7 +96,9 @@ def test_imports_run_downward(name):
         if room == "networks":
             assert other in ("networks", *FLOORS[0]), f"{name} imports {target}: networks know nothing of processes"
         elif other == "networks":
-            assert room in ("conditions", "models", "runs", "presets"), f"{name} imports {target}: no process knows a network"
+            assert room in ("conditions", "models", "runs", "presets"), (
+                f"{name} imports {target}: no process knows a network"
+            )
         else:
             assert _floor(target) <= _floor(name), f"{name} imports {target}, from a floor above"
 

@@ -1,14 +1,16 @@
-"""Makes an environment for packages that jaxdiff is compared with: `python scripts/benchmark/make_environment.py peers`.
+"""Makes an environment with packages that jaxdiff is compared with: `scripts/benchmark/make_environment.py peers`.
 
-Some of these packages cannot stand in one environment with jaxdiff or with each other, so that none of them is an extra
-of jaxdiff. k-diffusion, for example, requires dctorch, which requires NumPy below 2; but its samplers use neither, and
-run with any NumPy when k-diffusion is installed without its dependencies. `ENVIRONMENTS` says what stands together.
+Some of these packages cannot stand beside jaxdiff, or beside each other, with all that they require. So they are no
+extra of jaxdiff. k-diffusion, for example, requires dctorch, and dctorch requires NumPy below 2. The samplers of
+k-diffusion need neither. They run with any NumPy once k-diffusion is installed without its dependencies.
+`ENVIRONMENTS` says which packages stand together.
 
-The environment is the folder `.environments/NAME` of the repository. Its Python then runs the scripts:
+The environment is the folder `.environments/NAME` of the repository. Its interpreter runs the scripts:
 
+    python scripts/benchmark/make_environment.py peers
     .environments/peers/bin/python scripts/benchmark/solver_accuracy.py
 
-All versions are exact. pip's own settings hold, such as those that say where PyTorch comes from.
+pip's own settings hold, such as those that say where PyTorch comes from.
 """
 
 import dataclasses
@@ -49,10 +51,20 @@ ENVIRONMENTS = {
     "diffusers": Environment((TORCH, "diffusers==0.42.1")),
     # azula also requires torchvision and gdown, for weights of other projects.
     "azula": Environment((TORCH, "einops==0.8.2", "tqdm==4.67.1", "numpy"), alone=("azula==0.11.1",)),
-    # It takes its types from kauldron. The rest of kauldron needs TensorFlow, and pip finds no versions for all of it.
+    # Of kauldron, hackable_diffusion needs the types only. pip searches many minutes for the requirements of the rest.
     "hackable_diffusion": Environment(
-        ("jax==0.10.2", "flax==0.12.10", "optax==0.2.8", "chex", "einops", "etils[epath,epy,enp,edc]", "immutabledict",
-         "jaxtyping", "typeguard"),
+        (
+            "jax==0.11.2",
+            "flax==0.12.12",
+            "optax==0.2.8",
+            "chex",
+            "einops",
+            "etils[epath,epy,enp,edc]",
+            "immutabledict",
+            "jaxtyping",
+            "lark",
+            "typeguard",
+        ),
         alone=("hackable-diffusion==1.0.1", "kauldron==1.4.4"),
         least=(3, 12),
     ),

@@ -7,6 +7,7 @@ task, its result must have the right shape and finite values. The script prints 
 """
 
 import datetime
+import os
 import re
 import subprocess
 import sys
@@ -37,7 +38,7 @@ TASKS = {
 # The length of a result, by its name.
 RESULTS = {"points": 1000, "threes": 16, "images": 16, "nats": 100}
 
-CHECK = '''
+CHECK = """
 def _check(task, name, value, length):
     import numpy
 
@@ -46,7 +47,7 @@ def _check(task, name, value, length):
     if name == "points" and "guidance" not in task:
         assert abs(array.mean()) < 0.15 and abs(array.std() - 1) < 0.15, f"{task}: {array.mean()}, {array.std()}"
     print(f"{task}: {name} {array.shape}, mean {array.mean():.3f}, standard deviation {array.std():.3f}", flush=True)
-'''
+"""
 
 
 def blocks(library: str, page: str | None = None) -> dict[str, str]:
@@ -82,7 +83,9 @@ def program(library: str) -> str:
     parts = [CHECK]
     for task, code in blocks(library).items():
         parts.append(code)
-        names = [] if task.startswith("given") else [name for name in RESULTS if re.search(rf"^{name} = ", code, re.M)]
+        names = (
+            [] if task.startswith("given") else [name for name in RESULTS if re.search(rf"^ *{name} = ", code, re.M)]
+        )
         parts += [f"_check({task!r}, {name!r}, {name}, {RESULTS[name]})\n" for name in names]
     return "\n".join(parts)
 
@@ -103,7 +106,9 @@ def main(only: Literal["all", "ours", "diffusers", "azula", "hackable_diffusion"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "six_tasks.py"
             path.write_text(program(library), encoding="utf-8")
-            subprocess.run([str(python), str(path)], cwd=folder, check=True)
+            # With one thread PyTorch does not wait for threads that a busy machine has not started.
+            alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+            subprocess.run([str(python), str(path)], cwd=folder, env=alone, check=True)
     print(f"\n{datetime.date.today().isoformat()}\n\n{table()}")
 
 
