@@ -10,6 +10,10 @@ The same in its parts, which one changes one by one:
     noise    = jd.prior_sample(key, process, (16, 32, 32, 3))
     images   = jax.jit(jd.sample)(key, denoiser, noise, tableau)
 
+Training, on arrays of one's own:
+
+    model    = jd.fit(jd.networks.UNet(channels=32), {"image": images, "label": labels}, steps=2000)
+
 `import jaxdiff` imports JAX, NumPy and SciPy, and nothing heavier. Training, data, networks and all else that needs
 Flax, Optax, Orbax or Grain are imported on first use: `jd.training.make_step`.
 """
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
         training,
     )
     from jaxdiff.runs.checkpoints import Checkpoints
+    from jaxdiff.runs.fit import fit
     from jaxdiff.runs.load import load
 
 __all__ = [
@@ -51,6 +56,7 @@ __all__ = [
     "data",
     "denoisers",
     "evaluation",
+    "fit",
     "generate",
     "grids",
     "guidance",
@@ -73,7 +79,7 @@ __all__ = [
 
 # Functions and classes that are imported on first use, by the file that holds them. All other names of `__all__` that
 # are not imported above are folders.
-_HOMES = {"Checkpoints": "jaxdiff.runs.checkpoints", "load": "jaxdiff.runs.load"}
+_HOMES = {"Checkpoints": "jaxdiff.runs.checkpoints", "fit": "jaxdiff.runs.fit", "load": "jaxdiff.runs.load"}
 
 
 def __getattr__(name: str) -> Any:

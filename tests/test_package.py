@@ -31,7 +31,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Within `runs` the store lies below the work that uses it.
 STORE = {
     "config", "config_checks", "facts", "directory", "compatibility", "checkpoints", "snapshots", "parts", "provenance",
-    "recipe", "load", "settings",
+    "recipe", "load", "settings", "differences",
 }  # fmt: skip
 HEAVY = {
     "diffrax", "equinox", "flax", "grain", "optax", "orbax", "PIL", "sklearn", "tensorflow", "tensorflow_datasets",

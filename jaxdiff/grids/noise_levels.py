@@ -81,7 +81,8 @@ def exponential(
 
     Args:
       steps: the number of steps, at least 1.
-      sigma_min, sigma_max: the lowest and the highest ratio `sigma/alpha`, as for `karras`.
+      sigma_min: the lowest ratio `sigma/alpha`; the default is that of `karras`.
+      sigma_max: the highest ratio `sigma/alpha`; the default is that of `karras`.
       rho: the exponent of the spacing. Above 1, the grid is finer near the data.
 
     Raises:

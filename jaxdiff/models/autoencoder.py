@@ -63,7 +63,8 @@ class BoundAutoencoder(Bound):
     latent: tuple[int, ...]
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
-        return {"model": self.network.init(key, jnp.zeros((1, *self.fields[self.settings.field].shape)))}
+        with at("model.network"):
+            return {"model": self.network.init(key, jnp.zeros((1, *self.fields[self.settings.field].shape)))}
 
     def prepare(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey

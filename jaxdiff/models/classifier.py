@@ -80,7 +80,8 @@ class BoundClassifier(Bound):
         return None if self.settings.process is None else self.settings.process()
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
-        return {"model": self.network.init(key, jnp.zeros((1, *self.shape)), jnp.zeros(1))}
+        with at("model.network"):
+            return {"model": self.network.init(key, jnp.zeros((1, *self.shape)), jnp.zeros(1))}
 
     def prepare(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey

@@ -66,8 +66,10 @@ class BoundEmbedding(Bound):
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         shape, text = self.fields[self.settings.field].shape, self.settings.text
-        picture = self.network.init(key, jnp.zeros((1, *shape)), jnp.zeros(1))
-        encoder = text.init(jax.random.fold_in(key, 1))
+        with at("model.network"):
+            picture = self.network.init(key, jnp.zeros((1, *shape)), jnp.zeros(1))
+        with at("model.text"):
+            encoder = text.init(jax.random.fold_in(key, 1))
         width = text.encoder.width
         projection = jax.random.normal(jax.random.fold_in(key, 2), (width, self.settings.features)) / width**0.5
         return {"model": picture, "conditions": {"text": encoder, "projection": projection}}

@@ -1,18 +1,19 @@
 """Flow maps: a network that is told two times, from where and to where it goes along the ODE."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxdiff import parametrizations, trees
+from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.data.fields import Field
+from jaxdiff.denoisers import NetworkDenoiser
 from jaxdiff.models.diffusion import Apply, BoundDiffusion, Diffusion
 from jaxdiff.models.model import Model
-from jaxdiff.parametrizations import Estimate, Parametrization
 from jaxdiff.processes import Process
 
 
@@ -45,9 +46,8 @@ class BoundFlowMap(BoundDiffusion):
 
     def denoiser(self, params: PyTree, cond: PyTree = None, *, process: Process | None = None, keys: Any = None) -> Any:
         process = self.process(params) if process is None else process
-        return FlowMapDenoiser(
-            process, {"model": params["model"]}, cond or None, keys, self.parametrization, self.apply
-        )
+        apply = self.apply if keys is None else partial(self.apply, key=keys)
+        return FlowMapDenoiser(process, {"model": params["model"]}, cond or None, self.parametrization, apply)
 
     def _first_time(self) -> Array:
         return jnp.zeros((1, 2))
@@ -65,21 +65,9 @@ class TwoTimes(Apply):
 
 @trees.register
 @dataclasses.dataclass(frozen=True)
-class FlowMapDenoiser:
+class FlowMapDenoiser(NetworkDenoiser):
     """The denoiser of a flow map: a function `(x, t, s=None) -> Estimate`; s is t unless it is given."""
 
-    process: Process
-    params: PyTree
-    cond: PyTree
-    keys: Any
-    parametrization: Parametrization = dataclasses.field(metadata={"static": True})
-    apply: Callable[..., PyTree] = dataclasses.field(metadata={"static": True})
-
-    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
-        t = jnp.asarray(t)
-        both = [self.parametrization.time_input(self.process, jnp.asarray(u)) for u in (t, t if s is None else s)]
-        time = jnp.stack([trees.per_example(u, x) for u in both], axis=-1)
-        scaled = trees.lincomb((self.parametrization.scale(self.process, t),), (x,))
-        output = self.apply(self.params, scaled, time, self.cond, key=self.keys)
-        trees.check_alike("the network's output", output, x)
-        return parametrizations.estimate(self.process, self.parametrization, x, output, t)
+    def time(self, x: PyTree, t: Any, s: Any = None) -> Array:
+        """Both time inputs of the network, `[batch, 2]`."""
+        return jnp.stack([super().time(x, t), super().time(x, t if s is None else s)], axis=-1)

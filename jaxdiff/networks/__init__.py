@@ -12,11 +12,11 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 - `Sinusoidal`, `Fourier`: features of the time input (`embeddings.py`)
 - `log_variance.py`: a learned weight of the loss, trained beside the network
 
-`as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own (`own.py`).
+`as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own (`own/`).
 
-`module.py` has the base class `Network` and the `Spec` of a condition. `inputs.py` checks arguments, and
-`conditioning.py` embeds time, classes and vectors. The layers are in `blocks.py`, `attention.py`, `resampling.py`,
-`norms.py`, `dropout.py` and `remat.py`.
+`module.py` has the base class `Network` and the `Spec` of a condition. `inputs.py` checks arguments, `conditioning.py`
+embeds time, classes and vectors, and `entrance.py` is the beginning of `UNet` and `Encoder`. The layers are in
+`blocks.py`, `attention.py`, `resampling.py`, `norms.py`, `dropout.py` and `remat.py`.
 """
 
 from jaxdiff.networks.autoencoder import ConvAutoencoder

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from jaxdiff.components import Component, at, is_part, to_json, walk
 from jaxdiff.runs.config import Config
+from jaxdiff.runs.differences import differences
 from jaxdiff.runs.directory import Run, create_run
 from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.parts import check_parts
-from jaxdiff.runs.settings import differences, read_saved
+from jaxdiff.runs.settings import read_saved
 
 # These settings do not affect the result of a run, or by rounding only.
 _REPORTS = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "validate_every")

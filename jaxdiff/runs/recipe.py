@@ -1,6 +1,7 @@
 """From a configuration and the fields of its data to a training: the loss, the optimiser and the initial state."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,8 +86,10 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
       ValueError, TypeError: the parts of the configuration do not fit each other or the data. The error names the
         setting.
     """
-    bound = bind(config, fields, frozen)
-    entries = _read(config, fields, bound.fields)
+    after = _augmented(config, fields)
+    entries = _read(config, fields, after)
+    _warn_of_unread(config, fields, after)
+    bound = config.model.bind(after, frozen["model"])
     with at("objective"):
         forms = bound, bound.plain(), bound.quiet()
         of_batch = [_of_batch(config, model, config.objective.make(model)) for model in forms]
@@ -111,15 +114,20 @@ def bind(config: Config, fields: Mapping[str, Field], frozen: Any) -> Bound:
 
     Arguments and errors are those of `make_training`.
     """
-    for i, augmentation in enumerate(config.augmentations):
-        with at(f"augmentations.{i}"):
-            fields = augmentation.fields(fields)
-    return config.model.bind(fields, frozen["model"])
+    return config.model.bind(_augmented(config, fields), frozen["model"])
 
 
 def load_frozen(config: Config, open: Callable[[str], Any]) -> dict[str, Any]:
     """The frozen models of a configuration: arguments of the step, which are never in checkpoints."""
     return {"model": config.model.load(open), "objective": config.objective.load(open)}
+
+
+def _augmented(config: Config, fields: Mapping[str, Field]) -> Mapping[str, Field]:
+    """The fields after augmentations."""
+    for i, augmentation in enumerate(config.augmentations):
+        with at(f"augmentations.{i}"):
+            fields = augmentation.fields(fields)
+    return fields
 
 
 def _read(config: Config, fields: Mapping[str, Field], after: Mapping[str, Field]) -> dict[str, Entry]:
@@ -135,6 +143,21 @@ def _read(config: Config, fields: Mapping[str, Field], after: Mapping[str, Field
             if name in fields:
                 found[name] = Entry(name, None, fields[name])
     return found
+
+
+def _warn_of_unread(config: Config, fields: Mapping[str, Field], after: Mapping[str, Field]) -> None:
+    """Warns of fields that augmentations add and that neither the model nor another augmentation reads.
+
+    Without its condition, for example, a network that is trained with `augmentations.EDM` draws transformed samples.
+    An objective of one's own may read such a field, so that it is no error.
+    """
+    read = {entry.field for entry in config.model.entries(after).values()}
+    read |= {name for augmentation in config.augmentations for name in augmentation.reads}
+    for name in [name for name in after if name not in fields and name not in read]:
+        kind = {"values": "Vector", "picture": "Planes", "text": "Text", "label": "Label"}.get(after[name].kind)
+        hint = f", such as model.conditions.{name} = {kind}(field={name!r})" if kind else ""
+        unread = f"augmentations add the field {name!r}, and no condition of the model reads it{hint}"
+        warnings.warn(unread, stacklevel=3)
 
 
 def _of_batch(config: Config, bound: Bound, objective: Function) -> Function:

@@ -1,7 +1,6 @@
 """The `config.json` of a run: its configuration, the facts about its data, and where its parts lie."""
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from jaxdiff.networks import as_network
 from jaxdiff.objectives.own import OwnObjective
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
+from jaxdiff.runs.differences import differences
 from jaxdiff.runs.directory import Run, read_config
 from jaxdiff.runs.facts import Facts
 from jaxdiff.training.optimizers import OwnOptimizer
@@ -87,7 +87,10 @@ def read_settings(run: Run, model: Any = None) -> Settings:
 
 
 def _given_again(tree: Any, model: Any) -> Any:
-    """The JSON of a configuration, with the model or network that was given, and stand-ins for an own objective or optimiser."""
+    """The JSON of a configuration, with the model or network that was given again.
+
+    Stand-ins take the places of an objective and an optimiser of the user's own, which a loaded model does not need.
+    """
     if not isinstance(tree, dict):
         return tree
     own: dict[str, Any] = {"objective": OwnObjective(), "optimizer": OwnOptimizer()}
@@ -106,29 +109,6 @@ def _given_again(tree: Any, model: Any) -> Any:
     if changed:
         raise ValueError(f"model is not the model of the run: {'; '.join(changed)}")
     return tree
-
-
-def differences(before: Any, now: Any, path: str = "", free: Collection[str] = ()) -> list[str]:
-    """The settings that differ between two trees of JSON, each as `name was a, is b`.
-
-    Args:
-      before, now: the trees.
-      path: the path of both.
-      free: the paths of settings that may differ.
-    """
-
-    def flat(tree: Any, path: str) -> dict[str, Any]:
-        if path in free:
-            return {}
-        if isinstance(tree, dict) and tree:
-            return {p: v for name, item in tree.items() for p, v in flat(item, f"{path}.{name}".lstrip(".")).items()}
-        if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-            return {p: v for i, item in enumerate(tree) for p, v in flat(item, f"{path}.{i}").items()}
-        return {path: tree}
-
-    old, new = flat(before, path), flat(now, path)
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return [f"{name} was {old.get(name)}, is {new.get(name)}" for name in names]
 
 
 def _modules(tree: Any) -> set[str]:

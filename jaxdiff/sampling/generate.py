@@ -23,10 +23,10 @@ FOR_GRID = 256
 
 
 def default_solver(process: Process, times: Any) -> Tableau:
-    """The solver of `generate`: the exact multistep method of order 2 in velocity prediction, with a corrector.
+    """The solver of `generate`: the exact method of order 2 in velocity prediction, with a corrector of order 3.
 
-    It makes one evaluation per step, starts without signal and ends without noise, and was the most accurate of the
-    settings in docs/solvers.md that fit every process.
+    It makes one evaluation per step, starts without signal and ends without noise. docs/solvers.md has its errors on
+    every process.
     """
     return exponential(process, times, order=2, prediction="velocity", corrector_order=3)
 
@@ -59,8 +59,8 @@ def generate(
       shape: `(n, *event)`, or a pytree of arrays or of `jax.ShapeDtypeStruct` with such shapes.
       steps: the number of steps of the grid. The default solver makes one evaluation per step.
       solver: a function `(process, times) -> Tableau`, such as `solvers.heun`, `functools.partial(solvers.ddim,
-        eta=0.5)` or `choose(solvers.ddim, eta=0.5)`; None for `default_solver`. A tableau that is made already takes
-        the place of `steps` and `grid`.
+        eta=0.5)` or `choose(solvers.ddim, eta=0.5)`; or a tableau, which takes the place of `steps` and `grid` too.
+        None for `solvers.exponential(order=2, prediction="velocity", corrector_order=3)`.
       grid: a function `(process, steps) -> times`, or `(process, steps, denoiser, x) -> times` with noise x at `t_max`,
         such as `grids.karras` or `grids.gits`; None for the solver's own grid: the solver is called with `steps` in
         place of times.

@@ -1,6 +1,7 @@
 """Objectives in runs: with a state of their own, with examples that depend on each other, with other networks."""
 
 import shutil
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,12 @@ from run_settings import TOY, replaced
 
 import jaxdiff as jd
 from jaxdiff import parametrizations, processes
+from jaxdiff.augmentations import EDM
 from jaxdiff.components import choose
-from jaxdiff.conditions import Text
+from jaxdiff.conditions import Text, Vector
+from jaxdiff.data.fields import Field
 from jaxdiff.models import Diffusion, Embedding
-from jaxdiff.networks import MLP, ConvAutoencoder, TextTransformer
+from jaxdiff.networks import MLP, ConvAutoencoder, TextTransformer, UNet
 from jaxdiff.objectives import Contrastive, Denoising, Loss, Objective, times
 from jaxdiff.runs.config import Config, ParallelConfig, TrainConfig
 from jaxdiff.runs.loop import train
@@ -114,3 +117,16 @@ def test_a_metric_whose_name_is_taken_is_refused_when_the_training_is_made(name)
     frozen, fields = load_frozen(TOY, None), TOY.data.open().fields
     with pytest.raises(ValueError, match=f"metric of the objective = '{name}'; allowed are names other than loss,"):
         make_training(replaced(TOY, objective=Naming(name)), fields, frozen)
+
+
+def test_a_field_that_an_augmentation_adds_for_nobody_is_told():
+    """Without its condition, EDM's augmentation would train a network of transformed data in silence."""
+    frozen, fields = load_frozen(TOY, None), {"image": Field("picture", (8, 8, 1), "uint8")}
+    told, network = {"augmentation": Vector("augmentation")}, UNet(channels=8, multipliers=(1,), attention_levels=())
+    config = replaced(TOY, model=Diffusion(network=network, conditions=told), augmentations=(EDM(),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_training(config, fields, frozen)
+    with pytest.warns(UserWarning, match=r"model\.conditions\.augmentation = Vector\(field='augm") as caught:
+        make_training(replaced(config, model__conditions={}), fields, frozen)
+    assert len(caught) == 1
