@@ -7,10 +7,10 @@ deterministic sampler is the root mean squared distance to the solution of the p
 from the mixture. The columns are evaluations of the denoiser. Heun's method, with two evaluations per step, makes 5, 9,
 19 and 49.
 
-The tables also show diffusers and k-diffusion, measured in the same run where the `bench` extra is installed, and
-figures published for such a mixture. Another table has our best deterministic sampler for each number of evaluations,
-chosen on some noise and measured on other noise. The last table has the defaults of `jaxdiff.generate` on every
-process.
+In the environment that `make_environment.py peers` makes, the tables also show diffusers and k-diffusion, measured in
+the same run. They always show figures published for such a mixture. Another table has our best deterministic sampler
+for each number of evaluations, chosen on some noise and measured on other noise. The last table has the defaults of
+`jaxdiff.generate` on every process.
 """
 
 import functools
