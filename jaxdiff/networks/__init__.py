@@ -17,11 +17,14 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 `norms.py`, `dropout.py` and `remat.py`.
 """
 
-from jaxdiff.networks.autoencoder import ConvAutoencoder
-from jaxdiff.networks.embeddings import Fourier, Sinusoidal
-from jaxdiff.networks.encoder import Encoder
-from jaxdiff.networks.mlp import MLP
-from jaxdiff.networks.text_transformer import TextTransformer
-from jaxdiff.networks.unet import UNet
+from jaxdiff.extras import needed
+
+with needed("jaxdiff.networks"):
+    from jaxdiff.networks.autoencoder import ConvAutoencoder
+    from jaxdiff.networks.embeddings import Fourier, Sinusoidal
+    from jaxdiff.networks.encoder import Encoder
+    from jaxdiff.networks.mlp import MLP
+    from jaxdiff.networks.text_transformer import TextTransformer
+    from jaxdiff.networks.unet import UNet
 
 __all__ = ["MLP", "ConvAutoencoder", "Encoder", "Fourier", "Sinusoidal", "TextTransformer", "UNet"]

@@ -7,7 +7,10 @@
 - `flops.py`: the number of floating-point operations of a function
 """
 
-from jaxdiff.training.state import State, initial_state
-from jaxdiff.training.step import make_step
+from jaxdiff.extras import needed
+
+with needed("jaxdiff.training"):
+    from jaxdiff.training.state import State, initial_state
+    from jaxdiff.training.step import make_step
 
 __all__ = ["State", "initial_state", "make_step"]
