@@ -13,7 +13,6 @@
 from typing import TYPE_CHECKING, Any
 
 from jaxdiff import denoisers, grids, guidance, likelihood, objectives, parametrizations, processes, sampling, solvers
-from jaxdiff.extras import needed
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import corrupt, log_snr, prior_sample
 from jaxdiff.sampling import sample
@@ -45,6 +44,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "load":  # imported on first use, because it imports Flax and Orbax
+        from jaxdiff.extras import needed
+
         with needed("jaxdiff.load"):
             from jaxdiff.runs.load import load
         return load
