@@ -5,9 +5,10 @@ tracing is not known yet and must not be checked: the caller leaves the check ou
 """
 
 import difflib
+import inspect
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -57,6 +58,15 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     if value not in choices:
         near = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise ValueError(message(name, value, ", ".join(map(repr, choices))) + near)
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with `count` positional arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def did_you_mean(word: str, words: Iterable[Any]) -> str:

@@ -1,9 +1,10 @@
-"""Denoisers: functions `(x_t, t) -> Estimate(x0, eps)` of a process.
+"""Denoisers: functions `(x_t, t, s=None) -> Estimate(x0, eps)` of a process.
 
-A denoiser is anything that can be called in this way and has an attribute `process`. Solvers, guidance and likelihoods
-work on denoisers. A denoiser is also a pytree: parameters, conditions and guidance scales are leaves, functions are
-static. It can therefore be an argument of functions under `jit`, `vmap`, `grad` and `shard_map`, and new parameters do
-not cause a new compilation.
+A denoiser is anything that can be called in this way and has an attribute `process`. The time s is that to which a flow
+map goes (`models.FlowMap`). All other denoisers ignore s, and may lack it. Solvers, guidance and likelihoods work on
+denoisers. A denoiser is also a pytree: parameters, conditions and guidance scales are leaves, functions are static. It
+can therefore be an argument of functions under `jit`, `vmap`, `grad` and `shard_map`, and new parameters do not cause a
+new compilation.
 
 `from_network` makes a denoiser of any network. For data of a known distribution, the exact denoiser has a closed form.
 The tests compare the rest of the library with these closed forms. For Gaussian data N(m, s^2), with
@@ -38,8 +39,11 @@ class Denoiser(Protocol):
     def process(self) -> Process:
         """The process of `x_t`."""
 
-    def __call__(self, x: PyTree, t: Any) -> Estimate:
-        """The estimate at `x = x_t` (leaves `[batch, *event]`) and time `t` (a scalar or `[batch]`)."""
+    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
+        """The estimate at `x = x_t` (leaves `[batch, *event]`) and time `t` (a scalar or `[batch]`).
+
+        The DDIM step of a flow map's pair from t to s ends where the ODE leads. Other denoisers ignore s.
+        """
 
 
 def check_denoiser(denoiser: Any) -> None:
@@ -71,19 +75,22 @@ class NetworkDenoiser:
     parametrization: Parametrization = dataclasses.field(metadata={"static": True})
     apply: Callable[..., PyTree] = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, x: PyTree, t: Any) -> Estimate:
+    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
         t = jnp.asarray(t)
-        output = self.output(x, t)
+        output = self.output(x, t, s)
         trees.check_alike("the network's output", output, x)
         return parametrizations.estimate(self.process, self.parametrization, x, output, t)
 
-    def output(self, x: PyTree, t: Any) -> PyTree:
+    def output(self, x: PyTree, t: Any, s: Any = None) -> PyTree:
         """The output F of the network at `x = x_t`."""
-        t = jnp.asarray(t)
-        time = trees.per_example(self.parametrization.time_input(self.process, t), x)
-        scale = self.parametrization.scale(self.process, t)
+        scale = self.parametrization.scale(self.process, jnp.asarray(t))
+        time = self.time(x, t, s)
         arguments = (time,) if self.cond is None else (time, self.cond)
         return self.apply(self.params, trees.lincomb((scale,), (x,)), *arguments)
+
+    def time(self, x: PyTree, t: Any, s: Any = None) -> Array:
+        """The time input of the network, for each example."""
+        return trees.per_example(self.parametrization.time_input(self.process, jnp.asarray(t)), x)
 
 
 def from_network(
@@ -131,7 +138,7 @@ class VarianceDenoiser(Denoiser, Protocol):
 class NetworkVarianceDenoiser(NetworkDenoiser):
     """The denoiser of a network that learned variances too. `from_network_with_variance` makes it."""
 
-    def __call__(self, x: PyTree, t: Any) -> Estimate:
+    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
         return self.with_fraction(x, t)[0]
 
     def with_fraction(self, x: PyTree, t: Any) -> tuple[Estimate, PyTree]:
@@ -192,7 +199,7 @@ class GaussianDenoiser:
     mean: PyTree
     std: PyTree
 
-    def __call__(self, x: PyTree, t: Any) -> Estimate:
+    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
         t = jnp.asarray(t)
 
         def both(x: Array, mean: Array, std: Array) -> Estimate:
@@ -235,7 +242,7 @@ class MixtureDenoiser:
     variances: Float[Array, "k d_or_1"]
     axes: Float[Array, "k d d"] | None
 
-    def __call__(self, x: Float[Array, "batch *event"], t: Any) -> Estimate:
+    def __call__(self, x: Float[Array, "batch *event"], t: Any, s: Any = None) -> Estimate:
         t, k = jnp.asarray(t), len(self.log_weights)
         _check_event(x, self.means, "means")
         flat, means = x.reshape(x.shape[0], -1)[:, None], self.means.reshape(k, -1)
@@ -325,7 +332,7 @@ class EmpiricalDenoiser:
     process: Process
     data: Float[Array, "n *event"]
 
-    def __call__(self, x: Float[Array, "batch *event"], t: Any) -> Estimate:
+    def __call__(self, x: Float[Array, "batch *event"], t: Any, s: Any = None) -> Estimate:
         t = jnp.asarray(t)
         _check_event(x, self.data, "data")
         flat, data = x.reshape(x.shape[0], -1), self.data.reshape(len(self.data), -1)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxdiff import batch_generator
 from jaxdiff.checks import message, require
 
 T = TypeVar("T")
@@ -125,12 +126,17 @@ class BatchKey:
         """Independent randomness for the same examples. Different values of `number` are independent of each other."""
         return dataclasses.replace(self, key=jax.random.fold_in(self.key, number))
 
+    def ordinary(self) -> Key[Array, ""]:
+        """One key for `jax.random`: its `split`, its `fold_in` and its draws of examples (`batch_generator.pack`)."""
+        return batch_generator.pack(self.key, self.index, self.size)
+
 
 def batch_key(key: "Key[Array, ''] | BatchKey", size: int) -> BatchKey:
     """The randomness of `size` examples.
 
     Args:
-      key: one key, which stands for a whole batch of `size` examples; or a BatchKey, which is returned as it is.
+      key: one key, which stands for a whole batch of `size` examples; or a BatchKey, which is returned as it is; or its
+        `ordinary()` key.
       size: the number of examples.
 
     Raises:
@@ -140,7 +146,10 @@ def batch_key(key: "Key[Array, ''] | BatchKey", size: int) -> BatchKey:
     if not isinstance(key, BatchKey):
         key = as_key(key)
         require(not key.ndim, "key.shape", key.shape, "() and a BatchKey")
-        return BatchKey(key, jnp.arange(size), size)
+        packed = batch_generator.unpack(key)
+        if packed is None:
+            return BatchKey(key, jnp.arange(size), size)
+        key = BatchKey(*packed)
     require(key.index.shape == (size,), "key.index.shape", key.index.shape, f"({size},), as the batch")
     return key
 

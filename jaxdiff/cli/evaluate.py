@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache
+from jaxdiff.components import Table
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
 
@@ -31,6 +32,8 @@ class Arguments:
     """The seed of the noise."""
     ema: float | str | None = "ema"
     """The average of the parameters: a name, a relative width made from the run's snapshots, or none."""
+    part: dict[str, str] = dataclasses.field(default_factory=Table)
+    """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
 
     def __post_init__(self) -> None:
         integer("count", self.count)
@@ -47,7 +50,7 @@ def evaluate(arguments: Arguments) -> None:
     from jaxdiff.runs.load import load, step_of
 
     config = read_settings(open_run(arguments.run)).config
-    model = load(arguments.run, ema=arguments.ema)
+    model = load(arguments.run, ema=arguments.ema, parts=arguments.part)
     labelled = isinstance(model, DiffusionModel) and "label" in config.model.conditions  # type: ignore[attr-defined]
     require(labelled, "run", str(arguments.run), "runs of a diffusion model with a condition 'label'")
     sampling, field = config.sample, config.model.field  # type: ignore[attr-defined]

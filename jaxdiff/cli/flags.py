@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from jaxdiff.checks import did_you_mean, message
-from jaxdiff.cli.help_text import kind_flag, kind_of, kinds, members, positional, settings, type_text
-from jaxdiff.components import Choice, Component, Option, choose, from_json, options_of, settings_of
+from jaxdiff.cli.help_text import kind_flag, positional, settings, type_text
+from jaxdiff.components import Choice, Component, Option, choose, from_json, kinds_of, options_of, settings_of
+from jaxdiff.components.declared import kind_of, members
 
 T = TypeVar("T")
 
@@ -137,7 +138,7 @@ def _changed(value: Any, hint: Any, names: list[str], given: Given, path: str) -
             return _item_changed(tree or (), get_args(part), names, given, path)
         if get_origin(part) is dict:
             return _entry_changed(tree or {}, get_args(part)[1], names, given, path)
-        if kinds(part):
+        if kinds_of(part, items=False):
             return _kind_changed(tree, part, names, given, path)
         if isinstance(part, type) and dataclasses.is_dataclass(part):
             return _below(settings_of(part), tree or {}, names, given, path)
@@ -156,7 +157,7 @@ def _item_changed(items: Sequence[Any], args: Sequence[Any], names: list[str], g
 def _entry_changed(entries: Mapping[str, Any], hint: Any, names: list[str], given: Given, path: str) -> Any:
     """A mapping after a flag below one of its entries, or below a new entry."""
     name = next((known for known in entries if known.replace("-", "_") == names[0]), names[0])
-    if not names[1:] and kinds(hint) and _is_none(given.words[:1]):
+    if not names[1:] and kinds_of(hint, items=False) and _is_none(given.words[:1]):
         if name not in entries:
             raise _UnknownError(*(f"{path}.{known}" for known in entries))
         del given.words[0]
@@ -173,7 +174,7 @@ def _kind_changed(tree: Any, hint: Any, names: list[str], given: Given, path: st
     if tree is None:
         raise ValueError(f"{given.flag} is unknown, since {path} is none; allowed are {kind_flag(path, hint)}")
     module, _, name = tree["kind"].partition(":")
-    owner = kinds(hint).get(tree["kind"]) or getattr(sys.modules.get(module), name, None)
+    owner = kinds_of(hint, items=False).get(tree["kind"]) or getattr(sys.modules.get(module), name, None)
     if inspect.isfunction(owner):
         return _below(options_of(owner), tree, names, given, path)
     if inspect.isclass(owner) and issubclass(owner, Component):
@@ -205,12 +206,17 @@ def _read(hint: Any, given: Given, path: str) -> Any:
     if {*parts} <= {bool, type(None)} and not fitting:
         return True
     for part in parts:
-        if isinstance(part, type) and dataclasses.is_dataclass(part) and not kinds(part) and not fitting:
+        if (
+            isinstance(part, type)
+            and dataclasses.is_dataclass(part)
+            and not kinds_of(part, items=False)
+            and not fitting
+        ):
             raise _UnknownError(*(f"{path}.{name}" for name in settings_of(part)))
     if not given.words:
         raise ValueError(f"{path} needs a value: {given.takes}")
     word = given.words.pop(0)
-    if kinds(hint) and not fitting:
+    if kinds_of(hint, items=False) and not fitting:
         raise ValueError(message(path, word, "none and " * (type(None) in parts) + kind_flag(path, hint)))
     return fitting[0] if fitting else word
 

@@ -15,13 +15,13 @@ import re
 import shlex
 import shutil
 import textwrap
-import types
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import docstring_parser
 
-from jaxdiff.components import Choice, Choices, Component, Setting, kinds_of, options_of, settings_of, walk
+from jaxdiff.components import Choice, Component, Setting, kinds_of, options_of, settings_of, walk
+from jaxdiff.components.declared import kind_of, members
 
 REQUIRED = inspect.Parameter.empty  # the value of a setting that has none yet
 NOTES = """
@@ -84,34 +84,13 @@ def positional(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get("positional"))
 
 
-def members(hint: Any) -> list[Any]:
-    """The types of a union, or a type alone, without annotations. A choice of functions keeps its annotation."""
-    if get_origin(hint) is Annotated and not any(isinstance(extra, Choices) for extra in get_args(hint)[1:]):
-        return members(get_args(hint)[0])
-    if get_origin(hint) in (Union, types.UnionType):
-        return [member for arg in get_args(hint) for member in members(arg)]
-    return [hint]
-
-
-def kinds(hint: Any) -> dict[str, Any]:
-    """The kinds that a setting itself may have, by name; not the kinds of its items."""
-    parts = [part for part in members(hint) if get_origin(part) not in (tuple, dict)]
-    return {name: kind for part in parts for name, kind in kinds_of(part).items()}
-
-
-def kind_of(value: Any, hint: Any) -> str:
-    """The kind of a component or of a choice: its name among the kinds of `hint`, or `module:Name`."""
-    thing = value.function if isinstance(value, Choice) else value if inspect.isfunction(value) else type(value)
-    return next((n for n, kind in kinds(hint).items() if kind is thing), f"{thing.__module__}:{thing.__qualname__}")
-
-
 def kind_flag(path: str, hint: Any) -> str:
     """The flag that chooses a kind at a path or below it: `--augmentations.0.kind Flip | Crop`; or an empty string."""
     for part in members(hint):
         where = {tuple: ".0", dict: ".NAME"}.get(get_origin(part), "")
         item = get_args(part)[1 if where == ".NAME" else 0] if where else part
-        if kinds(item):
-            return f"{path}{where}.kind {' | '.join(kinds(item))}"
+        if kinds := kinds_of(item, items=False):
+            return f"{path}{where}.kind {' | '.join(kinds)}"
     return ""
 
 
@@ -169,8 +148,9 @@ def _member_text(member: Any) -> str:
         return f"{_item_text(args[0])} ..." if args[1:] == (...,) else " ".join(map(_item_text, args))
     if origin is dict:
         return f"NAME={_item_text(args[1])} ..."
-    if origin is Literal or kinds(member):
-        return " | ".join(map(str, kinds(member) or args))
+    kinds = kinds_of(member, items=False)
+    if origin is Literal or kinds:
+        return " | ".join(map(str, kinds or args))
     if isinstance(member, type) and issubclass(member, pathlib.PurePath):
         return "path"
     names = {int: "integer", float: "number", str: "text", bool: "true | false", type(None): "none"}

@@ -9,7 +9,8 @@ A function with options is a `Choice`, made by `choose`:
     {"kind": "ddim", "eta": 0.5}    is    choose(solvers.ddim, eta=0.5)
 
 A kind is a name from the `__all__` of its home, a module of jaxdiff; or `module:Name` for a user's own class or
-function, whose module has to be imported already. Reading JSON imports no module of a user.
+function, whose module has to be imported already. Reading JSON imports no module of a user. An object that JSON cannot
+name is of the kind `opaque`, and has to be given again.
 """
 
 from jaxdiff.components.component import Component, Part, Table
@@ -23,6 +24,7 @@ from jaxdiff.components.declared import (
     options_of,
     settings_of,
 )
+from jaxdiff.components.opaque import Opaque, fingerprint, is_opaque
 from jaxdiff.components.paths import at
 from jaxdiff.components.reading import choose, from_json
 from jaxdiff.components.writing import Setting, to_json, walk
@@ -31,14 +33,17 @@ __all__ = [
     "Choice",
     "Choices",
     "Component",
+    "Opaque",
     "Option",
     "Part",
     "Setting",
     "Table",
     "at",
     "choose",
+    "fingerprint",
     "from_json",
     "function_of",
+    "is_opaque",
     "is_part",
     "kinds_of",
     "options_of",

@@ -108,18 +108,35 @@ def settings_of(cls: type) -> dict[str, Option]:
     return found
 
 
-def kinds_of(hint: Any) -> dict[str, Any]:
+def members(hint: Any) -> list[Any]:
+    """The types of a union, or a type alone, without annotations. A choice of functions keeps its annotation."""
+    if get_origin(hint) is Annotated and choices_of(hint) is None:
+        return members(get_args(hint)[0])
+    if get_origin(hint) in (Union, types.UnionType):
+        return [member for arg in get_args(hint) for member in members(arg)]
+    return [hint]
+
+
+def kinds_of(hint: Any, *, items: bool = True) -> dict[str, Any]:
     """The built-in kinds that a setting of this type may have, by name; empty for a type without kinds.
 
     A class that says its `home` itself is the base of the kinds there, and no kind.
+
+    Args:
+      hint: the type.
+      items: whether the kinds of the items of a tuple and of a mapping count too.
     """
-    if get_origin(hint) is Annotated:
-        choices = choices_of(hint)
-        return kinds_of(get_args(hint)[0]) if choices is None else dict(choices.members())
-    if isinstance(hint, type) and issubclass(hint, Component):
-        shown = _shown(hint.home).items()
-        return {n: v for n, v in shown if isinstance(v, type) and issubclass(v, hint) and "home" not in vars(v)}
-    return {name: kind for arg in get_args(hint) for name, kind in kinds_of(arg).items()}
+    found: dict[str, Any] = {}
+    for part in members(hint):
+        choices = choices_of(part)
+        if choices is not None:
+            found |= choices.members()
+        elif isinstance(part, type) and issubclass(part, Component):
+            shown = _shown(part.home).items()
+            found |= {n: v for n, v in shown if isinstance(v, type) and issubclass(v, part) and "home" not in vars(v)}
+        elif items:
+            found |= {name: kind for arg in get_args(part) for name, kind in kinds_of(arg).items()}
+    return found
 
 
 def is_part(hint: Any) -> bool:
@@ -148,14 +165,16 @@ def kind_name(thing: Any) -> str:
     return thing.__name__ if shown else f"{thing.__module__}:{thing.__qualname__}"
 
 
+def kind_of(value: Any, hint: Any) -> str:
+    """The kind of a component, a choice or a function: its name among the kinds of the type `hint`, or `kind_name`."""
+    thing = type(value) if isinstance(value, Component) else function_of(value)
+    return next((n for n, kind in kinds_of(hint, items=False).items() if kind is thing), kind_name(thing))
+
+
 def plain(hint: Any) -> Any:
     """A type without its annotations and without None."""
-    if get_origin(hint) is Annotated:
-        return plain(get_args(hint)[0])
-    if get_origin(hint) in (Union, types.UnionType):
-        others = [arg for arg in get_args(hint) if arg is not type(None)]
-        return plain(others[0]) if len(others) == 1 else hint
-    return hint
+    others = [member for member in members(hint) if member is not type(None)]
+    return others[0] if len(others) == 1 else hint
 
 
 def _shown(home: str) -> dict[str, Any]:

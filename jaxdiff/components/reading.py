@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from jaxdiff.checks import did_you_mean, message
 from jaxdiff.components.component import Component, Table
 from jaxdiff.components.declared import Choice, Choices, Option, choices_of, kinds_of, options_of, settings_of
+from jaxdiff.components.opaque import Opaque, is_opaque
 from jaxdiff.components.paths import at, join
 
 
@@ -45,6 +46,8 @@ def from_json(hint: Any, tree: Any, path: str = "") -> Any:
         with the path of the setting.
     """
     origin, args = get_origin(hint), get_args(hint)
+    if is_opaque(tree):
+        raise ValueError(f"{path} is an object of the user's own, {tree.get('name')}, which a file cannot hold")
     if origin is Annotated:
         choices = choices_of(hint)
         return from_json(args[0], tree, path) if choices is None else _choice(choices, tree, path)
@@ -115,7 +118,7 @@ def _chosen(function: Callable[..., Any], known: Mapping[str, Option], given: Ma
 
 
 def _component(hint: type, tree: Any, path: str) -> Any:
-    if isinstance(tree, hint):
+    if isinstance(tree, hint | Opaque):
         return tree
     if not isinstance(tree, Mapping):
         raise ValueError(message(path, tree, f"objects with the settings of {hint.__name__}"))

@@ -8,17 +8,20 @@ from typing import Any, NamedTuple, get_args
 from jaxdiff.checks import message, require
 from jaxdiff.components.component import Component
 from jaxdiff.components.declared import Choice, kind_name, options_of, plain, settings_of
+from jaxdiff.components.opaque import Opaque, opaque_json
 from jaxdiff.components.paths import join
 from jaxdiff.components.reading import choose
 
 
 def to_json(value: Any) -> Any:
-    """Settings as JSON values.
+    """Settings as JSON values. An object of the user's own is of the kind `opaque` (`components.opaque`).
 
     Raises:
       TypeError: a value is no setting.
       ValueError: a number is not a number (NaN).
     """
+    if isinstance(value, Opaque):
+        return opaque_json(value)
     if isinstance(value, Choice):
         return {"kind": kind_name(value.function), **{name: to_json(option) for name, option in value.options}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -70,6 +73,8 @@ def walk(value: Any, hint: Any, path: str = "", owner: Any = None) -> Iterator[S
         hints = options_of(value.function)
         for name, option in value.options:
             yield from walk(option, hints[name].hint, join(path, name), value.function)
+    elif isinstance(value, Opaque):
+        yield Setting(join(path, "kind"), hint, value, type(value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         if isinstance(value, Component):
             yield Setting(join(path, "kind"), hint, value, type(value))

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int32, Key, PyTree
 
 from jaxdiff.checks import fraction, integer, require
+from jaxdiff.components import at
 from jaxdiff.conditions.condition import Condition, Encode
 from jaxdiff.data.fields import Field
 from jaxdiff.data.selection import Entry
@@ -69,7 +70,8 @@ class Text(Condition):
 
     def init(self, key: Key[Array, ""]) -> PyTree:
         ids = jnp.asarray(self.null({}))[None]
-        return self.encoder.init(key, ids, ids != PADDING)
+        with at("encoder"):
+            return self.encoder.init(key, ids, ids != PADDING)
 
     def null(self, fields: Mapping[str, Field]) -> np.ndarray:
         return read_bytes("", self.encoder.length)

@@ -30,11 +30,12 @@ class ClassifierFreeDenoiser:
         """The process of both denoisers."""
         return self.conditional.process
 
-    def __call__(self, x: PyTree, t: Any) -> Estimate:
+    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
         if self.scale.ndim:
             batch = (trees.batch_size(x),)
             require(self.scale.shape == batch, "scale.shape", self.scale.shape, f"() and {batch}, as x")
-        pairs = zip(self.unconditional(x, t), self.conditional(x, t), strict=True)
+        times = (t,) if s is None else (t, s)  # a denoiser that is no flow map may lack s
+        pairs = zip(self.unconditional(x, *times), self.conditional(x, *times), strict=True)
         return Estimate(*(trees.lincomb((1 - self.scale, self.scale), pair) for pair in pairs))
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from jaxdiff.checks import integer, not_negative, require
 from jaxdiff.files import write_atomically
 from jaxdiff.logging.metrics_file import MetricsFile
-from jaxdiff.logging.names import METRICS, SAMPLES
+from jaxdiff.logging.names import METRICS, PLACE, SAMPLES
 from jaxdiff.logging.progress import Progress
 from jaxdiff.logging.tensorboard import TensorBoard
 from jaxdiff.logging.weights_and_biases import WeightsAndBiases
@@ -154,6 +154,40 @@ class Logger:
                     print(f"warning: {writer} of {self._directory}: {reason}", file=sys.stderr, flush=True)
 
 
+class Console:
+    """A logger that shows progress, and writes no files: for training without a run directory.
+
+    Args:
+      total_steps, start_step, seconds, stream: as for `Logger`.
+    """
+
+    def __init__(
+        self, total_steps: int, start_step: int = 0, *, seconds: float = 10.0, stream: TextIO | None = None
+    ) -> None:
+        self._progress = Progress(total_steps, start_step, sys.stderr if stream is None else stream, seconds)
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Shows a step."""
+        with contextlib.suppress(OSError):
+            self._progress.show(step, values)
+
+    def media(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Does nothing."""
+
+    def close(self, failed: bool = False) -> None:
+        """Ends the bar."""
+        with contextlib.suppress(OSError):
+            self._progress.close()
+
+
 class SilentLogger:
     """A logger that writes nothing, for all processes but the first."""
 
@@ -176,17 +210,24 @@ class SilentLogger:
 
 
 def make_logger(
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | None,
     total_steps: int,
     start_step: int = 0,
     *,
     wandb: str | None = None,
     config: Mapping[str, Any] | None = None,
-) -> Logger | SilentLogger:
-    """The logger of this process: a `Logger` with these arguments in process 0, a `SilentLogger` elsewhere."""
-    if jax.process_index() != 0:
+    progress: bool = True,
+) -> Logger | SilentLogger | Console:
+    """The logger of this process: a `Logger` with these arguments in process 0, a `SilentLogger` elsewhere.
+
+    Without a directory there is a `Console` in process 0. Without `progress`, nothing is shown.
+    """
+    if jax.process_index() != 0 or not (directory or progress):
         return SilentLogger()
-    return Logger(directory, total_steps, start_step, wandb=wandb, config=config)
+    stream = None if progress else io.StringIO()
+    if directory is None:
+        return Console(total_steps, start_step, stream=stream)
+    return Logger(directory, total_steps, start_step, wandb=wandb, config=config, stream=stream)
 
 
 def _scalar(name: str, value: Any) -> float:
@@ -195,7 +236,7 @@ def _scalar(name: str, value: Any) -> float:
     Raises:
       ValueError: the name is taken, or the value is not one real number.
     """
-    require(name not in ("step", "time"), "name", name, "names other than 'step' and 'time'")
+    require(name not in PLACE, "name", name, f"names other than {' and '.join(map(repr, PLACE))}")
     array = np.asarray(value)
     require(array.size == 1, f"values[{name!r}].shape", array.shape, "shapes with one element")
     require(array.dtype.kind != "c", f"values[{name!r}].dtype", array.dtype, "real types")

@@ -18,6 +18,7 @@ from jaxdiff.data.selection import Entry
 from jaxdiff.models.model import Bound, Model
 from jaxdiff.networks import ConvAutoencoder
 from jaxdiff.networks.module import Network
+from jaxdiff.objectives import Reconstruction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Autoencoder(Model):
 
     network: Network = dataclasses.field(default_factory=ConvAutoencoder)
     field: str = "image"
+
+    def objective(self) -> Any:
+        return Reconstruction()
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         check_known(fields, self.field, "model.field")
@@ -59,7 +63,8 @@ class BoundAutoencoder(Bound):
     latent: tuple[int, ...]
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
-        return {"model": self.network.init(key, jnp.zeros((1, *self.fields[self.settings.field].shape)))}
+        with at("model.network"):
+            return {"model": self.network.init(key, jnp.zeros((1, *self.fields[self.settings.field].shape)))}
 
     def prepare(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey

@@ -20,6 +20,7 @@ from jaxdiff.models.diffusion import ProcessChoice
 from jaxdiff.models.model import Bound, Model
 from jaxdiff.networks import Encoder
 from jaxdiff.networks.module import Network
+from jaxdiff.objectives import CrossEntropy
 from jaxdiff.processes import Process
 
 
@@ -40,6 +41,9 @@ class Classifier(Model):
     label: str = "label"
     process: ProcessChoice | None = None
     codec: Codec = Pixels()
+
+    def objective(self) -> Any:
+        return CrossEntropy()
 
     def load(self, open: Callable[[str], Any]) -> Any:
         return {"codec": self.codec.load(open)}
@@ -76,7 +80,8 @@ class BoundClassifier(Bound):
         return None if self.settings.process is None else self.settings.process()
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
-        return {"model": self.network.init(key, jnp.zeros((1, *self.shape)), jnp.zeros(1))}
+        with at("model.network"):
+            return {"model": self.network.init(key, jnp.zeros((1, *self.shape)), jnp.zeros(1))}
 
     def prepare(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey

@@ -51,7 +51,10 @@ class Conditions:
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         """The parameters of the conditions, by name; of those only that have parameters."""
-        made = {name: c.init(jax.random.fold_in(key, i)) for i, (name, c) in enumerate(self._sorted())}
+        made = {}
+        for i, (name, condition) in enumerate(self._sorted()):
+            with at(f"model.conditions.{name}"):
+                made[name] = condition.init(jax.random.fold_in(key, i))
         return {name: params for name, params in made.items() if jax.tree.leaves(params)}
 
     def specs(self, frozen: Mapping[str, Any], codec: Encode) -> dict[str, Spec]:

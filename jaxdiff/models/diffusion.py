@@ -25,8 +25,9 @@ from jaxdiff.models.conditioned import Conditions
 from jaxdiff.models.diffusion_model import DiffusionModel
 from jaxdiff.models.model import Bound, Model
 from jaxdiff.models.sampling import Sampling
-from jaxdiff.networks import UNet
+from jaxdiff.networks import UNet, as_network
 from jaxdiff.networks.module import Network
+from jaxdiff.objectives import Denoising, Hybrid, Variational
 from jaxdiff.parametrizations import Parametrization, ParametrizationChoice
 from jaxdiff.processes import Process
 
@@ -38,7 +39,8 @@ class Diffusion(Model):
     """A diffusion model: a network that estimates data from noisy data, at every noise level.
 
     Attributes:
-      network: the network, which is told the conditions by its channels.
+      network: the network, which is told the conditions by its channels; one of `jaxdiff.networks` or of your own
+        (`networks.as_network`).
       process: the process of `jaxdiff.processes`. The numbers of a `learned` process are trained with the network.
       parametrization: the input of the network and the meaning of its output.
       field: the field that is modelled; or several fields, which the network is given as a mapping.
@@ -57,8 +59,14 @@ class Diffusion(Model):
     learned_variance: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "network", as_network(self.network))
         object.__setattr__(self, "conditions", Table(self.conditions))
         require(self.field, "field", self.field, "a field of the data, or several")
+
+    def objective(self) -> Any:
+        if self.learned_variance:
+            return Hybrid()
+        return Variational() if "key" in inspect.signature(function_of(self.process)).parameters else Denoising()
 
     def load(self, open: Callable[[str], Any]) -> Any:
         with at("model.codec"):
@@ -139,16 +147,23 @@ class BoundDiffusion(Bound):
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         conditions = self.conditioning.init(jax.random.fold_in(key, 1))
         params: dict[str, PyTree] = {"conditions": conditions} if conditions else {}
-        cond = jax.eval_shape(self._null_cond)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (self.like(1), cond))
-        with at("model.network"):
-            params["model"] = self.network.init(key, zeros[0], self._first_time(), zeros[1] or None)
+        params["model"] = {"params": self._variables(key)["params"]}
         if "key" in inspect.signature(function_of(self.settings.process)).parameters:
             process = self.settings.process(key=jax.random.fold_in(key, 2))
             static = {f.name for f in dataclasses.fields(process) if f.metadata.get("static")}
             names = [f.name for f in dataclasses.fields(process) if f.name not in static]
             params["process"] = {name: jnp.asarray(getattr(process, name), jnp.float32) for name in names}
         return params
+
+    def state(self, key: Key[Array, ""]) -> dict[str, PyTree]:
+        return {name: values for name, values in self._variables(key).items() if name != "params"}
+
+    def _variables(self, key: Key[Array, ""]) -> dict[str, PyTree]:
+        """The first variables of the network."""
+        cond = jax.eval_shape(self._null_cond)
+        x, cond = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (self.like(1), cond))
+        with at("model.network"):
+            return dict(self.network.init(key, x, self._first_time(), cond or None))
 
     def prepare(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey
@@ -242,8 +257,14 @@ class Apply:
 
     def __call__(self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None) -> PyTree:
         """Calls the network."""
+        return self.with_state(params, x, time, cond, key)[0]
+
+    def with_state(
+        self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None
+    ) -> tuple[PyTree, dict[str, PyTree]]:
+        """The output of the network, and what it changed itself in training: the update of `extra["network"]`."""
         told = None if cond is None else broadcast_to(cond, trees.batch_size(x))
-        return self.network.apply(params["model"], x, time, told, key=key)
+        return self.network.evaluate(params["model"], x, time, told, key)
 
 
 def names_of(field: str | tuple[str, ...]) -> tuple[str, ...]:

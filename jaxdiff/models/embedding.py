@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import trees
-from jaxdiff.checks import integer
+from jaxdiff.checks import integer, require
 from jaxdiff.components import Table, at
 from jaxdiff.conditions import Text
 from jaxdiff.data.fields import Field, check_known
@@ -19,6 +19,7 @@ from jaxdiff.data.selection import Entry
 from jaxdiff.models.model import Bound, Model
 from jaxdiff.networks import Encoder
 from jaxdiff.networks.module import Network
+from jaxdiff.objectives import Contrastive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Embedding(Model):
 
     def __post_init__(self) -> None:
         integer("features", self.features)
+        require(not self.text.dropout, "text.dropout", self.text.dropout, "0, since an embedding drops no captions")
+
+    def objective(self) -> Any:
+        return Contrastive()
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         check_known(fields, self.field, "model.field")
@@ -61,8 +66,10 @@ class BoundEmbedding(Bound):
 
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         shape, text = self.fields[self.settings.field].shape, self.settings.text
-        picture = self.network.init(key, jnp.zeros((1, *shape)), jnp.zeros(1))
-        encoder = text.init(jax.random.fold_in(key, 1))
+        with at("model.network"):
+            picture = self.network.init(key, jnp.zeros((1, *shape)), jnp.zeros(1))
+        with at("model.text"):
+            encoder = text.init(jax.random.fold_in(key, 1))
         width = text.encoder.width
         projection = jax.random.normal(jax.random.fold_in(key, 2), (width, self.settings.features)) / width**0.5
         return {"model": picture, "conditions": {"text": encoder, "projection": projection}}

@@ -1,17 +1,19 @@
 """Flow maps: a network that is told two times, from where and to where it goes along the ODE."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxdiff import parametrizations, trees
+from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.data.fields import Field
+from jaxdiff.denoisers import NetworkDenoiser
 from jaxdiff.models.diffusion import Apply, BoundDiffusion, Diffusion
-from jaxdiff.parametrizations import Estimate, Parametrization
+from jaxdiff.models.model import Model
 from jaxdiff.processes import Process
 
 
@@ -22,6 +24,9 @@ class FlowMap(Diffusion):
     The network is told both times. Its output at (t, s) stands for a pair of data and noise by the target at t. The
     DDIM step of this pair from t to s ends at X(t, s). At s = t it is a plain denoiser.
     """
+
+    def objective(self) -> Any:
+        return Model.objective(self)
 
     def bind(self, fields: Mapping[str, Field], frozen: Any) -> "BoundFlowMap":
         allowed = "False, since the steps of a flow map have no variances"
@@ -41,9 +46,8 @@ class BoundFlowMap(BoundDiffusion):
 
     def denoiser(self, params: PyTree, cond: PyTree = None, *, process: Process | None = None, keys: Any = None) -> Any:
         process = self.process(params) if process is None else process
-        return FlowMapDenoiser(
-            process, {"model": params["model"]}, cond or None, keys, self.parametrization, self.apply
-        )
+        apply = self.apply if keys is None else partial(self.apply, key=keys)
+        return FlowMapDenoiser(process, {"model": params["model"]}, cond or None, self.parametrization, apply)
 
     def _first_time(self) -> Array:
         return jnp.zeros((1, 2))
@@ -53,28 +57,17 @@ class BoundFlowMap(BoundDiffusion):
 class TwoTimes(Apply):
     """`Apply` for a network that is told two times. At one time it is told this time twice, as a denoiser is."""
 
-    def __call__(self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None) -> PyTree:
-        """Calls the network."""
-        return super().__call__(params, x, jnp.stack([time, time], -1) if time.ndim == 1 else time, cond, key)
+    def with_state(
+        self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None
+    ) -> tuple[PyTree, dict[str, PyTree]]:
+        return super().with_state(params, x, jnp.stack([time, time], -1) if time.ndim == 1 else time, cond, key)
 
 
 @trees.register
 @dataclasses.dataclass(frozen=True)
-class FlowMapDenoiser:
+class FlowMapDenoiser(NetworkDenoiser):
     """The denoiser of a flow map: a function `(x, t, s=None) -> Estimate`; s is t unless it is given."""
 
-    process: Process
-    params: PyTree
-    cond: PyTree
-    keys: Any
-    parametrization: Parametrization = dataclasses.field(metadata={"static": True})
-    apply: Callable[..., PyTree] = dataclasses.field(metadata={"static": True})
-
-    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
-        t = jnp.asarray(t)
-        both = [self.parametrization.time_input(self.process, jnp.asarray(u)) for u in (t, t if s is None else s)]
-        time = jnp.stack([trees.per_example(u, x) for u in both], axis=-1)
-        scaled = trees.lincomb((self.parametrization.scale(self.process, t),), (x,))
-        output = self.apply(self.params, scaled, time, self.cond, key=self.keys)
-        trees.check_alike("the network's output", output, x)
-        return parametrizations.estimate(self.process, self.parametrization, x, output, t)
+    def time(self, x: PyTree, t: Any, s: Any = None) -> Array:
+        """Both time inputs of the network, `[batch, 2]`."""
+        return jnp.stack([super().time(x, t), super().time(x, t if s is None else s)], axis=-1)

@@ -8,6 +8,7 @@ from typing import Any, Self
 from jaxtyping import Array, Key, PyTree
 
 from jaxdiff import trees
+from jaxdiff.checks import message
 from jaxdiff.components import Component, Table
 from jaxdiff.data.fields import Field
 from jaxdiff.data.selection import Entry
@@ -34,6 +35,14 @@ class Bound:
     def init(self, key: Key[Array, ""]) -> dict[str, PyTree]:
         """The initial parameters of the model, without those of the objective."""
         raise NotImplementedError
+
+    def state(self, key: Key[Array, ""]) -> dict[str, PyTree]:
+        """The first values of `extra["network"]`: what the network changes itself in training, as batch statistics.
+
+        Args:
+          key: the key of `init`.
+        """
+        return {}
 
     def prepare(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], random: trees.BatchKey
@@ -82,6 +91,14 @@ class Model(Component):
 
     home = "jaxdiff.models"
 
+    def objective(self) -> Any:
+        """The usual objective of the model.
+
+        Raises:
+          ValueError: the model has no usual objective.
+        """
+        raise ValueError(message("objective", None, f"objectives of a {type(self).__name__}, which has no usual one"))
+
     def load(self, open: Callable[[str], Any]) -> Any:
         """The frozen models that the model needs, as a pytree. `open` opens a run or a file of weights."""
         return {}
@@ -109,6 +126,12 @@ class Model(Component):
           ValueError, TypeError: the parts of the model do not fit each other or the data. The error names the setting.
         """
         raise NotImplementedError
+
+
+def with_state(params: PyTree, extra: Any) -> PyTree:
+    """The parameters of a run, with what the network itself has changed (`extra["network"]`) among its variables."""
+    state = extra.get("network") if isinstance(extra, Mapping) else None
+    return {**params, "model": {**params["model"], **state}} if state else params
 
 
 def is_hidden(network: Network, path: tuple[str, ...], leaf: Any) -> bool:

@@ -12,9 +12,11 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 - `Sinusoidal`, `Fourier`: features of the time input (`embeddings.py`)
 - `log_variance.py`: a learned weight of the loss, trained beside the network
 
-`module.py` has the base class `Network` and the `Spec` of a condition. `inputs.py` checks arguments, and
-`conditioning.py` embeds time, classes and vectors. The layers are in `blocks.py`, `attention.py`, `resampling.py`,
-`norms.py`, `dropout.py` and `remat.py`.
+`as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own (`own/`).
+
+`module.py` has the base class `Network` and the `Spec` of a condition. `inputs.py` checks arguments, `conditioning.py`
+embeds time, classes and vectors, and `entrance.py` is the beginning of `UNet` and `Encoder`. The layers are in
+`blocks.py`, `attention.py`, `resampling.py`, `norms.py`, `dropout.py` and `remat.py`.
 """
 
 from jaxdiff.extras import needed
@@ -24,7 +26,8 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.embeddings import Fourier, Sinusoidal
     from jaxdiff.networks.encoder import Encoder
     from jaxdiff.networks.mlp import MLP
+    from jaxdiff.networks.own import as_network
     from jaxdiff.networks.text_transformer import TextTransformer
     from jaxdiff.networks.unet import UNet
 
-__all__ = ["MLP", "ConvAutoencoder", "Encoder", "Fourier", "Sinusoidal", "TextTransformer", "UNet"]
+__all__ = ["MLP", "ConvAutoencoder", "Encoder", "Fourier", "Sinusoidal", "TextTransformer", "UNet", "as_network"]

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxdiff.checks import integer, require
 from jaxdiff.networks.blocks import ResidualBlock, conv
-from jaxdiff.networks.inputs import check_levels, compute_types
+from jaxdiff.networks.inputs import check_levels, check_settings, compute_types
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.norms import GroupNorm
 from jaxdiff.networks.resampling import upsample
@@ -42,6 +42,10 @@ class ConvAutoencoder(Network):
     latent_channels: int = 4
     dtype: str | None = None
     data_channels: int = dataclasses.field(default=1, kw_only=True, metadata={"setting": False})
+
+    def __post_init__(self) -> None:
+        check_settings(self.dtype, self.multipliers, num_blocks=self.num_blocks)
+        super().__post_init__()
 
     def giving(self, features: int) -> Self:
         """The autoencoder of data with `features` channels."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxdiff.checks import integer, require
+from jaxdiff.checks import integer, positive, require
 from jaxdiff.components import Component
 
 
@@ -48,6 +48,9 @@ class Sinusoidal(TimeEmbedding):
     cos_first: bool = False
     endpoint: bool = True
     max_period: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        positive("max_period", self.max_period)
 
     def __call__(self, time: Float[Array, " batch"], features: int) -> Float[Array, "batch features"]:
         """Embeds `time` `[batch]` as `[batch, features]`, in float32, or in float64 if `time` is float64.

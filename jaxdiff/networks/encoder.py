@@ -1,19 +1,16 @@
 """The way down of the U-Net as a network of its own, which gives one vector per example."""
 
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdiff import trees
-from jaxdiff.checks import message
-from jaxdiff.networks.attention import SelfAttention
-from jaxdiff.networks.blocks import ResidualBlock, conv
-from jaxdiff.networks.conditioning import Conditioning
+from jaxdiff.checks import message, not_negative
+from jaxdiff.networks.blocks import conv
 from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
-from jaxdiff.networks.inputs import Cond, check_input, check_levels, compute_types, read_cond, with_planes
+from jaxdiff.networks.entrance import enter
+from jaxdiff.networks.inputs import Cond, check_settings
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.norms import GroupNorm
 from jaxdiff.networks.resampling import downsample
@@ -58,6 +55,11 @@ class Encoder(Network):
     features: int | None = None
     dtype: str | None = None
 
+    def __post_init__(self) -> None:
+        check_settings(self.dtype, self.multipliers, num_blocks=self.num_blocks)
+        not_negative("norm_eps", self.norm_eps)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,
@@ -74,33 +76,18 @@ class Encoder(Network):
         Raises:
           ValueError: `features` is None.
         """
-        x = jnp.asarray(x)
-        check_levels(x, self.multipliers, self.attention_levels)
         if self.features is None:
             raise ValueError(message("features", None, "integers of at least 1, which `giving` sets"))
-        time = check_input(x, time)
-        given = read_cond(cond, self.specs, x.shape[0], x.shape[1:-1])
-        keys = None if key is None else trees.example_keys(key, x.shape[0])
-        wide, dtype = compute_types(x, self.dtype)
-
-        shared: dict[str, Any] = {"norm_groups": self.norm_groups, "norm_eps": self.norm_eps}
-        shared |= {"skip_scale": 1.0, "dtype": dtype}
-        block = partial(ResidualBlock, scale_shift=self.scale_shift, dropout=self.dropout, **shared)
-        attention = partial(SelfAttention, self.head_channels, **shared)
-        conditioning = Conditioning(
-            self.channels, 4 * self.channels, self.embedding, self.specs, dtype, name="conditioning"
-        )
-        e = conditioning(time, given)
-
-        h = conv(with_planes(x, given, self.specs, dtype), self.channels, dtype, "conv_in")
+        x, block, attention, wide, dtype = enter(self, jnp.asarray(x), time, cond, key)
+        h = conv(x, self.channels, dtype, "conv_in")
         for level, multiplier in enumerate(self.multipliers):
             width = self.channels * multiplier
             if level > 0:
-                h = block(features=width, name=f"down_{level - 1}_resample", resample=downsample)(h, e, keys)
+                h = block(h, width, f"down_{level - 1}_resample", resample=downsample)
             for i in range(self.num_blocks):
-                h = block(features=width, name=f"down_{level}_block_{i}")(h, e, keys)
+                h = block(h, width, f"down_{level}_block_{i}")
                 if level in self.attention_levels:
-                    h = attention(name=f"down_{level}_attention_{i}")(h)
+                    h = attention(h, f"down_{level}_attention_{i}")
 
         h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, wide, name="norm_out")(h))
         h = h.reshape(h.shape[0], -1, h.shape[-1]).mean(axis=1)

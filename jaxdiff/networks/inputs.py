@@ -7,11 +7,29 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from jaxdiff.checks import require
+from jaxdiff.checks import integer, one_of, require
 from jaxdiff.networks.module import Spec
 
 Cond = ArrayLike | Mapping[str, ArrayLike] | None
 Specs = tuple[tuple[str, Spec], ...]
+
+
+def check_settings(dtype: str | None, multipliers: tuple[int, ...] = (), **layers: int) -> None:
+    """Checks settings that would fail late, or never, when a network is called. A network calls it when it is made.
+
+    Args:
+      dtype: the compute type.
+      multipliers: one integer per level.
+      layers: numbers of layers, by the name of the setting. A thousand layers take minutes to compile.
+
+    Raises:
+      ValueError: a setting is not allowed.
+    """
+    one_of("dtype", dtype, ("bfloat16", "float16", "float32", None))
+    for multiplier in multipliers:
+        integer("multipliers", multiplier)
+    for name, number in layers.items():
+        integer(name, number, least=0, most=1000)
 
 
 def check_input(x: Array, time: ArrayLike) -> Array:

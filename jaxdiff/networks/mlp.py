@@ -11,7 +11,7 @@ from jaxdiff.checks import require
 from jaxdiff.networks.conditioning import Conditioning
 from jaxdiff.networks.dropout import Dropout
 from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
-from jaxdiff.networks.inputs import Cond, check_input, compute_types, read_cond
+from jaxdiff.networks.inputs import Cond, check_input, check_settings, compute_types, read_cond
 from jaxdiff.networks.module import Network
 
 
@@ -44,6 +44,10 @@ class MLP(Network):
     dropout: float = 0.0
     out_features: int | None = None
     dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self.dtype, num_blocks=self.num_blocks)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

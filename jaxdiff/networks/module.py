@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import flax.linen as nn
+from jaxtyping import PyTree
 
 from jaxdiff.checks import integer, message, one_of, require
 from jaxdiff.components import Component, kinds_of
@@ -34,6 +35,33 @@ class Spec(NamedTuple):
     channel: Channel
     shape: tuple[int, ...] = ()
     classes: int = 0
+
+
+def check_specs(specs: Mapping[str, Spec], takes: tuple[str, ...], kind: str) -> tuple[tuple[str, Spec], ...]:
+    """The specs of conditions, checked.
+
+    Args:
+      specs: the conditions by name.
+      takes: the channels that the network takes.
+      kind: the name of the network.
+
+    Raises:
+      ValueError: the network does not take a channel, or a spec does not fit its channel.
+    """
+    for name, spec in specs.items():
+        path = f"conditions.{name}"
+        usable = name.isidentifier() and name not in _RESERVED
+        require(usable, "name of a condition", name, f"identifiers other than {', '.join(_RESERVED)}")
+        one_of(f"{path}.channel", spec.channel, _SHAPES)
+        if spec.channel not in takes:
+            # The channel is a word of the house and not text of the user, so it has no quotes.
+            taken = f"{', '.join(takes) or 'none'}: the channels of {kind}"
+            raise ValueError(f"{path} = {spec.channel}; allowed are {taken}")
+        ranks, shapes = _SHAPES[spec.channel]
+        require(len(spec.shape) in ranks, f"{path}.shape", spec.shape, shapes)
+        least, most = (1, None) if spec.channel == "class" else (0, 0)
+        integer(f"{path}.classes", spec.classes, least, most)
+    return tuple((name, Spec(s.channel, tuple(s.shape), s.classes)) for name, s in specs.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,21 +113,7 @@ class Network(nn.Module, Component):
         Raises:
           ValueError: the network does not take a channel, or a spec does not fit its channel.
         """
-        kind = type(self).__name__
-        for name, spec in specs.items():
-            path = f"conditions.{name}"
-            usable = name.isidentifier() and name not in _RESERVED
-            require(usable, "name of a condition", name, f"identifiers other than {', '.join(_RESERVED)}")
-            one_of(f"{path}.channel", spec.channel, _SHAPES)
-            if spec.channel not in self.takes:
-                # The channel is a word of the house and not text of the user, so it has no quotes.
-                taken = f"{', '.join(self.takes) or 'none'}: the channels of {kind}"
-                raise ValueError(f"{path} = {spec.channel}; allowed are {taken}")
-            ranks, shapes = _SHAPES[spec.channel]
-            require(len(spec.shape) in ranks, f"{path}.shape", spec.shape, shapes)
-            least, most = (1, None) if spec.channel == "class" else (0, 0)
-            integer(f"{path}.classes", spec.classes, least, most)
-        return self.clone(specs=tuple((name, Spec(s.channel, tuple(s.shape), s.classes)) for name, s in specs.items()))
+        return self.clone(specs=check_specs(specs, self.takes, type(self).__name__))
 
     def giving(self, features: int) -> Self:
         """The network with an output `[batch, features]`, for classifiers and embeddings.
@@ -117,6 +131,12 @@ class Network(nn.Module, Component):
         require(length in (None, features), self.output_length, length, f"None and {features}, which the model needs")
         change: dict[str, Any] = {self.output_length: features}
         return self.clone(**change)
+
+    def evaluate(
+        self, variables: Any, x: PyTree, time: Any, cond: Any = None, key: Any = None
+    ) -> tuple[PyTree, dict[str, PyTree]]:
+        """The output, and the collections of variables that the network changed; our networks change none."""
+        return self.apply(variables, x, time, cond, key=key), {}
 
     def plain(self) -> Self:
         """The network without rematerialisation, for counting operations."""

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdiff.checks import integer, require
 from jaxdiff.networks.attention import MaskedAttention
+from jaxdiff.networks.inputs import check_settings
 from jaxdiff.networks.module import Network
 
 
@@ -51,6 +52,10 @@ class TextTransformer(Network):
     heads: int = 4
     length: int = 64
     dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self.dtype, depth=self.depth)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, ids: Int[Array, "batch n"], mask: Bool[Array, "batch n"]) -> Tokens:

@@ -5,19 +5,16 @@ from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdiff import trees
-from jaxdiff.checks import one_of, require
-from jaxdiff.networks.attention import SelfAttention
-from jaxdiff.networks.blocks import ResidualBlock, conv
-from jaxdiff.networks.conditioning import Conditioning
+from jaxdiff.checks import not_negative, one_of, positive, require
+from jaxdiff.networks.blocks import conv
 from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
-from jaxdiff.networks.inputs import Cond, check_input, check_levels, compute_types, read_cond, with_planes
+from jaxdiff.networks.entrance import enter
+from jaxdiff.networks.inputs import Cond, check_settings
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.norms import GroupNorm
-from jaxdiff.networks.remat import Remat, rematerialised
+from jaxdiff.networks.remat import Remat
 from jaxdiff.networks.resampling import downsample, upsample
 
 
@@ -87,6 +84,18 @@ class UNet(Network):
     remat: Remat = "none"
     dtype: str | None = None
 
+    def __post_init__(self) -> None:
+        check_settings(self.dtype, self.multipliers, num_blocks=self.num_blocks)
+        not_negative("norm_eps", self.norm_eps)
+        positive("skip_scale", self.skip_scale)
+        one_of("decoder_attention", self.decoder_attention, ("every", "last"))
+        one_of("resampling", self.resampling, ("conv", "residual"))
+        one_of("downsample_padding", self.downsample_padding, ("same", "symmetric"))
+        one_of("remat", self.remat, get_args(Remat))
+        fits = not (self.input_residual and self.resampling == "conv")
+        require(fits, "input_residual", self.input_residual, "False with resampling = 'conv'")
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,
@@ -118,33 +127,19 @@ class UNet(Network):
             key.
         """
         x = jnp.asarray(x)
-        time = self._check(x, time)
-        keys = None if key is None else trees.example_keys(key, x.shape[0])
-        wide, dtype = compute_types(x, self.dtype)
-        given = read_cond(cond, self.specs, x.shape[0], x.shape[1:-1])
-
-        shared: dict[str, Any] = {"norm_groups": self.norm_groups, "norm_eps": self.norm_eps}
-        shared |= {"skip_scale": self.skip_scale, "dtype": dtype}
-        block = partial(
-            rematerialised(ResidualBlock, self.remat), scale_shift=self.scale_shift, dropout=self.dropout, **shared
+        pyramid, block, attention, wide, dtype = enter(
+            self, x, time, cond, key, skip_scale=self.skip_scale, remat=self.remat
         )
         resampling_block = partial(block, project=self.resample_projection)
-        attention = partial(rematerialised(SelfAttention, self.remat), self.head_channels, **shared)
         halve = partial(downsample, taps=self.resample_filter)
-        conditioning = Conditioning(
-            self.channels, 4 * self.channels, self.embedding, self.specs, dtype, name="conditioning"
-        )
-        e = conditioning(time, given)
-
-        pyramid = with_planes(x, given, self.specs, dtype)
         h = conv(pyramid, self.channels, dtype, "conv_in")
         skips = [h]
         for level, multiplier in enumerate(self.multipliers):
             width = self.channels * multiplier
             for i in range(self.num_blocks):
-                h = block(features=width, name=f"down_{level}_block_{i}")(h, e, keys)
+                h = block(h, width, f"down_{level}_block_{i}")
                 if level in self.attention_levels:
-                    h = attention(name=f"down_{level}_attention_{i}")(h)
+                    h = attention(h, f"down_{level}_attention_{i}")
                 skips.append(h)
             if level == len(self.multipliers) - 1:
                 break
@@ -153,24 +148,24 @@ class UNet(Network):
                 padding = "SAME" if self.downsample_padding == "same" else 1
                 h = conv(h, width, dtype, name, strides=2, padding=padding)
             else:
-                h = resampling_block(features=width, name=name, resample=halve)(h, e, keys)
+                h = resampling_block(h, width, name, resample=halve)
             if self.input_residual:
                 pyramid = halve(conv(pyramid, width, dtype, f"down_{level}_input"))
                 h = pyramid = (h + pyramid) * self.skip_scale
             skips.append(h)
 
-        h = block(features=width, name="mid_block_0")(h, e, keys)
+        h = block(h, width, "mid_block_0")
         if self.mid_attention:
-            h = attention(name="mid_attention")(h)
-        h = block(features=width, name="mid_block_1")(h, e, keys)
+            h = attention(h, "mid_attention")
+        h = block(h, width, "mid_block_1")
 
         for level in reversed(range(len(self.multipliers))):
             width = self.channels * self.multipliers[level]
             for i in range(self.num_blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = block(features=width, name=f"up_{level}_block_{i}")(h, e, keys)
+                h = block(h, width, f"up_{level}_block_{i}")
                 if level in self.attention_levels and (self.decoder_attention == "every" or i == self.num_blocks):
-                    h = attention(name=f"up_{level}_attention_{i}")(h)
+                    h = attention(h, f"up_{level}_attention_{i}")
             if level == 0:
                 break
             name, size = f"up_{level}_resample", skips[-1].shape[1:-1]
@@ -178,17 +173,7 @@ class UNet(Network):
                 h = conv(upsample(h, size), width, dtype, name)
             else:
                 double = partial(upsample, size=size, taps=self.resample_filter)
-                h = resampling_block(features=width, name=name, resample=double)(h, e, keys)
+                h = resampling_block(h, width, name, resample=double)
 
         h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, wide, name="norm_out")(h))
         return conv(h, x.shape[-1] if self.out_channels is None else self.out_channels, wide, "conv_out", zero=True)
-
-    def _check(self, x: Array, time: ArrayLike) -> Array:
-        check_levels(x, self.multipliers, self.attention_levels)
-        one_of("decoder_attention", self.decoder_attention, ("every", "last"))
-        one_of("resampling", self.resampling, ("conv", "residual"))
-        one_of("downsample_padding", self.downsample_padding, ("same", "symmetric"))
-        one_of("remat", self.remat, get_args(Remat))
-        fits = not (self.input_residual and self.resampling == "conv")
-        require(fits, "input_residual", self.input_residual, "False with resampling = 'conv'")
-        return check_input(x, time)

@@ -6,6 +6,7 @@
 - `variational`: VDM's bound, with a learned schedule; `hybrid`: iDDPM's loss, with learned variances
 - `score_matching`: `implicit` and `sliced` score matching of any score function
 - `cross_entropy`, `reconstruction`, `contrastive`: for classifiers, autoencoders and embeddings
+- `own`: a loss of your own, `from_function`; `recorded`: batch statistics and other values that a network changes
 """
 
 from jaxdiff.objectives import times, weightings
@@ -14,6 +15,7 @@ from jaxdiff.objectives.cross_entropy import CrossEntropy, cross_entropy
 from jaxdiff.objectives.denoising import Denoising, denoising, drop_condition
 from jaxdiff.objectives.hybrid import Hybrid
 from jaxdiff.objectives.objective import Context, Group, Loss, Objective
+from jaxdiff.objectives.own import from_function
 from jaxdiff.objectives.reconstruction import Reconstruction
 from jaxdiff.objectives.score_matching import implicit, sliced
 from jaxdiff.objectives.variational import Variational
@@ -32,6 +34,7 @@ __all__ = [
     "cross_entropy",
     "denoising",
     "drop_condition",
+    "from_function",
     "implicit",
     "info_nce",
     "sliced",

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxdiff import checks, processes, trees
 from jaxdiff.components import choose
+from jaxdiff.objectives import times as samplers
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
 from jaxdiff.objectives.times import TimesChoice, stratified
 
@@ -41,6 +42,13 @@ class CrossEntropy(Objective):
     def __post_init__(self) -> None:
         checks.fraction("smoothing", self.smoothing)
 
+    @property
+    def couples(self) -> bool:
+        return samplers.learns(self.times)
+
+    def extra(self, model: Any) -> PyTree:
+        return {} if model.process is None else samplers.mutable(self.times(process=model.process))
+
     def make(self, model: Any) -> Function:
         checks.require(hasattr(model, "logits"), "model", type(model).__name__, "Classifier with this objective")
         process = model.process
@@ -48,12 +56,19 @@ class CrossEntropy(Objective):
 
         def objective(params: PyTree, key: Any, batch: Mapping[str, Any], context: Context) -> Loss:
             x, labels = batch["x"], batch["label"]
-            random, t = trees.batch_key(key, trees.batch_size(x)), None
-            if process is not None and sampler is not None:
-                t = sampler(jax.random.fold_in(random.key, 0), process, random.size)[0][random.index]
-                x = processes.corrupt(process, x, trees.normal_like(random.each(1), x), t)
-            logits = model.logits(params, x, t, random.each(2))
-            right = jnp.argmax(logits, axis=-1) == labels
-            return Loss(cross_entropy(logits, labels, self.smoothing), {"accuracy": right.astype(jnp.float32)})
+            random = trees.batch_key(key, trees.batch_size(x))
+
+            def of(x: Array, t: Any = None) -> tuple[Array, dict[str, Array]]:
+                logits = model.logits(params, x, t, random.each(2))
+                right = jnp.argmax(logits, axis=-1) == labels
+                return cross_entropy(logits, labels, self.smoothing), {"accuracy": right.astype(jnp.float32)}
+
+            if process is None or sampler is None:
+                return Loss(*of(x))
+            chosen = samplers.current(sampler, context.extra)
+            drawn = chosen(jax.random.fold_in(random.key, 0), process, random.size)
+            t, time_weight = (value[random.index] for value in drawn)
+            losses, shown = of(processes.corrupt(process, x, trees.normal_like(random.each(1), x), t), t)
+            return Loss(losses * time_weight, shown, samplers.recorded(chosen, t, losses))
 
         return objective

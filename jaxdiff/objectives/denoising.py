@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import checks, parametrizations, processes, trees
-from jaxdiff.components import at, choose, function_of
+from jaxdiff.components import at, choose
 from jaxdiff.objectives import log_variance as learned_weights
+from jaxdiff.objectives import times as samplers
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
-from jaxdiff.objectives.times import Importance, TimeSampler, TimesChoice, importance, stratified, uniform
+from jaxdiff.objectives.recorded import Recorded
+from jaxdiff.objectives.times import TimeSampler, TimesChoice, stratified, uniform
 from jaxdiff.objectives.weightings import Weighting, WeightingChoice
 from jaxdiff.parametrizations import Estimate, Parametrization
 from jaxdiff.processes import Process
@@ -157,15 +159,13 @@ class Denoising(Objective):
 
     @property
     def couples(self) -> bool:
-        # The recent losses of the whole batch decide the next noise levels.
-        return function_of(self.times) is importance
+        return samplers.learns(self.times)
 
     def init(self, model: Any, key: Key[Array, ""]) -> PyTree:
         return {"log_variance": learned_weights.init()} if self.learned_weighting else {}
 
     def extra(self, model: Any) -> PyTree:
-        sampler = self.times(process=model.process({}))
-        return {"times": sampler} if isinstance(sampler, Importance) else {}
+        return samplers.mutable(self.times(process=model.process({})))
 
     def make(self, model: Any) -> Function:
         good = hasattr(model, "parametrization") and hasattr(model, "apply")
@@ -181,19 +181,18 @@ class Denoising(Objective):
             return learned_weights.log_variance(params["objective"]["log_variance"], time, scale)
 
         def objective(params: PyTree, key: Any, batch: Mapping[str, PyTree], context: Context) -> Loss:
-            chosen = (context.extra or {}).get("times", sampler)
+            chosen = samplers.current(sampler, context.extra)
+            apply = Recorded(model.apply)
             losses, metrics = denoising(
                 model.process(params),
                 parametrization,
-                model.apply,
+                apply,
                 weighting=weighting,
                 times=chosen,
                 log_variance=learned if self.learned_weighting else None,
                 with_key=True,
             )(params, key, batch)
-            shown = {"mse": metrics["mse"]}
-            if not isinstance(chosen, Importance):
-                return Loss(losses, shown)
-            return Loss(losses, shown, {"times": chosen.update(metrics["t"], losses / metrics["time_weight"])})
+            updates = samplers.recorded(chosen, metrics["t"], losses / metrics["time_weight"])
+            return Loss(losses, {"mse": metrics["mse"]}, apply.updates(updates))
 
         return objective

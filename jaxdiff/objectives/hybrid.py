@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 from jaxdiff import checks, parametrizations, processes, trees
 from jaxdiff.components import choose
 from jaxdiff.likelihood.bounds import error, event_sum, gaussian_decoder
+from jaxdiff.objectives import times as samplers
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
 from jaxdiff.objectives.times import TimesChoice, indices
 from jaxdiff.processes import VPDiscrete
@@ -47,6 +48,13 @@ class Hybrid(Objective):
         if self.levels is not None:
             checks.integer("levels", self.levels, 2)
 
+    @property
+    def couples(self) -> bool:
+        return samplers.learns(self.times)
+
+    def extra(self, model: Any) -> PyTree:
+        return samplers.mutable(self.times(process=model.process({})))
+
     def make(self, model: Any) -> Function:
         checks.require(hasattr(model, "denoiser"), "model", type(model).__name__, "Diffusion with this objective")
         process = model.process({})
@@ -65,7 +73,8 @@ class Hybrid(Objective):
         def objective(params: PyTree, key: Any, batch: Mapping[str, Any], context: Context) -> Loss:
             x, cond = batch["x"], batch.get("cond")
             random = trees.batch_key(key, trees.batch_size(x))
-            drawn = sampler(jax.random.fold_in(random.key, 0), process, random.size)
+            chosen = samplers.current(sampler, context.extra)
+            drawn = chosen(jax.random.fold_in(random.key, 0), process, random.size)
             t, time_weight = (value[random.index] for value in drawn)
             eps, index = trees.normal_like(random.each(1), x), t.astype(jnp.int32)
             denoiser = model.denoiser(params, cond, keys=random.each(3))
@@ -88,8 +97,8 @@ class Hybrid(Objective):
             inner = event_sum(jax.tree.map(divergence, wrong, fraction))
             last = event_sum(jax.tree.map(decoded, x, fixed.x0, fraction))
             vb = jnp.where(index == 0, last, inner) / (trees.event_size(x) * math.log(2))
-            loss = (mse + self.weight * count * vb) * time_weight
-            return Loss(loss, {"mse": mse, "vb": vb})
+            loss = mse + self.weight * count * vb
+            return Loss(loss * time_weight, {"mse": mse, "vb": vb}, samplers.recorded(chosen, t, loss))
 
         return objective
 

@@ -8,7 +8,7 @@ recipe, and needs no correction.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxdiff import trees
 from jaxdiff.checks import integer, message, not_negative
-from jaxdiff.components import Choices
+from jaxdiff.components import Choices, function_of
 from jaxdiff.processes import Process, VPDiscrete, log_snr, time_of_log_snr
 
 __all__ = [
@@ -193,3 +193,28 @@ class Importance:
             return Importance(state.losses.at[index, slot].set(loss), state.seen.at[index].add(1)), None
 
         return jax.lax.scan(record, self, (t.astype(jnp.int32), losses))[0]
+
+
+def learns(choice: TimesChoice) -> bool:
+    """Whether the losses of a whole batch decide the next times of a sampler: those of `importance` do.
+
+    The examples of a batch then depend on each other (`Objective.couples`).
+    """
+    return function_of(choice) is importance
+
+
+def mutable(sampler: TimeSampler) -> dict[str, TimeSampler]:
+    """The mutable values of an objective that draws times by `sampler`: the sampler itself if it learns."""
+    return {"times": sampler} if isinstance(sampler, Importance) else {}
+
+
+def current(sampler: TimeSampler, extra: Any) -> TimeSampler:
+    """The sampler in the mutable values `extra` of an objective; `sampler` where there is none."""
+    return cast(TimeSampler, (extra or {}).get("times", sampler))
+
+
+def recorded(
+    sampler: TimeSampler, t: Float[Array, " batch"], losses: Float[Array, " batch"]
+) -> dict[str, TimeSampler] | None:
+    """The mutable values after a batch with these times and unweighted losses; None if the sampler does not learn."""
+    return {"times": sampler.update(t, losses)} if isinstance(sampler, Importance) else None

@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from jaxdiff.components import Component, at, is_part, to_json, walk
 from jaxdiff.runs.config import Config
+from jaxdiff.runs.differences import differences
 from jaxdiff.runs.directory import Run, create_run
 from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.parts import check_parts
@@ -38,7 +38,7 @@ def open_or_create(run_dir: str | os.PathLike[str], config: Config, facts: Facts
         else:
             # The same data may lie elsewhere.
             free.add("data")
-        changed = _differences(saved["config"], to_json(config), free) + other
+        changed = differences(saved["config"], to_json(config), free=free) + other
         if changed:
             raise ValueError(
                 f"run directory {run.directory} holds a run with other settings: {'; '.join(changed)}; "
@@ -62,20 +62,3 @@ def free_settings(config: Config) -> set[str]:
         elif isinstance(value, Component):  # the setting `.kind` of a component
             free.update(f"{path.removesuffix('kind')}{name}" for name in value.free)
     return free
-
-
-def _differences(before: Any, now: Any, free: set[str]) -> list[str]:
-    """The settings that differ and may not differ, each as `name was a, is b`."""
-
-    def flat(tree: Any, path: str) -> dict[str, Any]:
-        if path in free:
-            return {}
-        if isinstance(tree, dict) and tree:
-            return {p: v for name, item in tree.items() for p, v in flat(item, f"{path}.{name}".lstrip(".")).items()}
-        if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-            return {p: v for i, item in enumerate(tree) for p, v in flat(item, f"{path}.{i}").items()}
-        return {path: tree}
-
-    old, new = flat(before, ""), flat(now, "")
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return [f"{name} was {old.get(name)}, is {new.get(name)}" for name in names]

@@ -1,7 +1,7 @@
 """Checks of a whole configuration: settings that are valid alone may not fit each other."""
 
-from jaxdiff.checks import integer, not_negative, one_of, positive, require
-from jaxdiff.components import to_json, walk
+from jaxdiff.checks import require
+from jaxdiff.components import to_json
 from jaxdiff.runs.config import Config
 
 
@@ -14,7 +14,6 @@ def check(config: Config) -> None:
       ValueError: one line that names a setting, its value and the values that are allowed.
     """
     to_json(config)  # which refuses values that `config.json` cannot hold
-    _check_networks(config)
     train, parallel, profile = config.train, config.parallel, config.log.profile
     allowed = f"divisors of train.batch_size = {train.batch_size}"
     require(train.batch_size % parallel.accumulate == 0, "parallel.accumulate", parallel.accumulate, allowed)
@@ -39,22 +38,3 @@ def check(config: Config) -> None:
         require(parallel.accumulate == 1, "parallel.accumulate", parallel.accumulate, allowed)
         allowed = f"jit and single with the objective {kind}"
         require(parallel.strategy != "pmap", "parallel.strategy", parallel.strategy, allowed)
-
-
-def _check_networks(config: Config) -> None:
-    """Refuses settings of our networks that would fail late or never. A network checks the others when it is called."""
-    for path, _, value, owner in walk(config, Config):
-        if not isinstance(owner, type) or not owner.__module__.startswith("jaxdiff.networks."):
-            continue
-        match path.rpartition(".")[2]:
-            case "num_blocks":
-                integer(path, value, least=0, most=1000)
-            case "multipliers":
-                for multiplier in value:
-                    integer(path, multiplier)
-            case "dtype":
-                one_of(path, value, ("bfloat16", "float16", "float32", None))
-            case "norm_eps":
-                not_negative(path, value)
-            case "skip_scale" | "max_period":
-                positive(path, value)

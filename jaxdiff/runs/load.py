@@ -10,13 +10,14 @@ from jaxtyping import PyTree
 
 from jaxdiff.averages import power_name
 from jaxdiff.checks import one_of
+from jaxdiff.models.model import with_state
 from jaxdiff.runs import snapshots
 from jaxdiff.runs.checkpoints import Checkpoints
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run, open_run
 from jaxdiff.runs.parts import Parts, check_parts
 from jaxdiff.runs.provenance import provenance
-from jaxdiff.runs.recipe import load_frozen, make_training
+from jaxdiff.runs.recipe import bind, load_frozen
 from jaxdiff.runs.settings import read_settings
 
 
@@ -26,6 +27,7 @@ def load(
     ema: str | float | None = "ema",
     step: int | None = None,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
+    model: Any = None,
 ) -> Any:
     """Loads a trained run as a model.
 
@@ -40,30 +42,29 @@ def load(
         power-function average of this relative width, made from the run's snapshots (`training.posthoc_ema`).
       step: the step of the checkpoint or snapshot; None for the newest whole one.
       parts: where the parts of the run have moved, by the path of their setting or its last name.
+      model: the model that was trained, or its network: for a run of `jd.fit` with a network of your own, which JSON
+        cannot name.
 
     Returns:
       The model of the run's kind, such as `models.DiffusionModel`: a pytree whose weights are leaves.
 
     Raises:
       ValueError: the run, the average or the step does not exist, no checkpoint is whole, the snapshots cannot give the
-        width, or a part is absent or another one.
+        width, a part is absent or another one, or the model has to be given again or is another one.
     """
     opened = open_run(run)
-    config, facts, places, _ = read_settings(opened)
+    config, facts, places, _ = read_settings(opened, model)
     needed = Parts(config, load, parts, places)
     frozen = load_frozen(config, needed.open)
     guides = config.sample.guidance.load(needed.open)
     check_parts(facts.parts, needed.checksums(), needed.places)
-    training = make_training(config, facts.fields, frozen)
+    bound = bind(config, facts.fields, frozen)
     if isinstance(ema, (int, float)):
         at, params, _ = snapshots.reconstruct(opened, config.train.ema_widths, ema, step)
     else:
         at, params = _stored(opened, config, ema, step)
-    extra: PyTree = {}
-    if jax.tree.leaves(config.objective.extra(training.bound)):
-        extra = _extra(opened, at)
-    params, extra = jax.tree.map(jnp.asarray, (params, extra))
-    return training.bound.loaded(params, {**frozen["model"], "guidance": guides}, extra, config.sample)
+    params, extra = jax.tree.map(jnp.asarray, (params, _extra(opened, at)))
+    return bound.loaded(with_state(params, extra), {**frozen["model"], "guidance": guides}, extra, config.sample)
 
 
 def step_of(run: str | os.PathLike[str]) -> int:
@@ -95,7 +96,7 @@ def _stored(run: Run, config: Config, ema: str | None, step: int | None) -> tupl
 
 
 def _extra(run: Run, step: int | None) -> PyTree:
-    """The mutable values of the objective at a step, or at the newest step if this step has no checkpoint."""
+    """The mutable values of a run at a step, or at the newest step if this step has no checkpoint; {} for none."""
     with Checkpoints(run.checkpoints, version=provenance()) as checkpoints:
-        _, parts, _ = checkpoints.restore_parts(["extra"], step if step in checkpoints.steps() else None)
-    return parts["extra"]
+        _, parts, _ = checkpoints.restore_parts(["extra"], step if step in checkpoints.steps() else None, optional=True)
+    return parts.get("extra", {})

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxdiff.distributed import hosts
 from jaxdiff.distributed.collectives import on_all
 from jaxdiff.logging.logger import make_logger
 from jaxdiff.logging.weights_and_biases import import_wandb
+from jaxdiff.models.model import with_state
 from jaxdiff.runs.archive import open_archive
 from jaxdiff.runs.compatibility import open_or_create
 from jaxdiff.runs.config import Config
@@ -28,17 +29,19 @@ from jaxdiff.runs.parts import Parts
 from jaxdiff.runs.program import Program, make_batches, make_program
 from jaxdiff.runs.recipe import load_frozen, make_training
 from jaxdiff.runs.settings import saved_settings
-from jaxdiff.runs.trainer import Trainer
+from jaxdiff.runs.trainer import Callback, Trainer
 from jaxdiff.runs.validation import Validation
 from jaxdiff.runs.window import Window
 
 
 def train(
     config: Config,
-    run_dir: str | os.PathLike[str],
+    run_dir: str | os.PathLike[str] | None,
     *,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
     start: PyTree = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
 ) -> Any:
     """Trains the run in `run_dir`, or resumes it, and returns its model.
 
@@ -52,9 +55,11 @@ def train(
 
     Args:
       config: the configuration.
-      run_dir: the run directory.
+      run_dir: the run directory; None to write no files.
       parts: where parts of the run have moved, by the path of their setting or its last name.
       start: parameters that a new run begins with, `{"model": ...}`; None for random ones.
+      callbacks: functions that are called with every line of metrics, see `trainer.Callback`.
+      progress: whether to show progress on standard error.
 
     Returns:
       The model, as `runs.load` returns it.
@@ -81,18 +86,22 @@ def train(
     batches = make_batches(config, opened.training, program.strategy)
 
     def loaded(average: PyTree, extra: PyTree) -> Any:
+        average = with_state(average, extra)
         return training.bound.loaded(average, {**frozen["model"], "guidance": guides}, extra, config.sample)
 
     # A new run is refused before anything is written. A run that goes on may have lost the run that it started from.
-    new = not Run(Path(run_dir).absolute()).config.exists()
+    new = run_dir is None or not Run(Path(run_dir).absolute()).config.exists()
     begin = _start(config, program, start) if new else None
-    run = on_all(lambda: open_or_create(run_dir, config, facts, needed.places))
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
-        on_all(lambda: stack.enter_context(lock_run(run)) if hosts.first() else None)
-        saved = saved_settings(config, facts, run, needed.places)
-        archive = stack.enter_context(open_archive(run, config, saved))
-        if (restored := archive.restore(program.shapes)) is not None:
+        run, saved, archive = None, None, None
+        if run_dir is not None:
+            directory = run_dir
+            run = on_all(lambda: open_or_create(directory, config, facts, needed.places))
+            on_all(lambda: stack.enter_context(lock_run(run)) if hosts.first() else None)
+            saved = saved_settings(config, facts, run, needed.places)
+            archive = stack.enter_context(open_archive(run, config, saved))
+        if archive is not None and (restored := archive.restore(program.shapes)) is not None:
             state, first = restored.state, restored.step
             batches.set_state(restored.iterator_state["batches"])
             window = Window.from_json(restored.iterator_state["position"])
@@ -100,17 +109,24 @@ def train(
             begin = begin if new else _start(config, program, start)
             state, first, window = program.initialise(begin), 0, Window()
         _check_start(first, config, run)
-        if hosts.first():
+        if run is not None and saved is not None and hosts.first():
             write_config(run, saved)
-        logger = make_logger(run.directory, config.train.steps, first, wandb=config.log.wandb, config=saved)
+        logger = make_logger(
+            None if run is None else run.directory,
+            config.train.steps,
+            first,
+            wandb=config.log.wandb,
+            config=saved,
+            progress=progress,
+        )
         stack.enter_context(logger)
         validation = None
         if config.train.validate_every and opened.validation is not None:
             validation = Validation(training, opened.validation, program.strategy, frozen)
-        trainer = Trainer(training, program, batches, opened, validation, run, archive, logger, loaded)
+        trainer = Trainer(training, program, batches, opened, validation, run, archive, logger, loaded, callbacks)
         state = trainer.run_steps(program.strategy.from_canonical(state), first, window)
         state = program.strategy.to_canonical(state)
-        trainer.show(config.train.steps, state, final=True)
+        trainer.show(int(state.step), state, final=True)
     return loaded(state.ema["ema"], state.extra)
 
 
@@ -133,10 +149,10 @@ def _start(config: Config, program: Program, start: PyTree) -> PyTree:
     return jax.tree.map(jnp.asarray, start)
 
 
-def _check_start(first: int, config: Config, run: Run) -> None:
+def _check_start(first: int, config: Config, run: Run | None) -> None:
     """Raises a ValueError if training cannot go on after `first` finished steps."""
     last, each = config.train.steps, config.parallel.steps_per_call
-    if first > last:
+    if first > last and run is not None:
         raise ValueError(
             f"train.steps = {last}; allowed are integers of at least {first}, the steps in {run.directory}"
         )

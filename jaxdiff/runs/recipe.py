@@ -1,6 +1,7 @@
 """From a configuration and the fields of its data to a training: the loss, the optimiser and the initial state."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,11 +14,13 @@ from jaxdiff.checks import require
 from jaxdiff.components import at
 from jaxdiff.data import Entry
 from jaxdiff.data.fields import Field
-from jaxdiff.models.model import Bound
+from jaxdiff.logging.names import PLACE, RATES
+from jaxdiff.models.model import Bound, with_state
 from jaxdiff.objectives.objective import Context, Function, Loss
 from jaxdiff.runs.config import Config
 from jaxdiff.training.optimizers import make_optimizer
 from jaxdiff.training.state import State, initial_state
+from jaxdiff.training.step import METRICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Training:
         params = {**params, **(start or {})}
         params = self.config.objective.start(params, frozen["objective"])
         extra = self.config.objective.extra(self.bound)
+        if state := self.bound.state(init_key):
+            extra = {**extra, "network": state}
         return initial_state(params, self.optimizer, run_key, self.rules, extra)
 
 
@@ -81,12 +86,9 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
       ValueError, TypeError: the parts of the configuration do not fit each other or the data. The error names the
         setting.
     """
-    after: Mapping[str, Field] = dict(fields)
-    for i, augmentation in enumerate(config.augmentations):
-        with at(f"augmentations.{i}"):
-            after = augmentation.fields(after)
-    entries = _read(config, fields, after)
-    bound = config.model.bind(after, frozen["model"])
+    bound = bind(config, fields, frozen)
+    entries = _read(config, fields, bound.fields)
+    _warn_of_unread(config, fields, bound.fields)
     with at("objective"):
         forms = bound, bound.plain(), bound.quiet()
         of_batch = [_of_batch(config, model, config.objective.make(model)) for model in forms]
@@ -104,6 +106,17 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
     training = Training(config, entries, bound, objective, plain, quiet, optimizer, rules)
     _try(training, frozen)
     return training
+
+
+def bind(config: Config, fields: Mapping[str, Field], frozen: Any) -> Bound:
+    """The model of a configuration on its data, after augmentations.
+
+    Arguments and errors are those of `make_training`.
+    """
+    for i, augmentation in enumerate(config.augmentations):
+        with at(f"augmentations.{i}"):
+            fields = augmentation.fields(fields)
+    return config.model.bind(fields, frozen["model"])
 
 
 def load_frozen(config: Config, open: Callable[[str], Any]) -> dict[str, Any]:
@@ -126,11 +139,26 @@ def _read(config: Config, fields: Mapping[str, Field], after: Mapping[str, Field
     return found
 
 
+def _warn_of_unread(config: Config, fields: Mapping[str, Field], after: Mapping[str, Field]) -> None:
+    """Warns of fields that augmentations add and that neither the model nor another augmentation reads.
+
+    Without its condition, for example, a network that is trained with `augmentations.EDM` draws transformed samples.
+    An objective of one's own may read such a field, so that it is no error.
+    """
+    read = {entry.field for entry in config.model.entries(after).values()}
+    read |= {name for augmentation in config.augmentations for name in augmentation.reads}
+    for name in [name for name in after if name not in fields and name not in read]:
+        kind = {"values": "Vector", "picture": "Planes", "text": "Text", "label": "Label"}.get(after[name].kind)
+        hint = f", such as model.conditions.{name} = {kind}(field={name!r})" if kind else ""
+        unread = f"augmentations add the field {name!r}, and no condition of the model reads it{hint}"
+        warnings.warn(unread, stacklevel=3)
+
+
 def _of_batch(config: Config, bound: Bound, objective: Function) -> Function:
     """The objective as a function of a batch as the data give it."""
 
     def loss(params: PyTree, key: Any, batch: Mapping[str, Array], context: Context) -> Loss:
-        random = trees.batch_key(key, trees.batch_size(batch))
+        random, params = trees.batch_key(key, trees.batch_size(batch)), with_state(params, context.extra)
         for i, augmentation in enumerate(config.augmentations):
             batch = augmentation(random.stream(2).each(i), batch)
         prepared = bound.prepare(params, context.frozen["model"], batch, random.stream(1))
@@ -147,5 +175,14 @@ def _try(training: Training, frozen: Any) -> None:
         context = Context(state.step, state.ema, frozen, state.extra)
         return training.objective(state.params, state.key, batch, context)
 
-    shape = jax.eval_shape(loss, frozen, training.batch(2)).losses.shape
+    traced = jax.eval_shape(loss, frozen, training.batch(2))
+    changes = jax.eval_shape(lambda: training.bound.state(jax.random.key(0, impl="threefry2x32")))
+    kind, kept = type(training.config.objective).__name__, (traced.updates or {}).get("network")
+    allowed = "objectives that give the new state of the network, such as its batch statistics, as updates['network']"
+    require(trees.same_structure(kept or {}, changes), "objective", kind, allowed)
+    shape, taken = traced.losses.shape, (*METRICS, *PLACE, *RATES)
     require(shape in ((), (2,)), "shape of the objective's losses", shape, "() and [batch]")
+    for name in traced.metrics:
+        good = name not in taken and not name.startswith("validation_")
+        allowed = f"names other than {', '.join(taken)} and validation_..."
+        require(good, "name of a metric of the objective", name, allowed)

@@ -4,11 +4,16 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdiff.components import from_json, is_part, to_json, walk
+from jaxdiff.components import from_json, is_opaque, is_part, to_json, walk
+from jaxdiff.models import Model
+from jaxdiff.networks import as_network
+from jaxdiff.objectives.own import OwnObjective
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
+from jaxdiff.runs.differences import differences
 from jaxdiff.runs.directory import Run, read_config
 from jaxdiff.runs.facts import Facts
+from jaxdiff.training.optimizers import OwnOptimizer
 
 FORMAT = 2
 _ENTRIES = {"format", "config", "data", "places", "imports"}
@@ -56,22 +61,54 @@ def read_saved(run: Run) -> dict[str, Any]:
     return saved
 
 
-def read_settings(run: Run) -> Settings:
+def read_settings(run: Run, model: Any = None) -> Settings:
     """The settings of a run.
 
+    Args:
+      run: the run.
+      model: the model of the run, or its network, given again because JSON cannot name all of it; None to read it from
+        the file.
+
     Raises:
-      ValueError: `config.json` cannot be read, or this version does not allow its settings.
+      ValueError: `config.json` cannot be read, this version does not allow its settings, the model has to be given
+        again, or `model` is another one.
     """
     saved = read_saved(run)
     try:
-        config, facts = from_json(Config, saved["config"]), Facts.from_json(saved["data"])
+        config, facts = from_json(Config, _given_again(saved["config"], model)), Facts.from_json(saved["data"])
         check(config)
     except (ValueError, TypeError) as error:
         hint = ", ".join(saved["imports"])
         more = f"; the run was made with {hint}: --import it" if hint and "is not imported" in str(error) else ""
+        more = more or "; jd.load(run, model=model) takes it back" * ("of the user's own" in str(error))
         raise ValueError(f"{run.config}: {error}{more}") from error
     places = {name: (run.directory / place).resolve() for name, place in saved["places"].items()}
     return Settings(config, facts, places, tuple(saved["imports"]))
+
+
+def _given_again(tree: Any, model: Any) -> Any:
+    """The JSON of a configuration, with the model or network that was given again.
+
+    Stand-ins take the places of an objective and an optimiser of the user's own, which a loaded model does not need.
+    """
+    if not isinstance(tree, dict):
+        return tree
+    own: dict[str, Any] = {"objective": OwnObjective(), "optimizer": OwnOptimizer()}
+    tree = {name: own[name] if name in own and is_opaque(value) else value for name, value in tree.items()}
+    if model is None:
+        return tree
+    before = tree.get("model")
+    if not isinstance(model, Model):
+        inner: dict[str, Any] = before if isinstance(before, dict) else {}
+        network = as_network(model)
+        changed = differences(inner.get("network"), to_json(network), "model.network")
+        tree["model"] = {**inner, "network": network}
+    else:
+        changed = differences(before, to_json(model), "model")
+        tree["model"] = model
+    if changed:
+        raise ValueError(f"model is not the model of the run: {'; '.join(changed)}")
+    return tree
 
 
 def _modules(tree: Any) -> set[str]:

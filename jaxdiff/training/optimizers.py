@@ -13,6 +13,7 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from jaxdiff import trees
 from jaxdiff.checks import integer, not_negative, positive, require
+from jaxdiff.components import Opaque
 from jaxdiff.objectives.objective import Group
 from jaxdiff.training.state import MAX_STEPS
 
@@ -65,6 +66,22 @@ class OptimizerConfig:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "numbers from 0 to below 1")
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnOptimizer(Opaque, OptimizerConfig):
+    """An Optax transformation of the user's own, which has its own learning rate, schedule and clipping.
+
+    Attributes:
+      transformation: the transformation; None for one that has to be given again.
+    """
+
+    max_grad_norm: float = 0.0
+    transformation: optax.GradientTransformation | None = None
+
+    @property
+    def held(self) -> Any:
+        return self.transformation
+
+
 def make_optimizer(
     config: OptimizerConfig, steps: int, *, hidden: Hidden = never, groups: Sequence[Group] = ()
 ) -> optax.GradientTransformation:
@@ -108,6 +125,11 @@ def _updates(
     config: OptimizerConfig, steps: int, hidden: Hidden, factor: float = 1.0, every: int = 1
 ) -> optax.GradientTransformation:
     """AdamW or Muon without clipping, at `factor` times the learning rate, for an update in every `every` steps."""
+    if isinstance(config, OwnOptimizer):
+        if config.transformation is None:
+            raise ValueError("optimizer is an object of the user's own, which has to be given again")
+        # Updates are linear in the learning rate.
+        return config.transformation if factor == 1 else optax.chain(config.transformation, optax.scale(factor))
     schedule = make_schedule(config, steps)
     # The optimiser counts its updates from 0, and update i is made in step (i + 1) every, also counted from 1.
     rate = (lambda i: factor * schedule((i + 1) * every - 1)) if callable(schedule) else factor * schedule

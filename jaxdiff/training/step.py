@@ -17,6 +17,9 @@ from jaxdiff.training.state import State, averaged
 Step = Callable[..., tuple[State, dict[str, Any]]]
 Places = Callable[[int], tuple[Int[Array, " batch"], int]]
 
+# The metrics of the step itself. An objective's metrics have other names.
+METRICS = ("loss", "grad_norm", "skipped", "consecutive_skips")
+
 
 def make_step(
     objective: Callable[..., Any],

@@ -48,11 +48,11 @@ class InInterval:
         """The process of both denoisers."""
         return self.cond.process
 
-    def __call__(self, x: Any, t: Any) -> Estimate:
+    def __call__(self, x: Any, t: Any, s: Any = None) -> Estimate:
         scale, low, high = self.numbers
         level = self.process.sigma(t) / self.process.alpha(t)
         scale = trees.per_example(jnp.where((level >= low) & (level <= high), scale, 1.0), x)
-        pairs = zip(self.uncond(x, t), self.cond(x, t), strict=True)
+        pairs = zip(self.uncond(x, t, s), self.cond(x, t, s), strict=True)
         return Estimate(*(trees.lincomb((1 - scale, scale), pair) for pair in pairs))
 
 

@@ -201,6 +201,7 @@ def test_evaluate_prints_its_figures(call, capfd):
         ("sample", "points --out runs", ["out = runs; allowed are files in an existing directory"]),
         ("evaluate", "points", ["run = 'points'; allowed are runs of a diffusion model with a condition 'label'"]),
         ("evaluate", "points --count 0", ["count = 0"]),
+        ("evaluate", "points --part teacher=points", ["part = 'teacher'", "the parts of the run: none"]),
         ("ema", "points", ["missing --width"]),
         ("ema", "points --width 0.05", ["width = 0.05", "those in the run already"]),
         ("ema", f"{IN_TINY} --width 0.05", ["ema = 0.05 needs snapshots"]),

@@ -65,7 +65,7 @@ def test_the_log_probability_of_a_classifier_is_differentiable(process):
         (Classifier(network=SMALL, field="x", label="image"), r"model\.label = 'image'; allowed are fields of labels"),
         (Classifier(network=MLP(out_features=3), field="x"), r"model\.network\.out_features = 3; .* 4"),
         (Embedding(network=Encoder(features=3), features=4), r"model\.network\.features = 3; .* 4"),
-        (Embedding(text=Text("label")), r"model\.text\.field = 'label'"),
+        (Embedding(text=Text("label", dropout=0.0)), r"model\.text\.field = 'label'"),
         (Embedding(field="y"), r"model\.field = 'y'"),
     ],
 )

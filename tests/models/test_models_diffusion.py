@@ -19,7 +19,7 @@ from jaxdiff.data import Dataset, from_arrays
 from jaxdiff.data.fields import Field
 from jaxdiff.guidance import ClassifierFree
 from jaxdiff.models import Diffusion, Sampling
-from jaxdiff.networks import MLP
+from jaxdiff.networks import MLP, TextTransformer
 from jaxdiff.networks.module import Network
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.loop import train
@@ -48,6 +48,10 @@ MISFITS = [
     (Diffusion(conditions={"c": Label("class")}), r"model\.conditions\.c\.field = 'class'"),
     (Diffusion(conditions={"c": Text("label")}), r"model\.conditions\.c\.field = 'label'"),
     (Diffusion(conditions={"c": Text()}), r"model\.conditions\.c = tokens; allowed are class, .*the channels of UNet"),
+    (
+        Diffusion(conditions={"c": Text(pooled=True, encoder=TextTransformer(heads=7))}),
+        r"^model\.conditions\.c\.encoder\.heads = 7",
+    ),
     (Diffusion(codec=Folded()), r"x\.shape = \(\d+, 16\); allowed are \[batch, \*space, channels\]"),
     (Diffusion(parametrization=choose(parametrizations.eps)), r"model\.parametrization = 'eps'"),
     (Diffusion(process=choose(processes.flow, t_min=2.0)), r"model\.process"),

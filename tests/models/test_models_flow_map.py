@@ -55,6 +55,43 @@ def test_the_network_is_told_both_times():
     np.testing.assert_allclose(noisy, x, atol=1e-6)
 
 
+MEANS, STD = (0.8, -0.5, 1.2, 0.1), 0.6  # of three classes and of the null class
+
+
+def ended(process, mean, x, t, s):
+    """Where the ODE of Gaussian data leads from t to s: the coordinates keep their quantiles."""
+    spread = [jnp.sqrt(process.alpha(u) ** 2 * STD**2 + process.sigma(u) ** 2) for u in (t, s)]
+    return process.alpha(s) * mean + spread[1] / spread[0] * (x - process.alpha(t) * mean)
+
+
+class ExactMap(Network):
+    """The exact flow map, with `RAW_V`, of classes whose data are N(mean, STD^2) in every coordinate."""
+
+    takes: ClassVar[tuple[str, ...]] = ("class",)
+
+    @nn.compact
+    def __call__(self, x: Any, time: Any, cond: Any = None, key: Any = None) -> Any:
+        mean = self.param("means", lambda _: jnp.asarray(MEANS))[cond["label"]][:, None]
+        process, (t, s) = processes.vp_cosine(), (time[:, :1], time[:, 1:])
+        # The pair of data and noise that is x at t and the end at s.
+        (a, b), (c, d) = ((process.alpha(u), process.sigma(u)) for u in (t, s))
+        end = ended(process, mean, x, t, s)
+        pair = parametrizations.Estimate((d * x - b * end) / (a * d - b * c), (a * end - c * x) / (a * d - b * c))
+        return parametrizations.output_of(process, parametrizations.v(), pair, time[:, 0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0, 2.5])
+def test_the_exact_flow_map_of_a_gaussian_is_guided_to_the_exact_map_of_another(scale):
+    """Maps of Gaussians of one width are affine in the mean, so that guidance of the map moves the mean alone."""
+    settings = FlowMap(network=ExactMap(), parametrization=RAW_V, field="x", conditions={"label": Label()})
+    model = loaded(settings, FIELDS)
+    x, t, s = jax.random.normal(KEY, (3, 2)), jnp.asarray([0.2, 0.5, 0.9]), jnp.asarray([0.1, 0.4, 0.2])
+    estimate = model.denoiser(label=[0, 1, 2], guidance=scale)(x, t, s)
+    mean = (MEANS[-1] + scale * (np.asarray(MEANS[:-1]) - MEANS[-1]))[:, None]
+    found = processes.corrupt(model.process, *estimate, s)
+    np.testing.assert_allclose(found, ended(model.process, mean, x, t[:, None], s[:, None]), atol=2e-5)
+
+
 def test_a_flow_map_is_trained_as_a_denoiser():
     """The loss sees what the denoiser gives at s = t; a step changes the parameters of both times."""
     settings = FlowMap(network=MLP(width=16, num_blocks=1), field="x", conditions={"label": Label()})

@@ -117,3 +117,10 @@ def test_arguments_that_do_not_fit_are_refused(ids, mask, error, words):
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="heads = 3; allowed are divisors of the width 8"):
         jax.eval_shape(NET.clone(heads=3).init, jax.random.key(0), IDS, MASK)
+
+
+@pytest.mark.parametrize("settings", [{"depth": -1}, {"depth": 10**9}, {"dtype": "float13"}])
+def test_settings_that_would_fail_late_are_refused_when_a_network_is_made(settings):
+    ((name, value),) = settings.items()
+    with pytest.raises(ValueError, match=f"{name} = {value!r}; allowed are"):
+        TextTransformer(**settings)

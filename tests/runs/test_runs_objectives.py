@@ -1,8 +1,10 @@
 """Objectives in runs: with a state of their own, with examples that depend on each other, with other networks."""
 
 import shutil
+import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from additions.blobs import Blobs
@@ -11,13 +13,16 @@ from run_settings import TOY, replaced
 
 import jaxdiff as jd
 from jaxdiff import parametrizations, processes
+from jaxdiff.augmentations import EDM
 from jaxdiff.components import choose
-from jaxdiff.conditions import Text
+from jaxdiff.conditions import Text, Vector
+from jaxdiff.data.fields import Field
 from jaxdiff.models import Diffusion, Embedding
-from jaxdiff.networks import MLP, ConvAutoencoder, TextTransformer
-from jaxdiff.objectives import Contrastive, Denoising, times
+from jaxdiff.networks import MLP, ConvAutoencoder, TextTransformer, UNet
+from jaxdiff.objectives import Contrastive, Denoising, Loss, Objective, times
 from jaxdiff.runs.config import Config, ParallelConfig, TrainConfig
 from jaxdiff.runs.loop import train
+from jaxdiff.runs.recipe import load_frozen, make_training
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -94,3 +99,34 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(settings, 
         train(replaced(config, **settings), tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+class Naming(Objective):
+    """An objective with one metric."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def make(self, model):
+        return lambda params, key, batch, context: Loss(jnp.zeros(()), {self.name: jnp.zeros(())})
+
+
+@pytest.mark.parametrize("name", ["loss", "time", "validation_loss"])
+def test_a_metric_whose_name_is_taken_is_refused_when_the_training_is_made(name):
+    """The names are those of a line of `metrics.jsonl`, of which no number may hide another."""
+    frozen, fields = load_frozen(TOY, None), TOY.data.open().fields
+    with pytest.raises(ValueError, match=f"metric of the objective = '{name}'; allowed are names other than loss,"):
+        make_training(replaced(TOY, objective=Naming(name)), fields, frozen)
+
+
+def test_a_field_that_an_augmentation_adds_for_nobody_is_told():
+    """Without its condition, EDM's augmentation would train a network of transformed data in silence."""
+    frozen, fields = load_frozen(TOY, None), {"image": Field("picture", (8, 8, 1), "uint8")}
+    told, network = {"augmentation": Vector("augmentation")}, UNet(channels=8, multipliers=(1,), attention_levels=())
+    config = replaced(TOY, model=Diffusion(network=network, conditions=told), augmentations=(EDM(),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_training(config, fields, frozen)
+    with pytest.warns(UserWarning, match=r"model\.conditions\.augmentation = Vector\(field='augm") as caught:
+        make_training(replaced(config, model__conditions={}), fields, frozen)
+    assert len(caught) == 1

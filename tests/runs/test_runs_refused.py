@@ -130,6 +130,11 @@ REFUSED = [
     ("digits", {"model.conditions.label.field": "lable"}, ["model.conditions.label.field = 'lable'", "image, label"]),
     ("digits", {"model.conditions.label.dropout": 2.0}, ["model.conditions.label.dropout = 2.0"]),
     ("digits", {"model.conditions": {"a b": {"kind": "Label"}}}, ["'a b'"]),
+    (
+        "digits",
+        {"model": {"kind": "Embedding", "text": {"kind": "Text", "dropout": 0.5}}},
+        ["model.text.dropout = 0.5", "no captions"],
+    ),
     ("toy2d", {"objective.weighting": {"kind": "p2", "k": "abc"}}, ["objective.weighting.k = 'abc'"]),
     ("toy2d", {"objective.weighting": {"kind": "p2", "k": NAN}}, ["objective.weighting.k = nan"]),
     ("toy2d", {"objective.weighting": {"kind": "min_snr", "g": 1}}, ["objective.weighting.g is unknown"]),
@@ -204,6 +209,14 @@ REFUSED = [
     ("toy2d", {"train.batch_size": 10001}, ["batch_size = 10001", "1..10000"]),
     ("toy2d", {"train.batch_size": 10001, "loading.placement": "device"}, ["batch_size = 10001", "1..10000"]),
     ("digits", {"model": {"kind": "Classifier", "network": {"kind": "UNet"}}}, ["model.network"]),
+    (
+        "digits",
+        {
+            "model": {"kind": "Classifier", "network": {"kind": "Encoder", "norm_groups": 7}},
+            "objective": {"kind": "CrossEntropy"},
+        },
+        ["model.network.norm_groups = 7"],
+    ),
     ("digits", {"model.codec": {"kind": "Latents", "run": "nosuch"}}, ["nosuch"]),
 ]
 

@@ -213,7 +213,7 @@ class Checkpoints:
         return Restored(chosen, state, contents["iterator"], contents["config"])
 
     def restore_parts(
-        self, names: Sequence[str] | None = None, step: int | None = None
+        self, names: Sequence[str] | None = None, step: int | None = None, optional: bool = False
     ) -> tuple[int, dict[str, Any], dict[str, Any]]:
         """Restores top-level parts of the state as they were saved, without a template.
 
@@ -222,6 +222,7 @@ class Checkpoints:
         Args:
           names: the names of the parts, such as `["params"]`; None for all.
           step: as in `restore`.
+          optional: whether a part that the checkpoint does not have is left out of the result.
 
         Returns:
           `(step, parts, config)`. Containers of every kind are restored as dicts with string keys (`"0"`, `"1"` for a
@@ -234,7 +235,7 @@ class Checkpoints:
         directory = self.directory / str(chosen)
         present = sorted({leaves.words_of(name)[0] for name in saved})
         for name in names or ():
-            if name not in present:
+            if name not in present and not optional:
                 raise CheckpointError(f"{directory}: has no part {name!r}; there are {', '.join(present)}")
         wanted = {
             name: (info, None) for name, info in saved.items() if names is None or leaves.words_of(name)[0] in names
