@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.random import define_prng_impl
 from jaxtyping import Array, Int, Key, UInt32
 
 from jaxdiff.checks import require
@@ -72,6 +71,8 @@ def _generator(part: int, whole: int) -> Any:
     def seed(number: Any) -> UInt32[Array, " all"]:
         key = jax.random.key_data(jax.random.key(number, impl=_BASE))
         return jnp.concatenate([key, jnp.arange(part, dtype=jnp.uint32)])
+
+    from jax.extend.random import define_prng_impl  # brings Pallas, which doubles the time of `import jaxdiff`
 
     functions: dict[str, Any] = {"seed": seed, "split": split, "random_bits": random_bits, "fold_in": fold_in}
     name = f"batch_{part}_of_{whole}"

@@ -1,6 +1,8 @@
-"""Compiles a preset for a TPU pod: `python scripts/compile_pod.py configs/imagenet64.py --topology v5e:16x16`."""
+"""The command `jaxdiff compile-pod`, for TPU pods: `python scripts/compile_pod.py configs/imagenet64.py`."""
 
-from jaxdiff.cli.compile_pod import main
+import sys
+
+from jaxdiff.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    main(["compile-pod", *sys.argv[1:]])

@@ -1,6 +1,8 @@
-"""Makes an average of the parameters after training: `python scripts/ema.py runs/digits --width 0.075`."""
+"""The command `jaxdiff ema`, for averages after training: `python scripts/ema.py runs/digits --width 0.075`."""
 
-from jaxdiff.cli.ema import main
+import sys
+
+from jaxdiff.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    main(["ema", *sys.argv[1:]])

@@ -1,6 +1,8 @@
-"""Measures the samples of a run: `python scripts/evaluate.py runs/digits`."""
+"""The command `jaxdiff evaluate`, which measures the samples of a run: `python scripts/evaluate.py runs/digits`."""
 
-from jaxdiff.cli.evaluate import main
+import sys
+
+from jaxdiff.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    main(["evaluate", *sys.argv[1:]])

@@ -1,6 +1,8 @@
-"""Draws samples from a run: `python scripts/sample.py runs/digits --ask label=3`."""
+"""The command `jaxdiff sample`, which draws samples: `python scripts/sample.py runs/digits --ask label=3`."""
 
-from jaxdiff.cli.sample import main
+import sys
+
+from jaxdiff.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    main(["sample", *sys.argv[1:]])

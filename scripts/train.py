@@ -1,6 +1,8 @@
-"""Trains a preset: `python scripts/train.py digits`."""
+"""The command `jaxdiff train`, which trains a preset: `python scripts/train.py digits`."""
 
-from jaxdiff.cli.train import main
+import sys
+
+from jaxdiff.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    main(["train", *sys.argv[1:]])

@@ -1,21 +1,36 @@
-"""The package as a whole: the weight of its import, and the floors of the house."""
+"""The package as a whole: what it needs, the weight of its import, and the floors of the house."""
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from without_extras import WITHOUT_EXTRAS
 
 import jaxdiff
+from jaxdiff.extras import PACKAGES, needed
 
 PACKAGE = Path(jaxdiff.__file__).parent
 ROOT = PACKAGE.parent
 
 # The rooms, floor by floor, from the ground up. A file may import from its own floor and from those below it.
 FLOORS = (
-    ("checks", "version", "files", "arithmetic", "batch_generator", "trees", "averages", "components"),
+    (
+        "checks",
+        "errors",
+        "extras",
+        "version",
+        "files",
+        "arithmetic",
+        "batch_generator",
+        "trees",
+        "averages",
+        "components",
+    ),
     ("processes", "parametrizations", "denoisers"),
     ("solvers", "probability_flow", "sampling", "grids", "likelihood", "objectives"),
     ("guidance",),
@@ -25,7 +40,7 @@ FLOORS = (
     ("models",),
     ("evaluation",),
     ("runs",),
-    ("presets", "cli"),
+    ("presets", "cli", "__main__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Within `runs` the store lies below the work that uses it.
@@ -33,16 +48,106 @@ STORE = {
     "config", "config_checks", "facts", "directory", "compatibility", "checkpoints", "snapshots", "parts", "provenance",
     "recipe", "load", "settings", "differences",
 }  # fmt: skip
-HEAVY = {
-    "diffrax", "equinox", "flax", "grain", "optax", "orbax", "PIL", "sklearn", "tensorflow", "tensorflow_datasets",
-}  # fmt: skip
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CORE = {"jax", "numpy", "scipy", "jaxtyping"}
 
 
 def test_importing_is_light():
     """Nothing heavier than JAX, NumPy and SciPy; the seconds are told by `scripts/benchmark/import_time.py`."""
     program = "import sys, jaxdiff; print(*{name.split('.')[0] for name in sys.modules})"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not HEAVY & set(out.stdout.split())
+    assert not {*PACKAGES, "tensorflow"} & set(out.stdout.split())
+
+
+def _packages(requirements):
+    return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
+
+
+def test_every_import_is_declared():
+    """The core and each extra bring what the files import, and nothing else."""
+    extras = {name: _packages(lines) for name, lines in PROJECT["optional-dependencies"].items()}
+    assert _packages(PROJECT["dependencies"]) == CORE
+    for package, extra in PACKAGES.values():
+        assert extra == "tpu" or package in extras[extra], f"{package} is not in the extra {extra}"
+    brought = {package for extra in ("adaptive", "train", "wandb", "watermark") for package in extras[extra]}
+    # TFDS reads with ArrayRecord, and no file of ours imports it.
+    assert brought - {package for package, _ in PACKAGES.values()} == {"array-record"}
+
+    imported = set()
+    for path in PACKAGE.rglob("*.py"):
+        outside = {name for name in _outside(path) if name not in sys.stdlib_module_names}
+        assert outside <= {"jaxdiff", *CORE, *PACKAGES}, path
+        imported |= outside
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        # Two files of the core import more where one asks for more: adaptive steps, and a bar of progress.
+        more = path.name in ("adaptive_steps.py", "generate.py")
+        if room != "networks" and FLOOR_OF.get(room, 0) <= FLOOR_OF["guidance"] and not more:
+            assert outside <= {"jaxdiff", *CORE}, f"{path} is a file of the core"
+    assert {*CORE, *PACKAGES} - imported == {"libtpu", "blind_watermark"}  # JAX imports the compiler; the other is imported by its name
+
+
+def _outside(path):
+    """The modules that a file imports from outside of its own package, by their first names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+TASKS = """
+import sys
+
+import jax
+import jaxdiff as jd
+
+process = jd.processes.flow()
+denoiser, other = (jd.denoisers.gaussian(process, mean, 0.5) for mean in (0.0, 1.0))
+guided = jd.guidance.classifier_free(denoiser, other, scale=2.0)
+noise = jd.prior_sample(jax.random.key(0), process, (4, 2))
+times = jd.grids.uniform_time(process, 3)
+for solver in (jd.solvers.ddim, jd.solvers.dpm_solver_pp):
+    assert jd.sample(jax.random.key(1), guided, noise, solver(process, times)).shape == (4, 2)
+assert jd.likelihood.log_density(denoiser, noise, times=times).log_density.shape == (4,)
+
+for code in sys.argv[1:]:
+    try:
+        exec(code)
+    except ImportError as error:
+        print(error)
+"""
+# What needs an extra, and what the error calls it.
+BEYOND = {
+    "jd.sampling.adaptive(denoiser, noise)": ("integration in adaptive steps", "adaptive"),
+    "jd.likelihood.log_density(denoiser, noise)": ("integration in adaptive steps", "adaptive"),
+    "jd.load('run')": ("jaxdiff.load", "train"),
+    "import jaxdiff.networks": ("jaxdiff.networks", "train"),
+    "import jaxdiff.training.step": ("jaxdiff.training", "train"),
+    "from jaxdiff import data": ("jaxdiff.data", "train"),
+    "from jaxdiff.media import pictures": ("jaxdiff.media", "train"),
+    "from jaxdiff.runs.checkpoints import Checkpoints": ("jaxdiff.runs.checkpoints", "train"),
+}
+
+
+def test_the_core_samples_and_measures_and_names_the_extra_of_the_rest():
+    program = [sys.executable, "-c", WITHOUT_EXTRAS + TASKS, *BEYOND]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(BEYOND)
+    for line, (thing, extra) in zip(lines, BEYOND.values(), strict=True):
+        assert re.fullmatch(rf"{thing} needs the package [\w-]+; pip install 'jaxdiff\[{extra}\]'", line), line
+
+
+def test_a_package_that_no_extra_brings_is_reported_as_it_is():
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'nosuch'$"), needed("jaxdiff.data"):
+        import nosuch  # noqa: F401
+
+
+def test_the_version_is_the_same_everywhere():
+    """The citation and the newest entry of the change log name the version of the code."""
+    version = re.escape(jaxdiff.__version__)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert re.search(rf"^## \[{version}\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
 def test_every_name_of_the_front_door_is_there_on_first_use():

@@ -32,7 +32,8 @@ from jaxdiff.cli.flags import read_flags, split
 from jaxdiff.cli.help_text import help_text, positional, summary
 from jaxdiff.cli.import_modules import import_modules
 from jaxdiff.components import settings_of
-from jaxdiff.distributed.reporting import describe, fail, reporting_errors
+from jaxdiff.distributed.reporting import reporting_errors
+from jaxdiff.errors import describe, fail
 
 if TYPE_CHECKING:
     from jaxdiff.runs.config import Config

@@ -1,11 +1,12 @@
-"""Compiles a preset for a TPU pod: `python scripts/compile_pod.py configs/imagenet64.py --topology v5e:16x16`.
+"""Compiles a preset for a TPU pod: `jaxdiff compile-pod configs/imagenet64.py --topology v5e:16x16`.
 
 The command prints the requirements of the training step and of the sampler on each chip. It needs `libtpu`
-(`pip install libtpu`) and minutes, but no TPU and no data.
+(`pip install 'jaxdiff[train,tpu]'`) and minutes, but no TPU and no data.
 """
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -62,11 +63,11 @@ def fields_of(arguments: Arguments) -> dict[str, Field]:
     return {field: own} | ({"label": Field("label", (), "int32", classes)} if classes else {})
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, compiles, and prints a table."""
     jax.config.update("jax_platforms", "cpu")  # the programs are compiled for a TPU, and never run on one
     with reporting_errors():
-        arguments, _ = command_line.parse_preset(Arguments, prog="compile_pod.py")
+        arguments, _ = command_line.parse_preset(Arguments, argv, prog="jaxdiff compile-pod")
         print(_compile(arguments))
 
 

@@ -1,10 +1,11 @@
-"""Makes an average of any width from a run's snapshots: `python scripts/ema.py runs/digits --width 0.075`.
+"""Makes an average of any width from a run's snapshots: `jaxdiff ema runs/digits --width 0.075`.
 
-The average is stored in the run, and used by `python scripts/sample.py runs/digits --ema power_0.075`.
+The average is stored in the run, and used by `jaxdiff sample runs/digits --ema power_0.075`.
 """
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdiff.checks import require
@@ -39,6 +40,6 @@ def make_average(arguments: Arguments) -> None:
     print(json.dumps({"ema": power_name(width), "step": at, "error": round(found.error, 6), "path": str(path)}))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and runs `make_average`."""
-    command_line.run(make_average)
+    command_line.run(make_average, argv, prog="jaxdiff ema")

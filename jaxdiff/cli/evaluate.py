@@ -1,7 +1,8 @@
-"""Measures the samples of a run on digits of any size: `python scripts/evaluate.py runs/digits`."""
+"""Measures the samples of a run on digits of any size: `jaxdiff evaluate runs/digits`."""
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,6 @@ def evaluate(arguments: Arguments) -> None:
     print(json.dumps({"step": step, **figures}))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and runs `evaluate`."""
-    command_line.run(evaluate, prog="evaluate.py")
+    command_line.run(evaluate, argv, prog="jaxdiff evaluate")

@@ -1,7 +1,8 @@
-"""Draws samples from a run: `python scripts/sample.py runs/digits --ask label=3 --guidance.scale 2 --steps 20`."""
+"""Draws samples from a run: `jaxdiff sample runs/digits --ask label=3 --guidance.scale 2 --steps 20`."""
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,12 @@ def _wishes(arguments: Arguments, conditions: Conditions) -> tuple[dict[str, Any
     return told, {name: np.resize(classes, arguments.count) for name, classes in told.items()}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and draws."""
     with reporting_errors():
-        words = import_modules(sys.argv[1:])
+        words = import_modules(sys.argv[1:] if argv is None else argv)
         start: Any = Arguments
         if words and not words[0].startswith("-"):
             chosen = read_settings(open_run(words[0])).config.sample
             start = Arguments(run=Path(words[0]), **command_line.values_of(chosen))
-        sample(command_line.parse(start, words, prog="sample.py", description="Draws samples from a run."))
+        sample(command_line.parse(start, words, prog="jaxdiff sample", description="Draws samples from a run."))

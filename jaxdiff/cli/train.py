@@ -1,9 +1,10 @@
-"""Trains a preset: `python scripts/train.py digits --train.steps 500`. The same command again resumes training.
+"""Trains a preset: `jaxdiff train digits --train.steps 500`. The same command again resumes training.
 
 With several hosts, each host starts the same command: see `docs/pods.md`.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdiff.cli import command_line, compilation_cache
@@ -30,11 +31,11 @@ class Arguments(Config):
     """The number of this process, from 0; None to ask the launcher."""
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and trains."""
     compilation_cache.enable()
     with reporting_errors():
-        arguments, name = command_line.parse_preset(Arguments, prog="train.py")
+        arguments, name = command_line.parse_preset(Arguments, argv, prog="jaxdiff train")
         config = command_line.narrowed(arguments, Config)
         run_dir = Path("runs") / name if arguments.run_dir is None else arguments.run_dir
         with hosts.joined(arguments.coordinator, arguments.processes, arguments.process):

@@ -12,20 +12,23 @@
 - `to_floats`: bytes to [-1, 1], inside a step; `to_unit`, `to_uint8`: the same on the host, and back.
 """
 
-from jaxdiff.data import features
-from jaxdiff.data.arrays import Arrays, from_arrays
-from jaxdiff.data.dataset import Dataset
-from jaxdiff.data.digits import Digits
-from jaxdiff.data.fields import Field
-from jaxdiff.data.folder import Folder
-from jaxdiff.data.on_device import device_arrays, take, training_indices
-from jaxdiff.data.pipelines import Batches, evaluation_batches, training_batches
-from jaxdiff.data.pixels import to_floats, to_uint8, to_unit
-from jaxdiff.data.prefetch import Prefetched, prefetch
-from jaxdiff.data.selection import Entry, held_out, select
-from jaxdiff.data.sources import Examples, in_memory
-from jaxdiff.data.tfds_sets import Tfds
-from jaxdiff.data.toy import TOYS, Toy
+from jaxdiff.extras import needed
+
+with needed("jaxdiff.data"):
+    from jaxdiff.data import features
+    from jaxdiff.data.arrays import Arrays, from_arrays
+    from jaxdiff.data.dataset import Dataset
+    from jaxdiff.data.digits import Digits
+    from jaxdiff.data.fields import Field
+    from jaxdiff.data.folder import Folder
+    from jaxdiff.data.on_device import device_arrays, take, training_indices
+    from jaxdiff.data.pipelines import Batches, evaluation_batches, training_batches
+    from jaxdiff.data.pixels import to_floats, to_uint8, to_unit
+    from jaxdiff.data.prefetch import Prefetched, prefetch
+    from jaxdiff.data.selection import Entry, held_out, select
+    from jaxdiff.data.sources import Examples, in_memory
+    from jaxdiff.data.tfds_sets import Tfds
+    from jaxdiff.data.toy import TOYS, Toy
 
 __all__ = [
     "TOYS",

@@ -9,6 +9,7 @@ from jaxdiff.checks import one_of
 from jaxdiff.data.arrays import from_arrays
 from jaxdiff.data.dataset import Dataset
 from jaxdiff.data.sources import Examples
+from jaxdiff.extras import needed
 
 TEST_EVERY = 5
 
@@ -32,7 +33,8 @@ class Digits(Dataset):
         one_of("split", self.split, ("train", "test", "train+test"))
 
     def open(self) -> Examples:
-        from sklearn.datasets import load_digits  # slow to import, and needed for this set only
+        with needed("jaxdiff.data.Digits"):
+            from sklearn.datasets import load_digits  # slow to import, and needed for this set only
 
         digits = load_digits()
         is_test = np.arange(len(digits.target)) % TEST_EVERY == TEST_EVERY - 1

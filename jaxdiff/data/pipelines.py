@@ -17,6 +17,7 @@ from jaxtyping import Int64
 
 from jaxdiff.checks import integer, message, require
 from jaxdiff.data.sources import ArraySource, Examples, read_columns
+from jaxdiff.extras import needed
 
 Batch = dict[str, np.ndarray]
 
@@ -102,8 +103,8 @@ class Batches:
         _end(self._running)
 
     def _start(self) -> None:
-        # Slow to import: a command line with a mistake is refused before.
-        import grain
+        with needed("jaxdiff.data.training_batches"):
+            import grain  # slow to import: a command line with a mistake is refused before
 
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads)
         # Grain's own state depends on the number of workers. A range that starts at the next batch does not.

@@ -8,6 +8,7 @@ from jaxdiff.components import Table
 from jaxdiff.data.dataset import Dataset
 from jaxdiff.data.features import Feature
 from jaxdiff.data.sources import Examples
+from jaxdiff.extras import needed
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Tfds(Dataset):
           ValueError: no such directory, set, split or feature; a set that is not stored as ArrayRecord; a feature that
             does not fit; broken files. The error is one line.
         """
-        from jaxdiff.data import tfds_reading  # which imports tensorflow_datasets, and takes a second
+        with needed("jaxdiff.data.Tfds"):
+            from jaxdiff.data import tfds_reading  # which imports tensorflow_datasets, and takes a second
 
         return tfds_reading.open_set(self.name, self.split, self.data_dir, self.fields)

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from jaxdiff.distributed import reporting
+from jaxdiff.errors import report_error
 
 LOST = os.EX_TEMPFAIL
 """Exit status (75) of a process that lost another. Starting all processes again resumes from the last checkpoint."""
@@ -107,7 +107,7 @@ class Heartbeat:
             # The store ends with this process, and the others read it once in a beat.
             time.sleep(_LINGER)
         if report:
-            reporting.report_error(text)
+            report_error(text)
         os._exit(status)
 
     def _tell(self, end: str) -> None:

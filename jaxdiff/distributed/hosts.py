@@ -26,6 +26,7 @@ from jaxdiff.checks import message
 from jaxdiff.distributed import reporting
 from jaxdiff.distributed.heartbeat import Heartbeat
 from jaxdiff.distributed.stopping import Stopped
+from jaxdiff.errors import report_error
 
 
 def first() -> bool:
@@ -212,7 +213,7 @@ def _give_up(join_timeout: float, process: int | None) -> None:
     state = distributed.global_state
     place = state.coordinator_address or "process 0"
     which = "" if process is None else f"process {process}: "
-    reporting.report_error(
+    report_error(
         f"{which}not all processes joined at {place} within {join_timeout} s; "
         "were all started, with the same coordinator, and can they reach it?"
     )

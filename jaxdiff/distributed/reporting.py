@@ -1,19 +1,14 @@
-"""Errors of a program: one line on standard error, and an exit status.
+"""Errors of a command, with those of several processes: one line on standard error, and an exit status.
 
-Exit status: 2 for an error that the user can mend, 130 for Ctrl-C, 143 for SIGTERM. The environment variable
-JAXDIFF_TRACEBACK=1 prints the traceback before the line.
+Exit status: 2 for an error that the user can mend, 130 for Ctrl-C, 143 for SIGTERM.
 """
 
 import contextlib
 import os
-import sys
-import traceback
 from collections.abc import Iterator
-from typing import NoReturn
 
 from jaxdiff.distributed.stopping import Stopped
-
-TRACEBACK_VARIABLE = "JAXDIFF_TRACEBACK"
+from jaxdiff.errors import describe, fail
 
 
 @contextlib.contextmanager
@@ -41,23 +36,3 @@ def reporting_errors() -> Iterator[None]:
         fail(f"{error.strerror}{where}" if error.strerror else describe(error))
     except (ValueError, TypeError, ImportError, MemoryError) as error:
         fail(describe(error))
-
-
-def report_error(message: str) -> None:
-    """Prints `error: message` as one line on standard error. A closed standard error is not an error itself."""
-    with contextlib.suppress(OSError, ValueError):
-        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-
-
-def fail(message: str, status: int = 2) -> NoReturn:
-    """Reports an error and exits with `status`."""
-    if os.environ.get(TRACEBACK_VARIABLE) == "1" and sys.exc_info()[0] is not None:
-        with contextlib.suppress(OSError):
-            traceback.print_exc()
-    report_error(message)
-    raise SystemExit(status)
-
-
-def describe(error: BaseException) -> str:
-    """The text of an error; the name of its type if it has no text."""
-    return str(error) or type(error).__name__

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from jaxdiff.checks import require
 from jaxdiff.evaluation.manifold import flattened
+from jaxdiff.extras import needed
 
 Labels = Int[np.ndarray, " n"]
 
@@ -40,7 +41,8 @@ def digit_classifier(images: ArrayLike, labels: ArrayLike) -> Callable[[ArrayLik
       ValueError: images outside [-1, 1], not finite or all equal, or labels that do not fit them.
       TypeError: labels that are not integers.
     """
-    from sklearn import decomposition, svm  # slow to import
+    with needed("jaxdiff.evaluation.digit_classifier"):
+        from sklearn import decomposition, svm  # slow to import
 
     real, known = flattened("images", images), np.asarray(labels)
     largest = float(np.max(np.abs(real)))

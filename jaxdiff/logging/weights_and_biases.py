@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdiff.extras import needed
 from jaxdiff.files import write_atomically
 from jaxdiff.logging.names import WANDB_ID
 
@@ -67,8 +68,6 @@ def import_wandb(project: str) -> Any:
     Raises:
       ImportError: the package is not installed. The error is one line, which says how to install it.
     """
-    try:
+    with needed(f"log.wandb = {project!r}"):
         import wandb
-    except ImportError as error:
-        raise ImportError(f"log.wandb = {project!r} needs the package wandb: pip install 'jaxdiff[wandb]'") from error
     return wandb

@@ -9,12 +9,15 @@
 - `metadata`: pictures that say where they come from; `watermark`: an invisible mark in their pixels
 """
 
-from jaxdiff.media.metadata import with_origin
-from jaxdiff.media.pictures import grid, png_bytes, scatter, write_png
-from jaxdiff.media.points import ply_bytes, render, xyz_bytes
-from jaxdiff.media.showing import show, write
-from jaxdiff.media.videos import animation, contact_sheet
-from jaxdiff.media.waveforms import spectrogram, spectrogram_sheet, wav_bytes
+from jaxdiff.extras import needed
+
+with needed("jaxdiff.media"):
+    from jaxdiff.media.metadata import with_origin
+    from jaxdiff.media.pictures import grid, png_bytes, scatter, write_png
+    from jaxdiff.media.points import ply_bytes, render, xyz_bytes
+    from jaxdiff.media.showing import show, write
+    from jaxdiff.media.videos import animation, contact_sheet
+    from jaxdiff.media.waveforms import spectrogram, spectrogram_sheet, wav_bytes
 
 __all__ = [
     "animation",

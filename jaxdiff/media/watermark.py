@@ -29,6 +29,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
 from jaxdiff.checks import require
+from jaxdiff.extras import needed
 from jaxdiff.media.metadata import is_png
 from jaxdiff.media.pictures import png_bytes
 
@@ -55,10 +56,8 @@ def import_library() -> Any:
     method = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(None, force=True)
     try:
-        library = importlib.import_module("blind_watermark")
-    except ImportError as error:
-        text = "a watermark needs the package blind-watermark: pip install 'jaxdiff[watermark]'"
-        raise ImportError(f"{text} ({error})") from error
+        with needed("a watermark"):
+            library = importlib.import_module("blind_watermark")
     finally:
         multiprocessing.set_start_method(method, force=True)
     library.bw_notes.close()  # the package's greeting

@@ -19,12 +19,15 @@ embeds time, classes and vectors, and `entrance.py` is the beginning of `UNet` a
 `blocks.py`, `attention.py`, `resampling.py`, `norms.py`, `dropout.py` and `remat.py`.
 """
 
-from jaxdiff.networks.autoencoder import ConvAutoencoder
-from jaxdiff.networks.embeddings import Fourier, Sinusoidal
-from jaxdiff.networks.encoder import Encoder
-from jaxdiff.networks.mlp import MLP
-from jaxdiff.networks.own import as_network
-from jaxdiff.networks.text_transformer import TextTransformer
-from jaxdiff.networks.unet import UNet
+from jaxdiff.extras import needed
+
+with needed("jaxdiff.networks"):
+    from jaxdiff.networks.autoencoder import ConvAutoencoder
+    from jaxdiff.networks.embeddings import Fourier, Sinusoidal
+    from jaxdiff.networks.encoder import Encoder
+    from jaxdiff.networks.mlp import MLP
+    from jaxdiff.networks.own import as_network
+    from jaxdiff.networks.text_transformer import TextTransformer
+    from jaxdiff.networks.unet import UNet
 
 __all__ = ["MLP", "ConvAutoencoder", "Encoder", "Fourier", "Sinusoidal", "TextTransformer", "UNet", "as_network"]

@@ -9,6 +9,7 @@ from jaxtyping import Array, Int, PyTree
 
 from jaxdiff import checks, trees
 from jaxdiff.denoisers import Denoiser, check_denoiser
+from jaxdiff.extras import needed
 from jaxdiff.probability_flow import fixed_steps
 from jaxdiff.probability_flow.variables import Path, Rate, path_between, path_over, velocity
 from jaxdiff.processes import Times
@@ -79,7 +80,8 @@ def transport(
     here, there = (path.data, path.noise) if to_noise else (path.noise, path.data)
     state = (trees.lincomb((1 / here.scale,), (x,)), integral)
     if times is None:
-        from jaxdiff.probability_flow import adaptive_steps
+        with needed("integration in adaptive steps"):
+            from jaxdiff.probability_flow import adaptive_steps
 
         state, evaluations = adaptive_steps.solve(rate, state, here.r, there.r, path, extra, rtol, atol, max_steps)
     else:

@@ -1,6 +1,6 @@
 """TPU slices that are not there, as devices that one can compile for.
 
-`libtpu` (`pip install libtpu`) holds the real TPU compiler, which needs no TPU.
+`libtpu` (`pip install 'jaxdiff[tpu]'`) holds the real TPU compiler, which needs no TPU.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ import jax
 from jax.experimental import topologies
 
 from jaxdiff.checks import did_you_mean, message
+from jaxdiff.extras import missing
 
 
 class Chip(NamedTuple):
@@ -76,7 +77,7 @@ def open_topology(name: str) -> tuple[Chip, list[Any]]:
     if not good:
         raise ValueError(refused)
     if importlib.util.find_spec("libtpu") is None:
-        raise ImportError("libtpu, the compiler for TPUs, is not installed: pip install libtpu")
+        raise missing(f"topology = {name!r}", "libtpu")
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     try:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, Key, PyTree
 from jaxdiff import checks, trees
 from jaxdiff.components import function_of
 from jaxdiff.denoisers import Denoiser, check_denoiser
+from jaxdiff.extras import needed
 from jaxdiff.processes import Process, Times, prior_sample
 from jaxdiff.sampling.scan import advance, finish, sample, start
 from jaxdiff.solvers.exponential import exponential
@@ -169,8 +170,6 @@ def _watched(keys: Key[Array, " batch"], denoiser: Denoiser, x: PyTree, tableau:
 
 def _bar(total: int) -> Any:
     """A bar on standard error, a context."""
-    try:
+    with needed("progress = True"):
         from tqdm import tqdm
-    except ImportError:
-        raise ImportError("progress = True needs tqdm; install jaxdiff[train]") from None
     return tqdm(total=total, unit="eval", dynamic_ncols=True)

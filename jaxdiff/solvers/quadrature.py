@@ -11,13 +11,18 @@ be the moments of the kernel. The polynomial through the values `F_i` at `v_i` h
 Every multistep method consists of such weights. The methods differ in the kernel and in the variable.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-_NODES, _WEIGHTS = (a for a in np.polynomial.legendre.leggauss(24))
-_NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2  # on [0, 1]
+
+@functools.cache  # and no constant: `numpy.polynomial` would take a sixth of the time of `import jaxdiff`
+def _rule() -> tuple[Any, Any]:
+    """The nodes and the weights of Gauss and Legendre on [0, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    return (nodes + 1) / 2, weights / 2
 
 
 def exponential_moments(xp: Any, length: Any, count: int) -> Any:
@@ -35,8 +40,9 @@ def exponential_moments(xp: Any, length: Any, count: int) -> Any:
       The moments, `[..., count]`.
     """
     short = xp.minimum(length, 4.0)[..., None]
-    kernel = short * xp.exp(-short * (1 - _NODES)) * _WEIGHTS
-    quadrature = xp.stack([xp.sum(kernel * _NODES**j, axis=-1) for j in range(count)], axis=-1)
+    nodes, weights = _rule()
+    kernel = short * xp.exp(-short * (1 - nodes)) * weights
+    quadrature = xp.stack([xp.sum(kernel * nodes**j, axis=-1) for j in range(count)], axis=-1)
     recursion = [-xp.expm1(-length)]
     for j in range(1, count):
         recursion.append(1 - j / xp.maximum(length, 4.0) * recursion[-1])
@@ -64,8 +70,9 @@ def moments_of_primitive(xp: Any, primitive: Callable[[Any], Any], end: Any, cou
     Returns:
       The moments, `[..., count - 1]`.
     """
-    rest = (end[..., None] - primitive(_NODES)) * _WEIGHTS
-    return xp.stack([xp.sum(j * _NODES ** (j - 1) * rest, axis=-1) for j in range(1, count)], axis=-1)
+    nodes, weights = _rule()
+    rest = (end[..., None] - primitive(nodes)) * weights
+    return xp.stack([xp.sum(j * nodes ** (j - 1) * rest, axis=-1) for j in range(1, count)], axis=-1)
 
 
 def interpolation_weights(xp: Any, nodes: Any, moments: Any) -> Any:

@@ -16,8 +16,11 @@ A loop of one's own:
 - `flops.py`: the number of floating-point operations of a function
 """
 
-from jaxdiff.training.ema import ema
-from jaxdiff.training.state import State, initial_state
-from jaxdiff.training.step import make_step
+from jaxdiff.extras import needed
+
+with needed("jaxdiff.training"):
+    from jaxdiff.training.ema import ema
+    from jaxdiff.training.state import State, initial_state
+    from jaxdiff.training.step import make_step
 
 __all__ = ["State", "ema", "initial_state", "make_step"]

@@ -278,7 +278,7 @@ def test_a_slice_that_is_not_offered_is_refused_with_the_nearest(name, hint):
 
 def test_without_the_compiler_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install libtpu"):
+    with pytest.raises(ImportError, match=r"needs the package libtpu; pip install 'jaxdiff\[tpu\]'"):
         open_topology("v5e-16x16")
 
 

@@ -21,6 +21,9 @@ a mark in the directory. The other processes look for the mark while they wait; 
 - `arrays`: the calls of Orbax; `leaves`: the state as named arrays; `meta`: the file `meta.json`; `manifest`: checksums
 """
 
-from jaxdiff.runs.checkpoints.errors import CheckpointError as CheckpointError
-from jaxdiff.runs.checkpoints.store import Checkpoints as Checkpoints
-from jaxdiff.runs.checkpoints.store import Restored as Restored
+from jaxdiff.extras import needed
+
+with needed("jaxdiff.runs.checkpoints"):
+    from jaxdiff.runs.checkpoints.errors import CheckpointError as CheckpointError
+    from jaxdiff.runs.checkpoints.store import Checkpoints as Checkpoints
+    from jaxdiff.runs.checkpoints.store import Restored as Restored

@@ -1,0 +1,32 @@
+"""How a program ends with an error: one line on standard error, and an exit status.
+
+The environment variable JAXDIFF_TRACEBACK=1 prints the traceback before the line.
+"""
+
+import contextlib
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+TRACEBACK_VARIABLE = "JAXDIFF_TRACEBACK"
+
+
+def report_error(message: str) -> None:
+    """Prints `error: message` as one line on standard error. A closed standard error is not an error itself."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """Reports an error and exits with `status`."""
+    if os.environ.get(TRACEBACK_VARIABLE) == "1" and sys.exc_info()[0] is not None:
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+    report_error(message)
+    raise SystemExit(status)
+
+
+def describe(error: BaseException) -> str:
+    """The text of an error; the name of its type if it has no text."""
+    return str(error) or type(error).__name__
