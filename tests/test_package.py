@@ -83,7 +83,10 @@ def test_every_import_is_declared():
         more = path.name in ("adaptive_steps.py", "generate.py")
         if room != "networks" and FLOOR_OF.get(room, 0) <= FLOOR_OF["guidance"] and not more:
             assert outside <= {"jaxdiff", *CORE}, f"{path} is a file of the core"
-    assert {*CORE, *PACKAGES} - imported == {"libtpu", "blind_watermark"}  # JAX imports the compiler; the other is imported by its name
+    assert {*CORE, *PACKAGES} - imported == {
+        "libtpu",
+        "blind_watermark",
+    }  # JAX imports the compiler; the other is imported by its name
 
 
 def _outside(path):
