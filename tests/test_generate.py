@@ -132,7 +132,7 @@ def test_the_noise_of_a_grid_that_begins_below_t_max():
 
 def test_a_bar_without_tqdm(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(ImportError, match=r"progress = True needs tqdm; install jaxdiff\[train\]"):
+    with pytest.raises(ImportError, match=r"progress = True needs the package tqdm; pip install 'jaxdiff\[train\]'"):
         jd.generate(KEY, mixture(EDM), (4, 2), progress=True)
 
 
