@@ -24,6 +24,7 @@ PACKAGES = {
     "tensorboardX": ("tensorboardx", "train"),
     "docstring_parser": ("docstring-parser", "train"),
     "wandb": ("wandb", "wandb"),
+    "blind_watermark": ("blind-watermark", "watermark"),
     "libtpu": ("libtpu", "tpu"),
 }
 

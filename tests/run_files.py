@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+from PIL import Image
 
 from jaxdiff import data
 from jaxdiff.runs.checkpoints import Checkpoints
@@ -45,7 +46,19 @@ def assert_same_run(run, reference):
     pictures = sorted(path.name for path in (reference / "samples").iterdir())
     assert sorted(path.name for path in (run / "samples").iterdir()) == pictures
     for name in pictures:
-        assert (run / "samples" / name).read_bytes() == (reference / "samples" / name).read_bytes(), name
+        assert picture(run / "samples" / name) == picture(reference / "samples" / name), name
+
+
+def picture(path):
+    """The pixels of a picture to the bit, and its origin without the name of the run, which is that of a directory."""
+    with Image.open(path) as image:
+        return image.mode, image.size, image.tobytes(), {**origin_of(path), "run": ""}
+
+
+def origin_of(path):
+    """The origin that a picture carries."""
+    with Image.open(path) as image:
+        return json.loads(image.text["jaxdiff"])
 
 
 class Changed:

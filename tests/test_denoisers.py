@@ -204,3 +204,35 @@ def test_a_scalar_mean_and_width_serve_a_pytree():
     got = denoisers.gaussian(process, {"a": 0.0, "b": 1.0})(x, 1.0)
     np.testing.assert_allclose(got.x0["a"], 0.5)
     np.testing.assert_allclose(got.x0["b"], 1.0)
+
+
+def test_a_function_of_the_posterior_mean_is_the_exact_denoiser(process):
+    """`E[x0 | x]` of Gaussian data, as a plain function of x and t; at the clean end too, where sigma may be 0."""
+    mean, std = 0.5, 0.3
+
+    def posterior_mean(x, t):
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        return mean + alpha * std**2 / (alpha**2 * std**2 + sigma**2) * (x - alpha * mean)
+
+    made, exact = denoisers.from_function(process, posterior_mean), denoisers.gaussian(process, mean, std)
+    x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    for t in (process.t_min, *inner_times(process, 3), process.t_max):
+        got, want = ESTIMATE(made, x, t), ESTIMATE(exact, x, t)
+        np.testing.assert_allclose(got.x0, want.x0, rtol=1e-5, atol=1e-5)
+        # The difference `x - alpha x0` has the rounding of x, which is divided by sigma.
+        sigma = process.sigma(np.float64(t))
+        np.testing.assert_allclose(got.eps, want.eps, rtol=1e-4, atol=1e-6 / max(sigma, 1e-6) if sigma else 1e-6)
+
+
+def test_a_function_of_pytrees_and_its_errors():
+    process = PROCESSES["edm"]
+    x = {"a": jnp.ones((3, 2)), "b": jnp.ones((3, 1, 4))}
+    made = denoisers.from_function(process, lambda x, t: jax.tree.map(lambda leaf: leaf / 2, x))
+    np.testing.assert_allclose(made(x, 4.0).eps["b"], (1 - 0.5) / 4)
+    np.testing.assert_allclose(made(x, jnp.array([1.0, 2.0, 4.0])).eps["a"][:, 0], [0.5, 0.25, 0.125])
+    with pytest.raises(TypeError, match=r"function = 3; allowed are functions \(x, t\) -> x0"):
+        denoisers.from_function(process, 3)
+    with pytest.raises(TypeError, match="process = 'edm'"):
+        denoisers.from_function("edm", lambda x, t: x)
+    with pytest.raises(ValueError, match=r"shape of the function's output = \(3,\); allowed are \(3, 2\)"):
+        denoisers.from_function(process, lambda x, t: x[:, 0])(x["a"], 1.0)

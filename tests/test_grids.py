@@ -1,8 +1,9 @@
 """Grids, on every process that they are defined for."""
 
+import jax
 import numpy as np
 import pytest
-from common import PROCESSES
+from common import NO_SIGNAL_AT_END, PROCESSES
 from scipy import stats
 
 import jaxdiff as jd
@@ -41,6 +42,10 @@ def _made(process, steps):
         yield "karras", grids.karras(process, steps)
         yield "exponential", grids.exponential(process, steps)
         yield "exponential 3", grids.exponential(process, steps, rho=3.0)
+    else:
+        yield "karras, EDM's ends", grids.karras(process, steps)
+        yield "exponential, EDM's ends", grids.exponential(process, steps)
+        yield "uniform_log_snr, EDM's ends", grids.uniform_log_snr(process, steps)
     yield "karras, given", grids.karras(process, steps, sigma_min=0.01, sigma_max=40)
     yield "exponential, given", grids.exponential(process, steps, sigma_min=0.01, sigma_max=40)
     yield "uniform_log_snr, given", grids.uniform_log_snr(process, steps, log_snr_min=-7, log_snr_max=8)
@@ -64,7 +69,7 @@ def test_lengths_types_ends_and_direction(process, steps):
             assert times[0] <= process.t_max, name
             if name in ("karras", "exponential", "exponential 3") and steps > 1:
                 assert times[-2] == process.t_min, name
-            if name != "uniform_log_snr, given":
+            if not name.startswith("uniform_log_snr,"):
                 assert times[-1] == (process.t_min if name in AT_T_MIN else process.t_clean), name
             for solver in (solvers.ddim, solvers.dpm_solver_pp):
                 assert np.isfinite(solver(process, times).state).all(), name
@@ -95,18 +100,39 @@ def test_karras_published_values():
     np.testing.assert_allclose(grids.karras(jd.processes.edm(), 18)[:-1], want, rtol=1e-11)
 
 
-def test_a_grid_asks_for_the_level_of_a_singular_end():
-    process = jd.processes.flow()
-    with pytest.raises(ValueError, match="log_snr_min and log_snr_max"):
-        grids.uniform_log_snr(process, 5)
-    with pytest.raises(ValueError, match="sigma_max"):
-        grids.karras(process, 5)
-    with pytest.raises(ValueError, match="sigma_max"):
-        grids.exponential(process, 5)
-    times = grids.uniform_log_snr(process, 5, log_snr_min=-8, log_snr_max=8)
-    np.testing.assert_allclose(log_snr(process, times), np.linspace(-8, 8, 6), atol=1e-9)
+@pytest.mark.parametrize("name", NO_SIGNAL_AT_END)
+def test_a_singular_end_gives_way_to_the_noise_levels_of_edm(name):
+    """`sigma/alpha` from 80 to 0.002 (Karras et al. 2022, table 1), or to the noise at t_min if there is some."""
+    process = PROCESSES[name]
+    low = _ratio(process, np.float64(process.t_min)) or 0.002
+    ratios = _ratio(process, grids.uniform_log_snr(process, 9))
+    np.testing.assert_allclose(ratios, 80 * (low / 80) ** (np.arange(10) / 9), rtol=1e-7)
+    ratios = _ratio(process, grids.exponential(process, 10))
+    np.testing.assert_allclose(ratios, [*80 * (low / 80) ** (np.arange(10) / 9), 0], rtol=1e-7)
+    i = np.arange(18)
+    want = (80 ** (1 / 7) + i / 17 * (low ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    np.testing.assert_allclose(_ratio(process, grids.karras(process, 18)), [*want, 0], rtol=1e-7)
     times = grids.karras(process, 5, sigma_min=0.01, sigma_max=100)
     np.testing.assert_allclose(_ratio(process, times)[[0, -2]], [100, 0.01])
+    times = grids.uniform_log_snr(process, 5, log_snr_min=-8, log_snr_max=8)
+    np.testing.assert_allclose(log_snr(process, times), np.linspace(-8, 8, 6), atol=1e-8)
+
+
+def test_every_grid_begins_with_the_right_noise(process):
+    """Noise for `times[0]`, followed down the exact ODE of Gaussian data, has the distribution of the data.
+
+    The ODE takes x at a time with variance `v = alpha^2 s^2 + sigma^2` to `m + (x - alpha m) s/sqrt(v)`. The noise
+    lacks the signal. At `sigma/alpha = 80` and for s = 0.5 this leaves 2e-5 of the deviation and 1/160 of the mean m.
+    """
+    m, s = 0.5, 0.5
+    for make in (grids.uniform_log_snr, grids.karras, grids.exponential, grids.uniform_time, grids.polynomial):
+        t = make(process, 10)[0]
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        scale = s / np.sqrt(alpha**2 * s**2 + sigma**2)
+        noise = np.asarray(jd.prior_sample(jax.random.key(0), process, (1000, 2), t=t), np.float64)
+        again = np.asarray(jd.prior_sample(jax.random.key(0), PROCESSES["edm"], (1000, 2), t=1.0), np.float64)
+        ends, want = m + (noise - alpha * m) * scale, m + again * s
+        assert np.abs(ends - want).max() < 0.02, make  # ratios of 12 and more, which leave up to 1/24 of m
 
 
 def test_from_sigmas_hits_the_ratios(process):

@@ -41,3 +41,12 @@ def test_the_sampler_of_a_module_depends_on_the_noise(index, name, shape):
         names["tableau"],
     )
     assert np.abs(again - names[name]).max() > 1e-3
+
+
+def test_the_page_on_training_in_one_call_runs():
+    """All programs of docs/fit.md, one after the other, as a reader types them."""
+    page, names = README.parent / "docs" / "fit.md", {}
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)):
+        exec(compile(block, f"block {number} of {page.name}", "exec"), names)
+    assert names["threes"].shape == (4, 8, 8, 1)
+    assert [step for step, *_ in names["seen"]] == [2, 4]

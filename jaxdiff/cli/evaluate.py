@@ -47,10 +47,10 @@ def evaluate(arguments: Arguments) -> None:
     from jaxdiff import data, evaluation
     from jaxdiff.guidance import ClassifierFree
     from jaxdiff.models import DiffusionModel
-    from jaxdiff.runs.load import load, step_of
+    from jaxdiff.runs.load import load_at
 
     config = read_settings(open_run(arguments.run)).config
-    model = load(arguments.run, ema=arguments.ema, parts=arguments.part)
+    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part)
     labelled = isinstance(model, DiffusionModel) and "label" in config.model.conditions  # type: ignore[attr-defined]
     require(labelled, "run", str(arguments.run), "runs of a diffusion model with a condition 'label'")
     sampling, field = config.sample, config.model.field  # type: ignore[attr-defined]
@@ -69,7 +69,7 @@ def evaluate(arguments: Arguments) -> None:
     samples = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, label=labels)
     found = evaluation.report(samples, labels, read(dataset.split), read("test"))
     figures = {name: round(value, 4) for name, value in dataclasses.asdict(found).items()}
-    print(json.dumps({"step": step_of(arguments.run), **figures}))
+    print(json.dumps({"step": step, **figures}))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -16,6 +16,7 @@ from jaxdiff.components import Table
 from jaxdiff.data.picture_files import SUFFIXES, read_header, read_picture
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.models import DiffusionModel, Sampling
+from jaxdiff.models.conditioned import Conditions
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
 
@@ -38,6 +39,8 @@ class Arguments(Sampling):
     """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
     out: Path = Path("samples.png")
     """The first file that is written; other files get its name, and an ending of their own."""
+    watermark: bool = False
+    """Mark the pictures invisibly as made by jaxdiff. This needs the extra `watermark`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,30 +55,38 @@ def sample(arguments: Arguments) -> None:
     compilation_cache.enable()
 
     from jaxdiff import media
-    from jaxdiff.runs.load import load
+    from jaxdiff.media import watermark
+    from jaxdiff.runs.load import load_at
+    from jaxdiff.runs.origin import origin
 
+    if arguments.watermark:
+        watermark.import_library()
     config = read_settings(open_run(arguments.run)).config
-    model = load(arguments.run, ema=arguments.ema, parts=arguments.part)
+    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part)
     require(isinstance(model, DiffusionModel), "run", str(arguments.run), "runs of a model that is sampled")
     sampling = command_line.narrowed(arguments, Sampling)
-    asked = {name: read_value(text) for name, text in arguments.ask.items()}
     conditions = model.bound.conditioning
-    if not asked:
-        # Labels go through all classes in turn.
-        asked = {
-            name: np.arange(arguments.count) % condition.classes(conditions.fields)
-            for name, condition in conditions.by_name.items()
-            if condition.channel == "class"
-        }
+    told, asked = _wishes(arguments, conditions)
     allowed = f"{config.sample.guidance}, that of the run, since nothing is asked for"
     require(asked or sampling.guidance == config.sample.guidance, "guidance", sampling.guidance, allowed)
-    x = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, **asked)
-    field = config.model.field  # type: ignore[attr-defined]
-    by_field = {field: x} if isinstance(field, str) else x
-    entries = {name: np.broadcast_to(v, (arguments.count, *v.shape[1:])) for name, v in conditions.ask(asked).items()}
+    entries = {
+        name: np.broadcast_to(value, (arguments.count, *value.shape[1:]))
+        for name, value in conditions.ask(asked, arguments.count).items()
+    }
     captions = conditions.captions(entries)
-    alike = len(set(captions)) <= 1  # the same words above every sample would say nothing
-    files = config.data.show(by_field, model.bound.fields, [] if alike else captions)
+    if len(set(captions)) <= 1:  # the same words above every sample would say nothing
+        captions = []
+    field, fields = config.model.field, model.bound.fields  # type: ignore[attr-defined]
+    names = (field,) if isinstance(field, str) else field
+    if arguments.watermark:
+        blank = {name: np.zeros((arguments.count, *fields[name].shape), np.float32) for name in names}
+        watermark.check(config.data.show(blank, fields, captions))
+    x = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, **asked)
+    files = config.data.show({field: x} if isinstance(field, str) else x, fields, captions)
+    if arguments.watermark:
+        files = watermark.marked(files)
+    of = origin(arguments.run, step, seed=arguments.seed, ema=arguments.ema, conditions=told, sampling=sampling)
+    files = media.with_origin(files, of)
     named = {name.replace("samples", out.stem, 1): contents for name, contents in files.items()}
     media.write(out.parent, named)
     print(*(out.parent / name for name in named), sep="\n")
@@ -93,6 +104,23 @@ def read_value(text: str) -> Any:
         _, grey = read_header(path)
         return read_picture(path, 1 if grey else 3)
     return text
+
+
+def _wishes(arguments: Arguments, conditions: Conditions) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values that are asked for, by the name of a condition: as JSON values, and one for all samples or for each.
+
+    A picture is told by its name. Where nothing is asked for, labels go through all classes in turn.
+    """
+    asked = {name: read_value(text) for name, text in arguments.ask.items()}
+    told: dict[str, Any] = {}
+    for name, value in asked.items():
+        told[name] = value if isinstance(value, int | float | str) else Path(arguments.ask[name]).name
+    if asked:
+        return told, asked
+    for name, condition in conditions.by_name.items():
+        if condition.channel == "class":
+            told[name] = list(range(condition.classes(conditions.fields)))
+    return told, {name: np.resize(classes, arguments.count) for name, classes in told.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -153,7 +153,8 @@ def choices_of(hint: Any) -> Choices | None:
 
 def kind_name(thing: Any) -> str:
     """The kind of a class or of a function: a short name if a folder of jaxdiff shows it in its `__all__`."""
-    top, *rest = thing.__module__.split(".")
+    module = thing.__module__ or "__main__"  # code that `exec` runs may have none
+    top, *rest = module.split(".")
     homes = [".".join([top, *rest[: n + 1]]) for n in range(len(rest))] if top == __name__.split(".")[0] else []
     if isinstance(thing, type) and issubclass(thing, Component):
         homes.append(thing.home)
@@ -162,7 +163,7 @@ def kind_name(thing: Any) -> str:
         and getattr(sys.modules[home], thing.__name__, None) is thing
         for home in homes
     )
-    return thing.__name__ if shown else f"{thing.__module__}:{thing.__qualname__}"
+    return thing.__name__ if shown else f"{module}:{thing.__qualname__}"
 
 
 def kind_of(value: Any, hint: Any) -> str:

@@ -6,19 +6,22 @@ no noise is left, and the last step then returns the denoiser's estimate of the 
 
     grid              equal steps in                            ends at  for
     uniform_time      t                                         t_min    every process
-    uniform_log_snr   log(alpha^2/sigma^2)                      t_min    finite ends, or given ones; DPM-Solver++, UniPC
+    uniform_log_snr   log(alpha^2/sigma^2)                      t_min    every process; DPM-Solver++, UniPC
     polynomial        t^(1/rho)                                 t_min    time from 0 or above; DEIS
     beta              the quantile of t in a Beta distribution  t_min    every process; made for `vp_discrete`
     shifted           u, t = s u/(1 + (s - 1) u)                t_min    time in [0, 1]; made for `flow`
     gits              nothing: the least error of a denoiser    t_min    every process and a denoiser; few steps
-    karras            (sigma/alpha)^(1/rho)                     t_clean  finite ends, or given ones; Euler, Heun
-    exponential       log(sigma/alpha), its power for rho != 1  t_clean  finite ends, or given ones
+    karras            (sigma/alpha)^(1/rho)                     t_clean  every process; Euler, Heun
+    exponential       log(sigma/alpha), its power for rho != 1  t_clean  every process
     align_your_steps  nothing: published noise levels           t_clean  SD 1.5, SDXL, Stable Video Diffusion
     discrete          the index, rounded                        t_clean  `vp_discrete`, at the indices it was trained on
     from_sigmas       nothing: given noise levels               given    every process
 
-A process has "finite ends" if some signal is left at `t_max` and some noise at `t_min`. `flow`, `vp_cosine`,
-`vp_nichol` and `trigonometric` do not have finite ends. For these processes, give the grid its first and last level.
+Some processes have no signal left at `t_max`, or no noise left at `t_min`: `flow`, `vp_cosine`, `vp_nichol` and
+`trigonometric`. There `uniform_log_snr`, `karras` and `exponential` begin at `sigma/alpha = 80` and come down to
+`sigma/alpha = 0.002`, the noise levels of EDM, unless they are given other ends.
+
+`own` is the grid that a solver takes for a number of steps.
 """
 
 from jaxdiff.grids.discrete import discrete

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from jaxdiff import checks
 from jaxdiff.checks import message
-from jaxdiff.grids.arguments import check_decreasing, host_process, ratio
+from jaxdiff.grids.arguments import check_decreasing, ends, host_process, ratio
 from jaxdiff.processes import Process, Times, on_host, time_of_log_snr
 
 ROUNDING = 1e-4
@@ -55,12 +55,13 @@ def karras(
     Args:
       steps: the number of steps, at least 1.
       rho: the exponent. A larger `rho` makes the grid finer near the data; 7 in the paper.
-      sigma_min: the lowest ratio `sigma/alpha`; by default the ratio at `t_min`.
-      sigma_max: the highest ratio `sigma/alpha`; by default the ratio at `t_max`.
+      sigma_min: the lowest ratio `sigma/alpha`; by default the ratio at `t_min`, or EDM's 0.002 if no noise is left
+        there.
+      sigma_max: the highest ratio `sigma/alpha`; by default the ratio at `t_max`, or EDM's 80 if no signal is left
+        there. The grid then begins below `t_max`, with noise of `prior_sample(..., t=times[0])`.
 
     Raises:
-      ValueError: the ends are not `0 < sigma_min < sigma_max < inf`, or the process does not reach an end. If no signal
-        is left at `t_max`, give `sigma_max`. If no noise is left at `t_min`, give `sigma_min`.
+      ValueError: the ends are not `0 < sigma_min < sigma_max < inf`, or the process does not reach an end.
     """
     process = host_process(process, steps)
     low, high = _ends(process, sigma_min, sigma_max)
@@ -80,8 +81,8 @@ def exponential(
 
     Args:
       steps: the number of steps, at least 1.
-      sigma_min: the lowest ratio `sigma/alpha`; by default the ratio at `t_min`.
-      sigma_max: the highest ratio `sigma/alpha`; by default the ratio at `t_max`.
+      sigma_min: the lowest ratio `sigma/alpha`; the default is that of `karras`.
+      sigma_max: the highest ratio `sigma/alpha`; the default is that of `karras`.
       rho: the exponent of the spacing. Above 1, the grid is finer near the data.
 
     Raises:
@@ -96,14 +97,13 @@ def exponential(
 
 
 def _ends(process: Process, sigma_min: float | None, sigma_max: float | None) -> tuple[float, float]:
-    """Returns the lowest and the highest level; the process's own where none is given."""
-    lowest, highest = ratio(process, process.t_min), ratio(process, process.t_max)
+    """Returns the lowest and the highest level; those of `ends` where none is given."""
+    lowest, highest = ends(process)
     low, high = lowest if sigma_min is None else sigma_min, highest if sigma_max is None else sigma_max
     if not 0 < low < high < np.inf:
-        raise ValueError(
-            f"sigma_min = {low:g}, sigma_max = {high:g}; allowed are 0 < sigma_min < sigma_max < inf (for "
-            f"{type(process).__name__} give sigma_min and sigma_max)"
-        )
+        allowed = f"0 < sigma_min < sigma_max < inf, with {lowest:g} and {highest:g} for {type(process).__name__}"
+        raise ValueError(f"sigma_min = {low:g}, sigma_max = {high:g}; allowed are {allowed}")
+    highest = ratio(process, process.t_max)
     if high > highest * (1 + ROUNDING):
         allowed = f"ratios sigma/alpha of at most {highest:g}, the ratio of {type(process).__name__} at t_max"
         raise ValueError(f"sigma_max = {high:g}; allowed are {allowed}")

@@ -9,14 +9,14 @@
 """
 
 from jaxdiff.likelihood.bits import bits_per_dimension, dequantize
-from jaxdiff.likelihood.bounds import Bound
+from jaxdiff.likelihood.bounds import VariationalBound
 from jaxdiff.likelihood.bounds_continuous import continuous_time
 from jaxdiff.likelihood.bounds_discrete import discrete_time
 from jaxdiff.likelihood.log_density import LogDensity, decode, encode, log_density
 
 __all__ = [
-    "Bound",
     "LogDensity",
+    "VariationalBound",
     "bits_per_dimension",
     "continuous_time",
     "decode",

@@ -21,7 +21,7 @@ from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 
 
-class Bound(NamedTuple):
+class VariationalBound(NamedTuple):
     """An upper bound on `-log p(x)`, and the three terms that it is the sum of, in nats: `[batch]` each."""
 
     nats: Float[Array, " batch"]

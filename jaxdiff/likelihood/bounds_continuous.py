@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxdiff import checks, trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.likelihood.bounds import (
-    Bound,
+    VariationalBound,
     checked_data,
     error,
     event_sum,
@@ -21,7 +21,7 @@ from jaxdiff.processes import Process, corrupt, time_of_log_snr
 
 def continuous_time(
     key: Key[Array, "*batch"], denoiser: Denoiser, x: PyTree, *, levels: int | None = None, samples: int = 1
-) -> Bound:
+) -> VariationalBound:
     """A bound on `-log p(x)` by infinitely many steps from `t_max` to `t_min`:
 
         prior = |alpha x|^2/(2 sigma^2) at t_max
@@ -50,7 +50,7 @@ def continuous_time(
       samples: the number of evaluations of the denoiser per example.
 
     Returns:
-      A `Bound` in nats, `[batch]` each. `nats/(d log 2)` are bits per dimension.
+      A `VariationalBound` in nats, `[batch]` each. `nats/(d log 2)` are bits per dimension.
 
     Raises:
       TypeError: an argument of the wrong type.
@@ -82,7 +82,7 @@ def continuous_time(
     diffusion = (most - least) / 2 * total / samples
     prior = prior_divergence(process, x, t_max)
     last = reconstruction(last_key, x, process.alpha(t_min), process.sigma(t_min), levels)
-    return Bound(prior + last + diffusion, prior, last, diffusion)
+    return VariationalBound(prior + last + diffusion, prior, last, diffusion)
 
 
 def _information(process: Process, t: Any) -> Any:

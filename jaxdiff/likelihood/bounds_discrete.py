@@ -10,7 +10,7 @@ from jaxdiff import checks, trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.denoisers import Denoiser, VarianceDenoiser
 from jaxdiff.likelihood.bounds import (
-    Bound,
+    VariationalBound,
     checked_data,
     error,
     event_sum,
@@ -19,7 +19,7 @@ from jaxdiff.likelihood.bounds import (
     reconstruction,
 )
 from jaxdiff.processes import Times, corrupt
-from jaxdiff.solvers.tableau import check_arguments
+from jaxdiff.solvers.tableau import check_times
 
 
 def discrete_time(
@@ -31,7 +31,7 @@ def discrete_time(
     variance: Literal["small", "large", "learned"] = "small",
     levels: int | None = None,
     samples: int | None = None,
-) -> Bound:
+) -> VariationalBound:
     """A bound on `-log p(x)` by ancestral sampling over a grid.
 
     A step from t to s draws `x_s ~ N(mean, v)`, as in `solvers.ddpm`.
@@ -69,7 +69,7 @@ def discrete_time(
         `samples + 1`, or the number of steps.
 
     Returns:
-      A `Bound` in nats, `[batch]` each. `nats/(d log 2)` are bits per dimension.
+      A `VariationalBound` in nats, `[batch]` each. `nats/(d log 2)` are bits per dimension.
 
     Raises:
       TypeError: an argument of the wrong type, or a denoiser that predicts no variance where one is needed.
@@ -80,7 +80,7 @@ def discrete_time(
     good = variance != "learned" or hasattr(denoiser, "with_fraction")
     allowed = "with variance = 'learned' those that predict one, from denoisers.from_network_with_variance"
     checks.require(good, "type(denoiser)", type(denoiser).__name__, allowed, TypeError)
-    host, times = check_arguments(denoiser.process, times)
+    host, times = check_times(denoiser.process, times)
     alpha, sigma = host.alpha(times), host.sigma(times)
     xp, clean = namespace(times), sigma[-1] <= 0
     # The numbers of a step to a clean end are not used. They are kept finite.
@@ -137,7 +137,7 @@ def discrete_time(
     if_noisy = reconstruction(decoder_key, x, alpha[-1], left[-1], levels)
     last = jnp.where(clean, if_clean, if_noisy).astype(dtype)
     prior = prior_divergence(host, x, times[0]).astype(dtype)
-    return Bound(prior + last + diffusion, prior, last, diffusion)
+    return VariationalBound(prior + last + diffusion, prior, last, diffusion)
 
 
 def _drawn(key: Key[Array, "*batch"], size: int, j: Any, samples: int, count: int) -> Any:

@@ -6,11 +6,13 @@
 - `waveforms`: WAV files, and spectrograms
 - `points`: rendered point sets and molecules, PLY and XYZ files; `elements`: radii and colours of atoms
 - `lettering`: texts in pictures; `pixels`: values as colours
+- `metadata`: pictures that say where they come from; `watermark`: an invisible mark in their pixels
 """
 
 from jaxdiff.extras import needed
 
 with needed("jaxdiff.media"):
+    from jaxdiff.media.metadata import with_origin
     from jaxdiff.media.pictures import grid, png_bytes, scatter, write_png
     from jaxdiff.media.points import ply_bytes, render, xyz_bytes
     from jaxdiff.media.showing import show, write
@@ -29,6 +31,7 @@ __all__ = [
     "spectrogram",
     "spectrogram_sheet",
     "wav_bytes",
+    "with_origin",
     "write",
     "write_png",
     "xyz_bytes",

@@ -15,12 +15,10 @@ from jaxdiff import distributed
 from jaxdiff.checks import integer
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.models.sampling import Sampling
-from jaxdiff.processes import Process, prior_sample
+from jaxdiff.processes import Process
 from jaxdiff.sampling import sample
+from jaxdiff.sampling.generate import FOR_GRID, keyed_noise
 from jaxdiff.solvers import Tableau
-
-# The number of noises with which a grid that depends on the denoiser is made, as in the paper of `grids.gits`.
-_FOR_GRID = 256
 
 
 def draw(
@@ -96,7 +94,7 @@ def _tableau(
     if "denoiser" not in sampling.grid_arguments:
         return sampling.tableau(process)
     # Their number must not depend on `batch_size`, as otherwise all samples would.
-    index = np.arange(min(count, _FOR_GRID))
+    index = np.arange(min(count, FOR_GRID))
     whole = NamedSharding(mesh, PartitionSpec())
     _, x = _start(whole, kind, model.bound, key_data, index, process.t_max, model.params)
     return sampling.tableau(process, denoiser_of(index), x)
@@ -117,10 +115,8 @@ def _start(
 ) -> tuple[Key[Array, " batch"], PyTree]:
     """The keys and the initial noise at time t of the samples with numbers `index`."""
     key = jax.random.wrap_key_data(key_data, impl=kind)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    noise_key, sample_key = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1))
-    noise = prior_sample(noise_key, bound.process(params), bound.like(len(index)), t=t)
-    return jax.lax.with_sharding_constraint((sample_key, noise), rows)
+    started = keyed_noise(key, index, bound.process(params), bound.like(len(index)), t)
+    return jax.lax.with_sharding_constraint(started, rows)
 
 
 @partial(jax.jit, static_argnums=0)

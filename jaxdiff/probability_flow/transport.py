@@ -13,7 +13,7 @@ from jaxdiff.extras import needed
 from jaxdiff.probability_flow import fixed_steps
 from jaxdiff.probability_flow.variables import Path, Rate, path_between, path_over, velocity
 from jaxdiff.processes import Times
-from jaxdiff.solvers.tableau import check_arguments
+from jaxdiff.solvers.tableau import check_times
 
 
 class Arrival(NamedTuple):
@@ -97,9 +97,9 @@ def _check(denoiser: Denoiser, x: PyTree, times: Times | None, end: Any) -> PyTr
     trees.check_floating("x", x)
     process, known = denoiser.process, not trees.traced((denoiser.process, times, end))
     if times is not None and known:
-        check_arguments(process, times)
+        check_times(process, times)
     elif times is not None:
-        # `check_arguments` refuses a traced process, which is welcome here.
+        # `check_times` refuses a traced process, which is welcome here.
         grid = np.ndim(times) == 1 and len(times) >= 2
         checks.require(grid, "times.shape", np.shape(times), "[steps + 1] with at least one step")
         decreasing = trees.traced(times) or np.all(np.diff(times) < 0)

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from jaxdiff.augmentations import Augmentation
 from jaxdiff.checks import did_you_mean, message, require
-from jaxdiff.components import Table, settings_of
+from jaxdiff.components import Table, from_json, settings_of
 from jaxdiff.conditions import Label
 from jaxdiff.data import Arrays, Dataset, Examples, from_arrays
 from jaxdiff.models import Diffusion, Model, Sampling
@@ -41,9 +41,9 @@ def fit(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
-    parallel: ParallelConfig | None = None,
-    loading: LoadingConfig | None = None,
-    log: LogConfig | None = None,
+    parallel: ParallelConfig | Mapping[str, Any] | None = None,
+    loading: LoadingConfig | Mapping[str, Any] | None = None,
+    log: LogConfig | Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Any:
     """Trains a model on data, on all devices of this job, and returns it.
@@ -75,9 +75,9 @@ def fit(
         `model()` is the model so far. Training ends if one of them returns true.
       progress: whether to show progress on standard error.
       parts: where parts of the run have moved, by the path of their setting.
-      parallel: the use of the devices.
-      loading: how data are read.
-      log: reports beside metrics and samples.
+      parallel: the use of the devices: the settings of `runs.config.ParallelConfig`, such as `{"fsdp": 8}`.
+      loading: how data are read: the settings of `runs.config.LoadingConfig`.
+      log: reports beside metrics and samples: the settings of `runs.config.LogConfig`.
       **settings: `batch_size`, `seed`, `ema_half_life`, `held_out`, `validate_every`, `log_every`, `checkpoint_every`,
         and all other settings of `runs.config.TrainConfig`.
 
@@ -95,7 +95,8 @@ def fit(
             near = did_you_mean(name, allowed)
             raise TypeError(f"{name} is no argument of fit; further arguments are {', '.join(allowed)}{near}")
     chosen, dataset = _model_and_data(model, data)
-    others: dict[str, Any] = {"parallel": parallel, "loading": loading, "log": log, "sample": sampling}
+    others = {"parallel": parallel, "loading": loading, "log": log, "sample": sampling}
+    hints = settings_of(Config)
     path = start if isinstance(start, str | os.PathLike) else None
     config = Config(
         data=dataset,
@@ -105,7 +106,7 @@ def fit(
         objective=_objective(objective, chosen),
         optimizer=_optimizer(optimizer),
         train=TrainConfig(steps=steps, start_from=None if path is None else os.fspath(path), **settings),
-        **{name: value for name, value in others.items() if value is not None},
+        **{name: from_json(hints[name].hint, value, name) for name, value in others.items() if value is not None},
     )
     given = None if path is not None else getattr(start, "params", start)
     return train(config, directory, parts=parts, start=given, callbacks=callbacks, progress=progress)

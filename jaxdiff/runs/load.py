@@ -52,6 +52,18 @@ def load(
       ValueError: the run, the average or the step does not exist, no checkpoint is whole, the snapshots cannot give the
         width, a part is absent or another one, or the model has to be given again or is another one.
     """
+    return load_at(run, ema=ema, step=step, parts=parts, model=model)[1]
+
+
+def load_at(
+    run: str | os.PathLike[str],
+    *,
+    ema: str | float | None = "ema",
+    step: int | None = None,
+    parts: Mapping[str, str | os.PathLike[str]] | None = None,
+    model: Any = None,
+) -> tuple[int, Any]:
+    """The step of the weights of a trained run, and its model. The arguments and errors are those of `load`."""
     opened = open_run(run)
     config, facts, places, _ = read_settings(opened, model)
     needed = Parts(config, load, parts, places)
@@ -64,21 +76,8 @@ def load(
     else:
         at, params = _stored(opened, config, ema, step)
     params, extra = jax.tree.map(jnp.asarray, (params, _extra(opened, at)))
-    return bound.loaded(with_state(params, extra), {**frozen["model"], "guidance": guides}, extra, config.sample)
-
-
-def step_of(run: str | os.PathLike[str]) -> int:
-    """The newest step of a run that has a checkpoint.
-
-    Raises:
-      ValueError: the run has no checkpoint.
-    """
-    opened = open_run(run)
-    with Checkpoints(opened.checkpoints, version=provenance()) as checkpoints:
-        steps = checkpoints.steps()
-    if not steps:
-        raise ValueError(f"run directory {opened.directory}: has no checkpoints")
-    return steps[-1]
+    frozen = {**frozen["model"], "guidance": guides}
+    return at, bound.loaded(with_state(params, extra), frozen, extra, config.sample)
 
 
 def _stored(run: Run, config: Config, ema: str | None, step: int | None) -> tuple[int, PyTree]:

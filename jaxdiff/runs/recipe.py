@@ -86,9 +86,10 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
       ValueError, TypeError: the parts of the configuration do not fit each other or the data. The error names the
         setting.
     """
-    bound = bind(config, fields, frozen)
-    entries = _read(config, fields, bound.fields)
-    _warn_of_unread(config, fields, bound.fields)
+    after = _augmented(config, fields)
+    entries = _read(config, fields, after)
+    _warn_of_unread(config, fields, after)
+    bound = config.model.bind(after, frozen["model"])
     with at("objective"):
         forms = bound, bound.plain(), bound.quiet()
         of_batch = [_of_batch(config, model, config.objective.make(model)) for model in forms]
@@ -113,15 +114,20 @@ def bind(config: Config, fields: Mapping[str, Field], frozen: Any) -> Bound:
 
     Arguments and errors are those of `make_training`.
     """
-    for i, augmentation in enumerate(config.augmentations):
-        with at(f"augmentations.{i}"):
-            fields = augmentation.fields(fields)
-    return config.model.bind(fields, frozen["model"])
+    return config.model.bind(_augmented(config, fields), frozen["model"])
 
 
 def load_frozen(config: Config, open: Callable[[str], Any]) -> dict[str, Any]:
     """The frozen models of a configuration: arguments of the step, which are never in checkpoints."""
     return {"model": config.model.load(open), "objective": config.objective.load(open)}
+
+
+def _augmented(config: Config, fields: Mapping[str, Field]) -> Mapping[str, Field]:
+    """The fields after augmentations."""
+    for i, augmentation in enumerate(config.augmentations):
+        with at(f"augmentations.{i}"):
+            fields = augmentation.fields(fields)
+    return fields
 
 
 def _read(config: Config, fields: Mapping[str, Field], after: Mapping[str, Field]) -> dict[str, Entry]:

@@ -22,6 +22,7 @@ from jaxdiff.runs.archive import Archive
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run
 from jaxdiff.runs.opened import Opened
+from jaxdiff.runs.origin import origin
 from jaxdiff.runs.program import Program
 from jaxdiff.runs.recipe import Training
 from jaxdiff.runs.validation import Validation
@@ -138,9 +139,14 @@ class Trainer:
         try:
             model = self.loaded(state.ema["ema"], state.extra)
             if hasattr(model, "exhibit"):
-                key = jax.random.key(self.config.train.seed + 1, impl="threefry2x32")
+                seed = self.config.train.seed + 1
+                key = jax.random.key(seed, impl="threefry2x32")
                 x, captions = model.exhibit(key, self.opened.shown, self.program.strategy.mesh)
                 files = self.config.data.show(x, self.training.bound.fields, captions)
+                different = list(dict.fromkeys(captions))
+                sampling = getattr(model, "sampling", None)
+                of = origin(self.run.directory, number, seed=seed, ema="ema", conditions=different, sampling=sampling)
+                files = media.with_origin(files, of)
                 if not final:
                     self.logger.media(number, files)
                 elif hosts.first():

@@ -1,6 +1,7 @@
 """Sampling: turning noise into samples.
 
 - `scan`: `sample` follows the rows of a tableau in one scan. `start`, `advance` and `finish` do the same in pieces.
+- `generate`: noise, grid, solver and `sample` in one call, with defaults for every process
 
 Three samplers are not linear in the denoiser's estimates. Each of them has a loop of its own:
 
@@ -13,6 +14,7 @@ Three samplers are not linear in the denoiser's estimates. Each of them has a lo
 
 from jaxdiff.sampling.adaptive import adaptive
 from jaxdiff.sampling.correctors import annealed_langevin, langevin
+from jaxdiff.sampling.generate import generate
 from jaxdiff.sampling.learned_variance import learned_variance
 from jaxdiff.sampling.predictor_corrector import predictor_corrector
 from jaxdiff.sampling.scan import State, advance, finish, sample, start
@@ -23,6 +25,7 @@ __all__ = [
     "advance",
     "annealed_langevin",
     "finish",
+    "generate",
     "langevin",
     "learned_variance",
     "predictor_corrector",

@@ -14,7 +14,7 @@ from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Times
 from jaxdiff.sampling.scan import start
 from jaxdiff.solvers.ddim import ddpm
-from jaxdiff.solvers.tableau import check_arguments
+from jaxdiff.solvers.tableau import check_times
 
 
 def learned_variance(key: Key[Array, "*batch"], denoiser: VarianceDenoiser, x: PyTree, times: Times) -> PyTree:
@@ -50,7 +50,7 @@ def learned_variance(key: Key[Array, "*batch"], denoiser: VarianceDenoiser, x: P
     if not hasattr(denoiser, "with_fraction"):
         allowed = "denoisers that predict a variance, from denoisers.from_network_with_variance"
         raise TypeError(message("type(denoiser)", type(denoiser).__name__, allowed))
-    process, times = check_arguments(denoiser.process, times)
+    process, times = check_times(denoiser.process, times)
     tableau = ddpm(process, times)
     xp, sigma = namespace(times), process.sigma(times)
     # log(v_large/v_small)/2. At a clean end both variances are multiplied by 0, so any finite number will do.

@@ -1,5 +1,8 @@
 """Solvers: functions `(process, times, **options) -> Tableau`, computed on the host in float64.
 
+A number of steps may take the place of the times: `heun(process, 18)`. The solver then takes the grid of
+`jaxdiff.grids.own`.
+
 The common parts:
 
 - `tableau`: the definition of a tableau

@@ -13,12 +13,12 @@ from jaxdiff.components import Choice
 from jaxdiff.processes import Process, Times, log_snr, time_of_log_snr
 from jaxdiff.solvers.chain import join
 from jaxdiff.solvers.stages import level
-from jaxdiff.solvers.tableau import Solver, SolverChoice, Tableau, check_arguments, check_solver
+from jaxdiff.solvers.tableau import Grid, Solver, SolverChoice, Tableau, check_arguments, check_solver
 
 
 def churn(
     process: Process,
-    times: Times,
+    times: Grid,
     *,
     solver: SolverChoice,
     s_churn: float,
@@ -40,7 +40,7 @@ def churn(
     without signal has no churn. `t_hat` may lie above the `t_max` of the process.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       solver: the solver that makes the steps. Each step must depend on its own ends only.
       s_churn: the noise that all steps add together, relative to the noise that they begin with; at least 0.
       s_min: the lowest ratio `sigma/alpha` at which noise is added, at least 0.

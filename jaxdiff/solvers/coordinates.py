@@ -3,15 +3,17 @@
 - "sigma": `z = x / alpha`, `r = sigma / alpha`, `F = eps`. Karras et al. 2022 (arXiv 2206.00364), equation 1.
 - "flow": `z = x / (alpha + sigma)`, `r = sigma / (alpha + sigma)`, `F = eps - x0`. This is rectified flow, and finite
   where alpha is 0.
+- "auto": "flow" for the processes that lose all signal at some time (`t_noise` is finite), "sigma" for all others.
 """
 
 from typing import Any, Literal, NamedTuple, get_args
 
 from jaxdiff import checks
+from jaxdiff.grids.own import loses_signal
 from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.tableau import check_signal
 
-Name = Literal["sigma", "flow"]
+Name = Literal["auto", "sigma", "flow"]
 
 
 class Coordinate(NamedTuple):
@@ -28,7 +30,7 @@ def coordinate(process: Process, times: Times, name: Name) -> Coordinate:
       ValueError: `name` is unknown, or the coordinate is infinite at the start of the grid.
     """
     checks.one_of("coordinate", name, get_args(Name))
-    if name == "flow":
+    if name == "flow" or (name == "auto" and loses_signal(process)):
         return Coordinate(process.alpha(times) + process.sigma(times), (-1.0, 1.0))
     check_signal(process, times, "coordinate = 'flow'")
     return Coordinate(process.alpha(times), (0.0, 1.0))

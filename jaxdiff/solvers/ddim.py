@@ -5,11 +5,11 @@ from typing import Literal
 
 from jaxdiff import checks
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, Times
-from jaxdiff.solvers.tableau import Tableau, check_arguments, one_point
+from jaxdiff.processes import Process
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments, one_point
 
 
-def ddim(process: Process, times: Times, *, eta: float = 0.0) -> Tableau:
+def ddim(process: Process, times: Grid, *, eta: float = 0.0) -> Tableau:
     """DDIM: keep the estimate of the data and a part of the noise, and draw the rest of the noise anew.
 
         x_s = alpha_s x0 + sqrt(sigma_s^2 - c^2) eps + c z       c = eta sigma_s sqrt(1 - e^{-2h})
@@ -18,7 +18,7 @@ def ddim(process: Process, times: Times, *, eta: float = 0.0) -> Tableau:
     2010.02502), equations 12 and 16.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       eta: the share of noise that is drawn anew, from 0 to 1.
 
     Raises:
@@ -40,7 +40,7 @@ def ddim(process: Process, times: Times, *, eta: float = 0.0) -> Tableau:
     )
 
 
-def ddpm(process: Process, times: Times, *, variance: Literal["small", "large"] = "small") -> Tableau:
+def ddpm(process: Process, times: Grid, *, variance: Literal["small", "large"] = "small") -> Tableau:
     """Ancestral sampling: the mean of `q(x_s | x_t, x0)`, and fresh noise of one of two variances.
 
     "small" is the variance of this posterior, `sigma_s^2 (1 - e^{-2h})`. It is exact for data in one point, and the
@@ -49,7 +49,7 @@ def ddpm(process: Process, times: Times, *, variance: Literal["small", "large"] 
     2020 (arXiv 2006.11239), equations 6 and 7 and section 3.2, here for any process and any grid.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       variance: the variance of the fresh noise, "small" or "large".
 
     Raises:
@@ -68,7 +68,7 @@ def ddpm(process: Process, times: Times, *, variance: Literal["small", "large"] 
     return dataclasses.replace(small, noise=noise)
 
 
-def euler(process: Process, times: Times) -> Tableau:
+def euler(process: Process, times: Grid) -> Tableau:
     """Euler's method on the probability-flow ODE, `d(x/alpha)/d(sigma/alpha) = eps`.
 
     The straight line ends in the same point in each of the coordinates of `solvers.coordinates`,
@@ -76,7 +76,7 @@ def euler(process: Process, times: Times) -> Tableau:
     1 without its second stage.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
 
     Raises:
       ValueError: `times` is not a valid grid.
@@ -84,7 +84,7 @@ def euler(process: Process, times: Times) -> Tableau:
     return ddim(process, times, eta=0.0)
 
 
-def euler_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tableau:
+def euler_ancestral(process: Process, times: Grid, *, eta: float = 1.0) -> Tableau:
     """k-diffusion's ancestral Euler: an Euler step to less noise than the grid asks for, then fresh noise.
 
     With `rho = sigma/alpha` the Euler step ends at `rho_down`, and noise of standard deviation `rho_up` is added:
@@ -94,7 +94,7 @@ def euler_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tabl
     This is `ddim` with the same `eta`, and DDPM for `eta = 1`.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       eta: the share of noise that is drawn anew, from 0 to 1.
 
     Raises:

@@ -3,15 +3,15 @@
 from typing import Literal
 
 from jaxdiff import checks
-from jaxdiff.processes import Process, Times
+from jaxdiff.processes import Process
 from jaxdiff.solvers import integrals
 from jaxdiff.solvers.adams import adams
-from jaxdiff.solvers.tableau import Tableau, check_arguments
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments
 
 
 def deis(
     process: Process,
-    times: Times,
+    times: Grid,
     *,
     order: int = 3,
     coordinate: Literal["log_snr", "sigma", "time"] = "log_snr",
@@ -25,7 +25,7 @@ def deis(
     the degree of the polynomial (tAB3); `order` is the number of its points (4).
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       order: the number of estimates that are used, at least 1; also the order of convergence.
       coordinate: the variable of the polynomial: "log_snr", "sigma" (for `sigma/alpha`, the paper's rhoAB) or "time"
         (the paper's tAB).
@@ -35,19 +35,19 @@ def deis(
     Raises:
       ValueError: `times` is not a valid grid or begins without signal, or an option is not allowed.
     """
-    process, times = check_arguments(process, times)
+    process, times = check_arguments(process, times, signal=True)
     checks.one_of("coordinate", coordinate, ("log_snr", "sigma", "time"))
     integral = integrals.noise(process, times, variable=coordinate)
     return adams(process, times, integral, order=order, lower_order=lower_order)
 
 
-def lms(process: Process, times: Times, *, order: int = 4) -> Tableau:
+def lms(process: Process, times: Grid, *, order: int = 4) -> Tableau:
     """k-diffusion's linear multistep method: Adams-Bashforth in `sigma/alpha`, with the exact weights of uneven grids.
 
     It is `deis` with the coordinate "sigma", in full order to the last step.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       order: the number of estimates that are used, at least 1.
 
     Raises:
@@ -56,7 +56,7 @@ def lms(process: Process, times: Times, *, order: int = 4) -> Tableau:
     return deis(process, times, order=order, coordinate="sigma", lower_order=False)
 
 
-def ipndm(process: Process, times: Times, *, order: int = 4) -> Tableau:
+def ipndm(process: Process, times: Grid, *, order: int = 4) -> Tableau:
     """iPNDM: the step of DDIM, with Adams-Bashforth's combination for even steps in place of eps, on any grid.
 
         x_s = alpha_s/alpha_t x_t + (sigma_s - alpha_s sigma_t/alpha_t) e
@@ -68,12 +68,12 @@ def ipndm(process: Process, times: Times, *, order: int = 4) -> Tableau:
     arXiv 2204.13902), for the first steps.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       order: the number of estimates that are used, at least 1; 4 in the papers.
 
     Raises:
       ValueError: `times` is not a valid grid or begins without signal, or `order < 1`.
     """
-    process, times = check_arguments(process, times)
+    process, times = check_arguments(process, times, signal=True)
     integral = integrals.noise(process, times, variable="index")
     return adams(process, times, integral, order=order, lower_order=False)

@@ -1,11 +1,11 @@
 """DPM2, the midpoint rule in log-SNR, and its ancestral form."""
 
-from jaxdiff.processes import Process, Times
+from jaxdiff.processes import Process
 from jaxdiff.solvers.dpm_solver import NOISE, singlestep
-from jaxdiff.solvers.tableau import Tableau
+from jaxdiff.solvers.tableau import Grid, Tableau
 
 
-def dpm_2(process: Process, times: Times) -> Tableau:
+def dpm_2(process: Process, times: Grid) -> Tableau:
     """k-diffusion's second-order method (Crowson 2022, after Karras et al. 2022, arXiv 2206.00364).
 
     Let `rho = sigma/alpha` and `z = x/alpha`. A step from t to s makes two evaluations, the second one at the ratio
@@ -17,7 +17,7 @@ def dpm_2(process: Process, times: Times) -> Tableau:
     of the step in log-SNR, so this is `dpm_solver` of order 2.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
 
     Raises:
       ValueError: `times` is not a valid grid, or begins without signal.
@@ -25,7 +25,7 @@ def dpm_2(process: Process, times: Times) -> Tableau:
     return singlestep(process, times, 2, NOISE)
 
 
-def dpm_2_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tableau:
+def dpm_2_ancestral(process: Process, times: Grid, *, eta: float = 1.0) -> Tableau:
     """Ancestral `dpm_2`: each step goes to less noise than the grid asks for, then adds fresh noise.
 
     With `rho = sigma/alpha` each step goes from `rho_t` to `rho_down` by `dpm_2`, in two evaluations. Then noise of
@@ -36,7 +36,7 @@ def dpm_2_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tabl
     This is k-diffusion's sampler of the same name (Crowson 2022), for any process.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       eta: the share of noise that is drawn anew, from 0 to 1; 0 is `dpm_2`.
 
     Raises:

@@ -17,17 +17,17 @@ from typing import Any
 
 from jaxdiff import checks
 from jaxdiff.arithmetic import namespace, root
-from jaxdiff.processes import Process, Times, time_of_log_snr
+from jaxdiff.processes import Process, time_of_log_snr
 from jaxdiff.solvers.integrals import half_log_snr
 from jaxdiff.solvers.quadrature import exponential_moments
 from jaxdiff.solvers.stages import Level, level, stages
-from jaxdiff.solvers.tableau import Tableau, check_arguments, check_signal
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments, check_signal
 
 NOISE, DATA = (0.0, 1.0), (1.0, 0.0)  # `(p, q)` of the prediction
 PLACES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # r_1, r_2 by order
 
 
-def dpm_solver(process: Process, times: Times, *, order: int = 2) -> Tableau:
+def dpm_solver(process: Process, times: Grid, *, order: int = 2) -> Tableau:
     """Singlestep DPM-Solver in noise prediction, with `order` evaluations per step.
 
     Order 1 is DDIM. With `phi(h) = (e^h - 1)/h - 1` the stages are
@@ -46,7 +46,8 @@ def dpm_solver(process: Process, times: Times, *, order: int = 2) -> Tableau:
     A step to no noise is of order 1. Lu et al. 2022 (arXiv 2206.00927), algorithms 1 and 2.
 
     Args:
-      times: `[steps + 1]`, decreasing: the ends of the steps. Stages lie between them. Uniform log-SNR suits it.
+      times: `[steps + 1]`, decreasing: the ends of the steps; or a number of steps. Stages lie between the ends.
+        Uniform log-SNR is a good choice.
       order: 1, 2 or 3.
 
     Raises:
@@ -55,7 +56,7 @@ def dpm_solver(process: Process, times: Times, *, order: int = 2) -> Tableau:
     return singlestep(process, times, order, NOISE)
 
 
-def dpm_solver_pp_singlestep(process: Process, times: Times, *, order: int = 2) -> Tableau:
+def dpm_solver_pp_singlestep(process: Process, times: Grid, *, order: int = 2) -> Tableau:
     """Singlestep DPM-Solver++ in data prediction, with `order` evaluations per step.
 
     Order 1 is DDIM; orders 2 and 3 are called "2S" and "3S". With `phi(h) = (e^{-h} - 1)/h + 1` the stages are
@@ -74,7 +75,8 @@ def dpm_solver_pp_singlestep(process: Process, times: Times, *, order: int = 2) 
     A step from no signal or to no noise is of order 1. Lu et al. 2022 (arXiv 2211.01095), algorithm 1.
 
     Args:
-      times: `[steps + 1]`, decreasing: the ends of the steps. Stages lie between them. Uniform log-SNR suits it.
+      times: `[steps + 1]`, decreasing: the ends of the steps; or a number of steps. Stages lie between the ends.
+        Uniform log-SNR is a good choice.
       order: 1, 2 or 3.
 
     Raises:
@@ -83,7 +85,7 @@ def dpm_solver_pp_singlestep(process: Process, times: Times, *, order: int = 2) 
     return singlestep(process, times, order, DATA)
 
 
-def dpmpp_2s_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> Tableau:
+def dpmpp_2s_ancestral(process: Process, times: Grid, *, eta: float = 1.0) -> Tableau:
     """Ancestral DPM-Solver++ 2S: each step goes to less noise than the grid asks for, then adds fresh noise.
 
     With `rho = sigma/alpha` each step goes from `rho_t` to `rho_down` by `dpm_solver_pp_singlestep` of order 2, in two
@@ -95,7 +97,7 @@ def dpmpp_2s_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> T
     for any process; the step is algorithm 1 of Lu et al. 2022 (arXiv 2211.01095).
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       eta: the share of noise that is drawn anew, from 0 to 1; 0 is `dpm_solver_pp_singlestep`.
 
     Raises:
@@ -105,10 +107,10 @@ def dpmpp_2s_ancestral(process: Process, times: Times, *, eta: float = 1.0) -> T
 
 
 def singlestep(
-    process: Process, times: Times, order: int, target: tuple[float, float], eta: float | None = None
+    process: Process, times: Grid, order: int, target: tuple[float, float], eta: float | None = None
 ) -> Tableau:
     """All methods above: the prediction is `target`, and `eta` is None for deterministic methods."""
-    process, times = check_arguments(process, times)
+    process, times = check_arguments(process, times, signal=target == NOISE)
     checks.integer("order", order, most=3)
     if eta is not None:
         checks.fraction("eta", eta)

@@ -5,15 +5,15 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxdiff import checks
-from jaxdiff.processes import Process, Times
+from jaxdiff.processes import Process
 from jaxdiff.solvers import integrals
 from jaxdiff.solvers.adams import adams, exact
-from jaxdiff.solvers.tableau import Tableau, check_arguments
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments
 
 
 def dpm_solver_pp(
     process: Process,
-    times: Times,
+    times: Grid,
     *,
     order: int = 2,
     variant: Literal["exact", "midpoint", "heun"] = "exact",
@@ -30,7 +30,7 @@ def dpm_solver_pp(
     its SDE form with `tau = 1`.
 
     Args:
-      times: `[steps + 1]`, decreasing. Uniform log-SNR is a good choice.
+      times: `[steps + 1]`, decreasing; or a number of steps. Uniform log-SNR is a good choice.
       order: 1, 2 or 3. `exponential` takes any order.
       variant: "exact" integrates the polynomial exactly and converges with order 1, 2 or 3. "midpoint" and "heun" are
         the forms that are commonly published. In order 2, "midpoint" evaluates the polynomial at the middle of the step

@@ -1,14 +1,14 @@
 """Exponential integrators: the linear part of diffusion solved exactly, and a polynomial for the rest."""
 
-from jaxdiff.processes import Process, Times
+from jaxdiff.processes import Process
 from jaxdiff.solvers.adams import adams
 from jaxdiff.solvers.integrals import Prediction, of_prediction
-from jaxdiff.solvers.tableau import Tableau, check_arguments
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments
 
 
 def exponential(
     process: Process,
-    times: Times,
+    times: Grid,
     *,
     order: int = 2,
     prediction: Prediction = "data",
@@ -27,7 +27,7 @@ def exponential(
     `lower_order` it converges with order `order`, because the last prediction is not corrected.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       order: the number of estimates that the polynomial of the prediction goes through, at least 1.
       prediction: the quantity that the polynomial approximates: "data" and "noise" as functions of half the log-SNR,
         "velocity" as a function of `sigma/(alpha + sigma)`.
@@ -44,6 +44,6 @@ def exponential(
       TypeError: `process` is not a process.
       ValueError: `times` is not a valid grid, noise prediction starts without signal, or an option is not allowed.
     """
-    process, times = check_arguments(process, times)
+    process, times = check_arguments(process, times, signal=prediction == "noise")
     integral = of_prediction(process, times, prediction, tau)
     return adams(process, times, integral, order=order, corrector_order=corrector_order, lower_order=lower_order)

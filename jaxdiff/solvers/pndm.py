@@ -6,12 +6,12 @@ import numpy as np
 
 from jaxdiff import checks, trees
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, Times
+from jaxdiff.processes import Process
 from jaxdiff.solvers.deis import ipndm
-from jaxdiff.solvers.tableau import Tableau, check_arguments
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments
 
 
-def pndm(process: Process, times: Times, *, warm_up: Literal["runge_kutta", "heun"] = "runge_kutta") -> Tableau:
+def pndm(process: Process, times: Grid, *, warm_up: Literal["runge_kutta", "heun"] = "runge_kutta") -> Tableau:
     """PNDM: the linear multistep method of order four on the step of DDIM, after a warm-up of several evaluations.
 
     All parts use the step of DDIM in place of the straight line of the classical methods:
@@ -36,14 +36,14 @@ def pndm(process: Process, times: Times, *, warm_up: Literal["runge_kutta", "heu
     `sigma/alpha`, 2 on others.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       warm_up: "runge_kutta" (`steps + 9` evaluations if there are three steps or more) or "heun" (`steps + 1`). The
         warm-up never includes a step to no noise, because its last estimate would be evaluated there.
 
     Raises:
       ValueError: `times` is not a valid grid or begins without signal, or `warm_up` is unknown.
     """
-    process, times = check_arguments(process, times)
+    process, times = check_arguments(process, times, signal=True)
     checks.one_of("warm_up", warm_up, ("runge_kutta", "heun"))
     xp, steps = namespace(times), len(times) - 1
     plain = ipndm(process, times, order=4)  # raises the error for grids that begin without signal

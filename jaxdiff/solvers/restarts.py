@@ -7,10 +7,10 @@ import numpy as np
 
 from jaxdiff import trees
 from jaxdiff.checks import integer, require
-from jaxdiff.processes import Process, Times, log_snr, time_of_log_snr
+from jaxdiff.processes import Process, log_snr, time_of_log_snr
 from jaxdiff.solvers.chain import join
 from jaxdiff.solvers.stages import level
-from jaxdiff.solvers.tableau import SolverChoice, Tableau, check_arguments, check_solver
+from jaxdiff.solvers.tableau import Grid, SolverChoice, Tableau, check_arguments, check_solver
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Restart:
         integer("steps", self.steps)
 
 
-def restarts(process: Process, times: Times, *, solver: SolverChoice, restarts: tuple[Restart, ...]) -> Tableau:
+def restarts(process: Process, times: Grid, *, solver: SolverChoice, restarts: tuple[Restart, ...]) -> Tableau:
     """Restart sampling: on some intervals, noise is added again and removed again.
 
     Let `rho = sigma/alpha` and `z = x/alpha`. When the main grid arrives at `sigma_min`, two things are done `repeats`
@@ -53,7 +53,8 @@ def restarts(process: Process, times: Times, *, solver: SolverChoice, restarts: 
     cut takes the place of `sigma_min`. Each piece of the grid and each descent is a call of `solver` of its own.
 
     Args:
-      times: `[steps + 1]`, decreasing. Traced times are refused, because restarts cut the grid by value.
+      times: `[steps + 1]`, decreasing; or a number of steps. Traced times are refused, because restarts cut the grid by
+        value.
       solver: the solver that makes the steps.
       restarts: the intervals in any order. Intervals at the same point are done in the order given.
 

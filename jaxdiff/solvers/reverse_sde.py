@@ -12,11 +12,11 @@ import numpy as np
 
 from jaxdiff import checks
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, Times, diffusion, drift
-from jaxdiff.solvers.tableau import Tableau, check_arguments, check_signal, one_point
+from jaxdiff.processes import Process, diffusion, drift
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments, check_signal, one_point
 
 
-def euler_maruyama(process: Process, times: Times, *, tau: float = 1.0) -> Tableau:
+def euler_maruyama(process: Process, times: Grid, *, tau: float = 1.0) -> Tableau:
     """Euler-Maruyama on the reverse SDE, with `d = t - s > 0`.
 
         x_s = x_t - (f x_t + (1 + tau^2)/2 g^2 eps/sigma) d + tau g sqrt(d) z
@@ -25,7 +25,7 @@ def euler_maruyama(process: Process, times: Times, *, tau: float = 1.0) -> Table
     smaller errors, and already with few steps.
 
     Args:
-      times: `[steps + 1]`, decreasing, with a finite end.
+      times: `[steps + 1]`, decreasing, with a finite end; or a number of steps.
       tau: the level of the noise that is put back.
 
     Raises:
@@ -33,7 +33,7 @@ def euler_maruyama(process: Process, times: Times, *, tau: float = 1.0) -> Table
         or `tau < 0`.
     """
     checks.not_negative("tau", tau)
-    process, times = check_arguments(process, times)
+    process, times = check_arguments(process, times, signal=True, finite=True)
     check_signal(process, times, "the exact integrators, such as sa_solver")
     xp = namespace(times)
     if xp is np:
@@ -50,7 +50,7 @@ def euler_maruyama(process: Process, times: Times, *, tau: float = 1.0) -> Table
     )
 
 
-def reverse_diffusion(process: Process, times: Times, *, tau: float = 1.0) -> Tableau:
+def reverse_diffusion(process: Process, times: Grid, *, tau: float = 1.0) -> Tableau:
     """The reverse diffusion sampler: the forward chain on the grid, `x_t = a x_s + b z`, reversed.
 
         x_s = (2 - a) x_t - (1 + tau^2)/2 b^2 eps/sigma_t + tau b z
@@ -62,14 +62,14 @@ def reverse_diffusion(process: Process, times: Times, *, tau: float = 1.0) -> Ta
     is, and the method does not converge for `tau < 1`.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       tau: the level of the noise that is put back.
 
     Raises:
       ValueError: `times` is not a valid grid or begins without signal (the first step loses all of x), or `tau < 0`.
     """
     checks.not_negative("tau", tau)
-    process, times = check_arguments(process, times)
+    process, times = check_arguments(process, times, signal=True, finite=True)
     check_signal(process, times, "the exact integrators, such as sa_solver")
     xp, alpha, sigma = namespace(times), process.alpha(times), process.sigma(times)
     a = alpha[:-1] / alpha[1:]

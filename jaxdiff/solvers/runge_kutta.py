@@ -7,10 +7,10 @@ import numpy as np
 
 from jaxdiff import checks
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, Times, time_of_log_snr
+from jaxdiff.processes import Process, time_of_log_snr
 from jaxdiff.solvers import coordinates
 from jaxdiff.solvers.stages import level, stages
-from jaxdiff.solvers.tableau import Tableau, check_arguments
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +46,10 @@ _NAMED = {"heun": HEUN, "midpoint": MIDPOINT, "ralston": RALSTON, "kutta3": KUTT
 
 def runge_kutta(
     process: Process,
-    times: Times,
+    times: Grid,
     *,
     butcher: Literal["heun", "midpoint", "ralston", "kutta3", "rk4"] | Butcher = "rk4",
-    coordinate: coordinates.Name = "sigma",
+    coordinate: coordinates.Name = "auto",
 ) -> Tableau:
     """An explicit Runge-Kutta method on the probability-flow ODE `dz/dr = F` (see `solvers.coordinates`).
 
@@ -61,11 +61,10 @@ def runge_kutta(
     2022 (arXiv 2206.00364), appendix D.2.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       butcher: the table of the method: a name, or a `Butcher` of one's own. The tables with a name are HEUN, MIDPOINT,
         RALSTON, KUTTA3 and RK4 of `jaxdiff.solvers`.
-      coordinate: the coordinate of the equation: "sigma"; or "flow", which can also start without signal
-        and is more accurate on variance-preserving processes.
+      coordinate: the coordinate of the equation: "auto", "sigma" or "flow", as for `heun`.
 
     Raises:
       TypeError: `butcher` is neither a name nor a Butcher.

@@ -1,13 +1,13 @@
 """SA-Solver."""
 
-from jaxdiff.processes import Process, Times
+from jaxdiff.processes import Process
 from jaxdiff.solvers.exponential import exponential
-from jaxdiff.solvers.tableau import Tableau
+from jaxdiff.solvers.tableau import Grid, Tableau
 
 
 def sa_solver(
     process: Process,
-    times: Times,
+    times: Grid,
     *,
     predictor_order: int = 3,
     corrector_order: int = 4,
@@ -26,7 +26,7 @@ def sa_solver(
     paper where exactly two estimates are used: it weighs their difference by `(1 + tau^2) h/2`.
 
     Args:
-      times: `[steps + 1]`, decreasing.
+      times: `[steps + 1]`, decreasing; or a number of steps.
       predictor_order: the number of estimates that the predictor uses, at least 1.
       corrector_order: the number of estimates that the corrector uses, with the one at the end of the step; 0 for no
         corrector.

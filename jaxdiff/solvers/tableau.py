@@ -32,8 +32,9 @@ that takes the point from time t to time s has the coefficients
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
@@ -42,7 +43,12 @@ from jaxdiff import trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.checks import message, require
 from jaxdiff.components import Choices
+from jaxdiff.grids.own import own
 from jaxdiff.processes import Process, Times, on_host
+
+# The times of a solver: a grid, or the number of steps of the solver's own grid (`grids.own`). It is no `int`, so that
+# NumPy's integers count, and so that it is no setting of a solver in JSON.
+Grid = Times | SupportsIndex
 
 
 @trees.register
@@ -126,19 +132,30 @@ def check_solver(solver: Any) -> None:
     require(callable(solver), "solver", solver, "functions (process, times) -> Tableau, such as heun", TypeError)
 
 
-def check_arguments(process: Process, times: Times) -> tuple[Process, Any]:
+def check_arguments(
+    process: Process, times: Grid, *, signal: bool = False, finite: bool = False
+) -> tuple[Process, Any]:
     """Checks the arguments of a solver and converts them to NumPy float64, unless the times are traced.
 
     Args:
-      times: `[steps + 1]`, strictly decreasing. The last time may be `process.t_clean`.
+      times: `[steps + 1]`, strictly decreasing, the last time may be `process.t_clean`; or a number of steps.
+      signal: whether the solver's own grid must begin with some signal.
+      finite: whether the solver's own grid must also end at a finite time.
 
     Returns:
       The process and a copy of the times.
 
     Raises:
       TypeError: `process` is not a process, or its numbers are traced while the times are not.
-      ValueError: `times` is not a valid grid, or reaches outside the process.
+      ValueError: `times` is neither a valid grid nor a number of at least 1, or reaches outside the process.
     """
+    if isinstance(times, numbers.Integral):
+        times = own(process, times, signal=signal, finite=finite)
+    return check_times(process, times)
+
+
+def check_times(process: Process, times: Times) -> tuple[Process, Any]:
+    """Checks a grid as `check_arguments` does, and takes no number of steps in its place."""
     valid = "grids of one axis, at least two values, strictly decreasing"
     if trees.traced(times):
         if not isinstance(process, Process):

@@ -1,18 +1,20 @@
 """Temperature: samples from a score that is divided by a number."""
 
 import dataclasses
+import numbers
 
 import numpy as np
 
 from jaxdiff import checks
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, Times
+from jaxdiff.grids.own import loses_signal, own
+from jaxdiff.processes import Process
 from jaxdiff.solvers.stages import level
-from jaxdiff.solvers.tableau import SolverChoice, Tableau, check_solver
+from jaxdiff.solvers.tableau import Grid, SolverChoice, Tableau, check_solver
 
 
 def temperature(
-    process: Process, times: Times, *, solver: SolverChoice, temperature: float, noise: float = 1.0
+    process: Process, times: Grid, *, solver: SolverChoice, temperature: float, noise: float = 1.0
 ) -> Tableau:
     """A solver whose score is divided by `temperature`, and whose own noise is multiplied by `noise`.
 
@@ -31,7 +33,7 @@ def temperature(
     and the variance of this falls as `sigma_T` grows.
 
     Args:
-      times: the time grid, as `solver` takes it.
+      times: the time grid, as `solver` takes it; or a number of steps.
       solver: the solver that makes the steps.
       temperature: the divisor of the score, a finite number above 0; 1 changes nothing.
       noise: the factor of the noise, a finite number of at least 0.
@@ -44,6 +46,8 @@ def temperature(
     check_solver(solver)
     checks.positive("temperature", temperature)
     checks.not_negative("noise", noise)
+    if isinstance(times, numbers.Integral) and temperature != 1 and loses_signal(process):
+        times = own(process, times, signal=True)
     tableau = solver(process, times)
     xp, change = namespace(tableau.times), 1 - 1 / temperature
     alpha, sigma = level(tableau.process, tableau.times)

@@ -4,15 +4,15 @@ from typing import Any, Literal
 
 from jaxdiff import checks
 from jaxdiff.arithmetic import namespace
-from jaxdiff.processes import Process, Times
+from jaxdiff.processes import Process
 from jaxdiff.solvers import integrals
 from jaxdiff.solvers.adams import adams
-from jaxdiff.solvers.tableau import Tableau, check_arguments
+from jaxdiff.solvers.tableau import Grid, Tableau, check_arguments
 
 
 def uni_pc(
     process: Process,
-    times: Times,
+    times: Grid,
     *,
     order: int = 2,
     variant: Literal["bh1", "bh2"] = "bh2",
@@ -30,7 +30,7 @@ def uni_pc(
     corrected. Zhao et al. 2023 (arXiv 2302.04867), algorithms 1 and 2.
 
     Args:
-      times: `[steps + 1]`, decreasing. Uniform log-SNR is a good choice.
+      times: `[steps + 1]`, decreasing; or a number of steps. Uniform log-SNR is a good choice.
       order: the order of the predictor, at least 1.
       variant: "bh1" or "bh2". The authors choose "bh2" from 10 steps on. `exponential(corrector_order=order + 1)` is
         exact throughout.

@@ -33,11 +33,11 @@ def describe() -> str:
 
 
 def peer(name: str) -> Any:
-    """Imports a package of the `bench` extra; None, after a printed line, if it is not installed."""
+    """Imports a package of the environment `peers`; None, after a printed line, if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        print(f"{name} is left out: {error}; `pip install -e '.[bench]'` installs it")
+        print(f"{name} is left out: {error}; `python scripts/benchmark/make_environment.py peers` installs it")
         return None
 
 

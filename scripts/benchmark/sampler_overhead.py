@@ -1,10 +1,10 @@
 """The cost of sampling beyond the cost of the network: `python scripts/benchmark/sampler_overhead.py`.
 
 The script divides the time of a whole sampling call by the time of the bare network, which a scan calls as often on its
-own output. With the `bench` extra it does the same for diffusers: its DPM-Solver++ 2M scheduler, in a loop around a
-PyTorch network of the same size. All programs are compiled beforehand and measured in turn within one run. A ratio is
-taken within each round, and the table shows the median over the rounds, so that a machine that slows down slows both
-sides. On a machine that has other work, read the ratio in processor time.
+own output. In the environment that `make_environment.py peers` makes, it does the same for diffusers: its DPM-Solver++
+2M scheduler, in a loop around a PyTorch network of the same size. All programs are compiled beforehand and measured in
+turn within one run. A ratio is taken within each round, and the table shows the median over the rounds, so that a
+machine that slows down slows both sides. On a machine that has other work, read the ratio in processor time.
 
 The script also counts how often a sampler is compiled for solvers of one shape, and measures its memory at 10 and at
 1,000 steps.

@@ -7,9 +7,10 @@ deterministic sampler is the root mean squared distance to the solution of the p
 from the mixture. The columns are evaluations of the denoiser. Heun's method, with two evaluations per step, makes 5, 9,
 19 and 49.
 
-The tables also show diffusers and k-diffusion, measured in the same run where the `bench` extra is installed, and
-figures published for such a mixture. The last table has our best deterministic sampler for each number of evaluations,
-chosen on some noise and measured on other noise.
+In the environment that `make_environment.py peers` makes, the tables also show diffusers and k-diffusion, measured in
+the same run. They always show figures published for such a mixture. Another table has our best deterministic sampler
+for each number of evaluations, chosen on some noise and measured on other noise. The last table has the defaults of
+`jaxdiff.generate` on every process.
 """
 
 import functools
@@ -26,7 +27,9 @@ import peers
 import jaxdiff as jd
 from jaxdiff import checks, grids, processes, solvers
 from jaxdiff.cli import command_line
+from jaxdiff.grids.own import own
 from jaxdiff.processes import Process
+from jaxdiff.sampling.generate import default_solver
 
 EVALUATIONS = (5, 10, 20, 50)
 Solver = Callable[[Process, Any], jd.Tableau]
@@ -130,6 +133,20 @@ def main(points: int = 5000, seed: int = 0) -> None:
     print(f"| ours | {RECOMMENDED} |{_cells([board.error('', candidates()[RECOMMENDED], n) for n in EVALUATIONS])}\n")
     for steps, label in zip(EVALUATIONS, chosen, strict=True):
         print(f"- {steps}: {label}")
+    print_defaults(board)
+
+
+def print_defaults(board: "Board") -> None:
+    """Prints the errors of the defaults of `jaxdiff.generate` on every process."""
+    print(f"\n| defaults of `generate` |{_cells(EVALUATIONS)}\n|---|{'---|' * len(EVALUATIONS)}")
+    for name in ("vp_linear", "sub_vp", "vp_cosine", "vp_nichol", "vp_discrete", "ve", "edm", "flow", "trigonometric"):
+        print(f"| `{name}` |{_cells(board.row('', name, _default(getattr(processes, name)())))}", flush=True)
+    learned = processes.on_host(processes.learned(jax.random.key(0)))
+    print(f"| `learned` |{_cells(board.row('', 'learned', _default(learned)))}", flush=True)
+
+
+def _default(process: Process) -> peers.Runner:
+    return _runner(process, own, default_solver)
 
 
 def _cells(values: Iterable[float]) -> str:

@@ -1,8 +1,9 @@
 """Throughput of DDPM's U-Net for CIFAR-10 on this machine: `python scripts/benchmark/training_throughput.py`.
 
 The script measures examples per second of the forward pass and of a training step (forward, backward and Adam, in
-float32) of `UNet()`. With the `bench` extra it also measures diffusers' `UNet2DModel` of the same architecture, in
-PyTorch. Both networks get the same images and times, and predict the same noise.
+float32) of `UNet()`. In the environment that `make_environment.py peers` makes, it also measures diffusers'
+`UNet2DModel` of the same architecture, in PyTorch. Both networks get the same images and times, and predict the same
+noise.
 
 After calls that compile and warm up, each round measures all calls in turn. Ratios are medians over the rounds of the
 ratio within a round, so that a change of the machine's speed cancels. On a machine that has other work, read the ratio

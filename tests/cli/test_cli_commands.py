@@ -3,6 +3,7 @@
 `tests/runs/test_runs_refused.py` holds the refusals one by one; here is one of each kind, from the script to the line.
 """
 
+import dataclasses
 import json
 import os
 import runpy
@@ -15,9 +16,16 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from run_files import origin_of
 
 from jaxdiff.cli.sample import read_value
+from jaxdiff.components import Part
+from jaxdiff.guidance import Guidance
+from jaxdiff.media import watermark
+from jaxdiff.models import DiffusionModel, Sampling
 from jaxdiff.runs.load import load
+from jaxdiff.runs.origin import origin
+from jaxdiff.version import __version__
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -131,8 +139,8 @@ def test_ema_makes_an_average_that_sample_takes(points, call, tmp_path, capfd):
     pictures = []
     for ema in ("power_0.08", "0.08"):
         assert call("sample", f"points --count 20 --ema {ema} --out {tmp_path / 'p.png'}") == 0
-        pictures.append((tmp_path / "p.png").read_bytes())
-    assert pictures[0] == pictures[1]
+        pictures.append(pixels(tmp_path / "p.png"))
+    np.testing.assert_array_equal(*pictures)
     averaged, last = (jax.tree.leaves(load(points, ema=ema).params)[0] for ema in ("power_0.08", None))
     assert not np.array_equal(averaged, last)
 
@@ -158,6 +166,65 @@ def test_sample_draws_points_and_keeps_to_its_seed(points, call, tmp_path, capfd
     assert capfd.readouterr().out == f"{tmp_path / 'p.png'}\n" * 3
     assert pictures[0] == pictures[1] != pictures[2]
     assert pixels(tmp_path / "p.png").shape == (384, 384, 3)
+
+
+def test_pictures_say_where_they_come_from(place, points, call):
+    drawn = origin_of(place / "runs" / "tiny" / "samples" / "final.png")
+    assert [drawn[name] for name in ("run", "step", "seed", "ema", "version")] == ["tiny", 3, 1, "ema", __version__]
+    assert drawn["conditions"] == [str(i) for i in range(10)]
+    assert drawn["sampling"]["steps"] == 2
+    assert origin_of(points / "samples" / "final.png")["conditions"] == []
+    line = f"sample {place / 'runs' / 'tiny'} --import tiny.py --ask label=3 --guidance.scale 2 --seed 4"
+    assert call(*f"{line} --solver.kind dpm_solver_pp --steps 5 --count 6 --out told.png".split(maxsplit=1)) == 0
+    told = origin_of(place / "told.png")
+    sampling = told.pop("sampling")
+    assert (sampling["solver"]["kind"], sampling["steps"]) == ("dpm_solver_pp", 5)
+    assert sampling["guidance"] == {"kind": "ClassifierFree", "scale": 2.0}
+    assert told == {
+        "run": "tiny", "step": 3, "seed": 4, "ema": "ema", "conditions": {"label": 3}, "version": __version__
+    }  # fmt: skip
+    assert call("sample", f"{IN_TINY} --count 3 --ema none --out turns.png") == 0
+    told = origin_of(place / "turns.png")
+    assert (told["ema"], told["conditions"]) == (None, {"label": [*range(10)]})
+
+
+def test_no_directory_and_no_other_picture_goes_into_an_origin(tmp_path):
+    """A wish may be a picture, and a setting may be the path of another run."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Guided(Guidance):
+        run: Part = ""
+
+    found = origin(
+        tmp_path / "secret" / "run", 1, seed=0, ema=0.05, conditions={},
+        sampling=Sampling(guidance=Guided(run=str(tmp_path / "secret" / "weak"))),
+    )  # fmt: skip
+    assert (found["run"], found["sampling"]["guidance"]["run"]) == ("run", "weak")
+    assert "secret" not in json.dumps(found)
+
+
+def test_a_watermark_that_is_asked_for_is_in_the_picture(call, place):
+    pytest.importorskip("cv2", reason="the extra `watermark` is not installed")
+    line = f"{IN_TINY} --ask label=3 --count 36"
+    assert call("sample", f"{line} --out plain.png") == 0
+    assert call("sample", f"{line} --out marked.png --watermark") == 0
+    assert [watermark.is_marked(place / name) for name in ("plain.png", "marked.png")] == [False, True]
+    assert origin_of(place / "plain.png") == origin_of(place / "marked.png")
+
+
+def test_a_watermark_is_refused_before_samples_are_drawn(call, place, capfd, monkeypatch):
+    monkeypatch.setattr(DiffusionModel, "sample", None)
+    monkeypatch.setitem(sys.modules, "blind_watermark", None)
+    line = f"{IN_TINY} --ask label=3 --count 1 --watermark --out refused.png"
+    assert call("sample", line) == 2
+    absent = capfd.readouterr().err
+    monkeypatch.setattr(watermark, "import_library", lambda: None)
+    assert call("sample", line) == 2
+    small = capfd.readouterr().err
+    assert "pip install 'jaxdiff[watermark]'" in absent
+    assert small.startswith("error: size of the picture = (36, 36); allowed are sizes of at least 224 blocks")
+    assert [err.count("\n") for err in (absent, small)] == [1, 1]
+    assert not (place / "refused.png").exists()
 
 
 def test_evaluate_prints_its_figures(call, capfd):

@@ -1,7 +1,7 @@
 """Makes diffusers.npz: samples of diffusers' schedulers, in float32 and, where a class allows it, in float64.
 
-    pip install torch diffusers scipy
-    python tests/references/make_diffusers.py
+    python scripts/benchmark/make_environment.py peers
+    .environments/peers/bin/python tests/references/make_diffusers.py
 
 See README.md. The schedulers run as they are, with two exceptions. In the float64 runs their float32 noise levels are
 widened to float64, and the cumulative products of DDPM are computed in float64, so that the same grid has float64

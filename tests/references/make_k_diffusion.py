@@ -1,7 +1,7 @@
 """Makes k_diffusion.npz: samples of k-diffusion's samplers in float64, from stored noise. See README.md.
 
-pip install torch scipy torchdiffeq torchsde pillow safetensors tqdm && pip install --no-deps k-diffusion
-python tests/references/make_k_diffusion.py
+python scripts/benchmark/make_environment.py peers
+.environments/peers/bin/python tests/references/make_k_diffusion.py
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Makes traps.npz: answers of diffusers in cases where it is wrong, for tests of the right answer. See README.md.
 
-pip install torch diffusers scipy
-python tests/references/make_traps.py
+python scripts/benchmark/make_environment.py peers
+.environments/peers/bin/python tests/references/make_traps.py
 """
 
 import itertools

@@ -176,7 +176,7 @@ REFUSED = [
     ("toy2d", {"sample.solver.order": 2}, ["sample.solver.order is unknown"]),
     ("toy2d", {"sample.solver": {"kind": "dpm_solver_pp", "order": 9}}, ["sample.solver.order = 9"]),
     ("toy2d", {"sample.grid": {"kind": "discrete"}}, ["sample.grid", "Flow"]),
-    ("toy2d", {"sample.grid": {"kind": "karras"}}, ["sample.grid", "sigma_max = inf"]),
+    ("toy2d", {"sample.grid": {"kind": "karras", "sigma_max": -1.0}}, ["sample.grid", "sigma_max = -1"]),
     ("toy2d", {"sample.grid.rho": 7}, ["sample.grid.rho is unknown"]),
     ("toy2d", {"sample.steps": 1000000000}, ["sample.steps = 1000000000"]),
     ("toy2d", {"sample.guidance.scale": 2.0}, ["guidance.scale = 2.0", "no conditions"]),

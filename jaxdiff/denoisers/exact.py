@@ -1,14 +1,6 @@
-"""Denoisers: functions `(x_t, t, s=None) -> Estimate(x0, eps)` of a process.
+"""Exact denoisers of data of a known distribution, in closed form.
 
-A denoiser is anything that can be called in this way and has an attribute `process`. The time s is that to which a flow
-map goes (`models.FlowMap`). All other denoisers ignore s, and may lack it. Solvers, guidance and likelihoods work on
-denoisers. A denoiser is also a pytree: parameters, conditions and guidance scales are leaves, functions are static. It
-can therefore be an argument of functions under `jit`, `vmap`, `grad` and `shard_map`, and new parameters do not cause a
-new compilation.
-
-`from_network` makes a denoiser of any network. For data of a known distribution, the exact denoiser has a closed form.
-The tests compare the rest of the library with these closed forms. For Gaussian data N(m, s^2), with
-`v = alpha^2 s^2 + sigma^2`,
+For Gaussian data N(m, s^2), with `v = alpha^2 s^2 + sigma^2`,
 
     E[x0 | x_t] = m + alpha s^2 / v (x_t - alpha m)
     E[eps | x_t] = sigma / v (x_t - alpha m)
@@ -18,176 +10,17 @@ posterior probability that it made `x_t`.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxdiff import parametrizations, trees
+from jaxdiff import trees
 from jaxdiff.checks import message, require
-from jaxdiff.parametrizations import Estimate, Parametrization
+from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
-
-
-class Denoiser(Protocol):
-    """The interface of a denoiser."""
-
-    @property
-    def process(self) -> Process:
-        """The process of `x_t`."""
-
-    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
-        """The estimate at `x = x_t` (leaves `[batch, *event]`) and time `t` (a scalar or `[batch]`).
-
-        The DDIM step of a flow map's pair from t to s ends where the ODE leads. Other denoisers ignore s.
-        """
-
-
-def check_denoiser(denoiser: Any) -> None:
-    """Raises a TypeError unless `denoiser` is callable and has a process."""
-    good = callable(denoiser) and isinstance(getattr(denoiser, "process", None), Process)
-    allowed = "callables with a process, such as denoisers.from_network(...)"
-    require(good, "denoiser", denoiser, allowed, TypeError)
-
-
-def score(denoiser: Denoiser, x: PyTree, t: Any) -> PyTree:
-    """The score `grad log p_t(x) = -E[eps | x_t = x] / sigma(t)`, of the shape of `x`.
-
-    Vincent 2011; Song et al. 2021 (arXiv 2011.13456).
-    """
-    return trees.lincomb((-1 / denoiser.process.sigma(jnp.asarray(t)),), (denoiser(x, t).eps,))
-
-
-# ---------------------------------------------------------------------------------- from a network
-
-
-@trees.register
-@dataclasses.dataclass(frozen=True)
-class NetworkDenoiser:
-    """The denoiser that a network defines. `from_network` makes it."""
-
-    process: Process
-    params: PyTree
-    cond: PyTree
-    parametrization: Parametrization = dataclasses.field(metadata={"static": True})
-    apply: Callable[..., PyTree] = dataclasses.field(metadata={"static": True})
-
-    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
-        t = jnp.asarray(t)
-        output = self.output(x, t, s)
-        trees.check_alike("the network's output", output, x)
-        return parametrizations.estimate(self.process, self.parametrization, x, output, t)
-
-    def output(self, x: PyTree, t: Any, s: Any = None) -> PyTree:
-        """The output F of the network at `x = x_t`."""
-        scale = self.parametrization.scale(self.process, jnp.asarray(t))
-        time = self.time(x, t, s)
-        arguments = (time,) if self.cond is None else (time, self.cond)
-        return self.apply(self.params, trees.lincomb((scale,), (x,)), *arguments)
-
-    def time(self, x: PyTree, t: Any, s: Any = None) -> Array:
-        """The time input of the network, for each example."""
-        return trees.per_example(self.parametrization.time_input(self.process, jnp.asarray(t)), x)
-
-
-def from_network(
-    process: Process,
-    parametrization: Parametrization,
-    apply: Callable[..., PyTree],
-    params: PyTree,
-    cond: PyTree = None,
-) -> NetworkDenoiser:
-    """The denoiser that a network defines.
-
-    Args:
-      process: the process that the network was trained on.
-      parametrization: the input of the network and the meaning of its output.
-      apply: the network as a function `apply(params, x, time)`, or `apply(params, x, time, cond)` if `cond` is given:
-        the `apply` of a Linen module, a function around `nnx.merge`, or any other function of arrays. `x` has leaves
-        `[batch, *event]`, float32 or wider; `time` is `[batch]`. The output has the shapes of `x` and any
-        floating-point type. `apply` is static: pass the same function object again to avoid a new compilation.
-      params: the parameters, any pytree. None if the function has no parameters.
-      cond: the conditions, any pytree.
-
-    Raises:
-      TypeError: `apply` is not callable, or see `parametrizations.check`.
-      ValueError: the parametrization is not defined at the noisy end of the process (see `parametrizations.check`).
-        When the denoiser is called: the output does not have the shape of `x`.
-    """
-    _check(process, parametrization, apply)
-    return NetworkDenoiser(process, params, cond, parametrization, apply)
-
-
-def _check(process: Process, parametrization: Parametrization, apply: Callable[..., PyTree]) -> None:
-    require(callable(apply), "apply", apply, "functions (params, x, time[, cond]) -> output", TypeError)
-    parametrizations.check(process, parametrization)
-
-
-class VarianceDenoiser(Denoiser, Protocol):
-    """The interface of a denoiser that has also learned the variances of its ancestral steps."""
-
-    def with_fraction(self, x: PyTree, t: Any) -> tuple[Estimate, PyTree]:
-        """The estimate, and where each coordinate's log-variance lies between the smallest (0) and the largest (1)."""
-
-
-@trees.register
-@dataclasses.dataclass(frozen=True)
-class NetworkVarianceDenoiser(NetworkDenoiser):
-    """The denoiser of a network that learned variances too. `from_network_with_variance` makes it."""
-
-    def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
-        return self.with_fraction(x, t)[0]
-
-    def with_fraction(self, x: PyTree, t: Any) -> tuple[Estimate, PyTree]:
-        """The estimate and the fraction, both of the shape of `x`."""
-        t = jnp.asarray(t)
-        doubled = jax.tree.map(_doubled, x)
-        output = self.output(x, t)
-        trees.check_alike("the network's output (twice the channels of x)", output, doubled)
-        first = jax.tree.map(lambda o: o[..., : o.shape[-1] // 2], output)
-        second = jax.tree.map(lambda o: o[..., o.shape[-1] // 2 :], output)
-        fraction = jax.tree.map(lambda v: (v.astype(trees.wide(v)) + 1) / 2, second)
-        return parametrizations.estimate(self.process, self.parametrization, x, first, t), fraction
-
-
-def _doubled(leaf: Array) -> jax.ShapeDtypeStruct:
-    require(leaf.ndim >= 2, "x.shape", leaf.shape, "[batch, ..., channels]")
-    return jax.ShapeDtypeStruct((*leaf.shape[:-1], 2 * leaf.shape[-1]), leaf.dtype)
-
-
-def from_network_with_variance(
-    process: Process,
-    parametrization: Parametrization,
-    apply: Callable[..., PyTree],
-    params: PyTree,
-    cond: PyTree = None,
-) -> NetworkVarianceDenoiser:
-    """The denoiser of a network that also learned the variances of its ancestral steps, as in iDDPM.
-
-    The output of the network has twice the channels (the last axis) of `x`. The first half is the output that
-    `parametrization` describes. The second half, `v`, lies roughly in [-1, 1]. It places the log-variance of a step
-    between its smallest and its largest sensible value:
-
-        log variance = f log(large) + (1 - f) log(small)        f = (v + 1)/2
-
-    Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 15. The result can be called like any other denoiser. In
-    addition, `with_fraction(x, t)` gives the estimate and f, for `sampling.learned_variance` and for
-    `likelihood.discrete_time(variance="learned")`.
-
-    Args:
-      process, parametrization, apply, params, cond: see `from_network`.
-
-    Raises:
-      TypeError, ValueError: see `from_network`; the output must have twice the channels of `x`.
-    """
-    _check(process, parametrization, apply)
-    return NetworkVarianceDenoiser(process, params, cond, parametrization, apply)
-
-
-# ---------------------------------------------------------------------------------- in closed form
 
 
 @trees.register
