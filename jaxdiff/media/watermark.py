@@ -29,7 +29,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
 from jaxdiff.checks import require
-from jaxdiff.extras import missing
+from jaxdiff.extras import needed
 from jaxdiff.media.metadata import is_png
 from jaxdiff.media.pictures import png_bytes
 
@@ -56,9 +56,8 @@ def import_library() -> Any:
     method = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(None, force=True)
     try:
-        library = importlib.import_module("blind_watermark")
-    except ImportError as error:
-        raise ImportError(f"{missing('a watermark', 'blind_watermark')} ({error})") from error
+        with needed("a watermark"):
+            library = importlib.import_module("blind_watermark")
     finally:
         multiprocessing.set_start_method(method, force=True)
     library.bw_notes.close()  # the package's greeting
