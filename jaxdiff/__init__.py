@@ -22,7 +22,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxdiff import denoisers, grids, guidance, likelihood, objectives, parametrizations, processes, sampling, solvers
-from jaxdiff.extras import needed
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import corrupt, log_snr, prior_sample
 from jaxdiff.sampling import generate, sample
@@ -84,11 +83,13 @@ _HOMES = {"Checkpoints": "jaxdiff.runs.checkpoints", "fit": "jaxdiff.runs.fit", 
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        with needed(f"jaxdiff.{name}"):
+    from jaxdiff.extras import needed
+
+    with needed(f"jaxdiff.{name}"):
+        if name in _HOMES:
             return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"jaxdiff.{name}")
+        if name in __all__:
+            return importlib.import_module(f"jaxdiff.{name}")
     raise AttributeError(f"module 'jaxdiff' has no attribute {name!r}")
 
 
