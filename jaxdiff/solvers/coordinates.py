@@ -9,16 +9,12 @@
 
 from typing import Any, Literal, NamedTuple, get_args
 
-import numpy as np
-
-from jaxdiff import checks, trees
+from jaxdiff import checks
 from jaxdiff.grids.own import loses_signal
-from jaxdiff.processes import Process, Times, on_host
+from jaxdiff.processes import Process, Times
 from jaxdiff.solvers.tableau import check_signal
 
 Name = Literal["auto", "sigma", "flow"]
-# The share of the signal below which a trace is left. A VP process with linear betas keeps 0.0066, and EDM keeps all.
-_TRACE = 1e-3
 
 
 class Coordinate(NamedTuple):
@@ -35,16 +31,7 @@ def coordinate(process: Process, times: Times, name: Name) -> Coordinate:
       ValueError: `name` is unknown, or the coordinate is infinite at the start of the grid.
     """
     checks.one_of("coordinate", name, get_args(Name))
-    if name == "flow" or (name == "auto" and _begins_without_signal(process)):
+    if name == "flow" or (name == "auto" and loses_signal(process)):
         return Coordinate(process.alpha(times) + process.sigma(times), (-1.0, 1.0))
     check_signal(process, times, "coordinate = 'flow'")
     return Coordinate(process.alpha(times), (0.0, 1.0))
-
-
-def _begins_without_signal(process: Process) -> bool:
-    """Whether at most a trace of the signal is left at `t_max`. Where numbers are traced, `t_noise` alone tells."""
-    if loses_signal(process) or trees.traced(process):
-        return loses_signal(process)
-    known = on_host(process)
-    first, last = (known.alpha(np.float64(t)) for t in (known.t_min, known.t_max))
-    return bool(last < _TRACE * first)
