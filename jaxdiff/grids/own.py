@@ -20,7 +20,6 @@ from jaxdiff.grids.time_changes import polynomial
 from jaxdiff.grids.uniform import uniform_log_snr
 from jaxdiff.processes import Process, Times, on_host
 
-
 # The share of the signal below which only a trace is left. A VP process with linear betas keeps 0.0066, EDM keeps all,
 # and a cosine chain keeps 0.00005.
 _TRACE = 1e-3
