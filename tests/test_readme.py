@@ -63,5 +63,15 @@ def test_the_page_on_training_in_one_call_runs():
     page, names = README.parent / "docs" / "fit.md", {"__name__": "page"}
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)):
         exec(compile(block, f"block {number} of {page.name}", "exec"), names)
-    assert names["threes"].shape == (4, 8, 8, 1)
     assert [step for step, *_ in names["seen"]] == [2, 4]
+
+
+def test_the_japanese_readme_has_the_same_content():
+    """The same code, links, names in code and figures, section by section."""
+    english, japanese = (README.with_name(name).read_text() for name in ("README.md", "README.ja.md"))
+    for pattern in (r"```.*?```", r"\]\((?!README)[^)]*\)", r"`[^`\n]+`", r"\d[\d.,e-]*\d|\d"):
+        found, wanted = (
+            [sorted(re.findall(pattern, section, flags=re.DOTALL)) for section in text.split("\n## ")]
+            for text in (japanese, english)
+        )
+        assert found == wanted
