@@ -42,6 +42,14 @@ class Normalised(nn.Module):
         return nn.Dense(x.shape[-1])(nn.Dropout(0.1, deterministic=not train)(nn.silu(h)))
 
 
+class Untold(nn.Module):
+    """A Linen network that is told the time alone."""
+
+    @nn.compact
+    def __call__(self, x, time):
+        return nn.Dense(x.shape[-1])(x)
+
+
 def of_noise(model, params, key, batch):
     """The mean squared error of the noise, at times of flow matching."""
     x, (t_key, noise_key) = batch["x"], jax.random.split(key)

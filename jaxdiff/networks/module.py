@@ -115,6 +115,10 @@ class Network(nn.Module, Component):
         """
         return self.clone(specs=check_specs(specs, self.takes, type(self).__name__))
 
+    def can_be_told(self, name: str, channel: str) -> bool:
+        """Whether the network takes a condition of this channel, whatever its name."""
+        return channel in self.takes
+
     def giving(self, features: int) -> Self:
         """The network with an output `[batch, features]`, for classifiers and embeddings.
 

@@ -57,7 +57,7 @@ def fit(
     Args:
       model: a component of `jaxdiff.models`, such as `Diffusion(network=..., conditions={"label": Label()})`. Or a
         network alone, for a diffusion model of the first field of the data that is neither a label, a text nor a mask,
-        with all labels of the data as conditions: a component of `jaxdiff.networks`, a Linen module, an NNX module, or
+        with the labels of the data that the network takes as conditions: a component of `jaxdiff.networks`, a Linen module, an NNX module, or
         a pair of functions `(init, apply)` (see `networks.as_network`).
       data: arrays by the names of their fields, whose first axes count the examples (see `data.from_arrays`); one array
         for the only field of the model; a component of `jaxdiff.data`; or `data.Examples` of any source.
@@ -94,7 +94,7 @@ def fit(
         if name not in allowed:
             near = did_you_mean(name, allowed)
             raise TypeError(f"{name} is no argument of fit; further arguments are {', '.join(allowed)}{near}")
-    chosen, dataset = _model_and_data(model, data)
+    chosen, dataset = model_and_data(model, data)
     others = {"parallel": parallel, "loading": loading, "log": log, "sample": sampling}
     hints = settings_of(Config)
     path = start if isinstance(start, str | os.PathLike) else None
@@ -112,7 +112,8 @@ def fit(
     return train(config, directory, parts=parts, start=given, callbacks=callbacks, progress=progress)
 
 
-def _model_and_data(model: Any, data: Any) -> tuple[Model, Dataset]:
+def model_and_data(model: Any, data: Any) -> tuple[Model, Dataset]:
+    """The model and the data as components. The arguments and errors are those of `fit`."""
     if isinstance(model, Model):
         return model, _dataset(data, model)
     network = as_network(model)
@@ -122,7 +123,8 @@ def _model_and_data(model: Any, data: Any) -> tuple[Model, Dataset]:
     require(
         modelled, "fields of data", ", ".join(fields), "data with a field that is neither a label, a text nor a mask"
     )
-    labels = {name: Label(field=name) for name, field in fields.items() if field.kind == "label"}
+    known = [name for name, field in fields.items() if field.kind == "label" and network.can_be_told(name, "class")]
+    labels = {name: Label(field=name) for name in known}
     return Diffusion(network=network, field=modelled[0], conditions=Table(labels)), dataset
 
 

@@ -19,7 +19,7 @@ import jaxdiff as jd
 from jaxdiff.conditions import Label
 from jaxdiff.models import Autoencoder, Diffusion, FlowMap
 from jaxdiff.networks import MLP
-from jaxdiff.runs.fit import fit
+from jaxdiff.runs.fit import fit, model_and_data
 from jaxdiff.runs.load import load
 
 DIFFUSION = Diffusion(network=own_models.Normalised(), field="x", conditions={"label": Label()})
@@ -149,6 +149,12 @@ def test_a_pair_of_functions_learns_a_gaussian(tmp_path):
     x = jnp.linspace(-1, 2, 12).reshape(3, 4)
     w, b = (model.params["model"]["params"][name] for name in ("w", "b"))
     np.testing.assert_allclose(w[0] * x + b, exact(x, 0.5).x0, atol=0.02)
+
+
+def test_a_network_alone_is_told_the_labels_that_it_takes():
+    for network, told in ((MLP(), ["label"]), (own_models.Normalised(), ["label"]), (own_models.Untold(), [])):
+        model, _ = model_and_data(network, TOGETHER)
+        assert (model.field, sorted(model.conditions)) == ("x", told)
 
 
 def test_a_run_starts_from_another_model():

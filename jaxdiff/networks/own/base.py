@@ -50,6 +50,10 @@ class OwnNetwork(Opaque, Component):
         """The network as a function of its variables, compared by value."""
         return OwnApply(self)
 
+    def can_be_told(self, name: str, channel: str) -> bool:
+        """Whether the user's network has an argument for a condition with this name."""
+        return name in self.arguments or "cond" in self.arguments
+
     def given(self, specs: Mapping[str, Spec]) -> Self:
         """As `Network.given`."""
         return dataclasses.replace(self, specs=check_specs(specs, self.takes, type(self.held).__name__))
