@@ -236,3 +236,20 @@ def test_a_function_of_pytrees_and_its_errors():
         denoisers.from_function("edm", lambda x, t: x)
     with pytest.raises(ValueError, match=r"shape of the function's output = \(3,\); allowed are \(3, 2\)"):
         denoisers.from_function(process, lambda x, t: x[:, 0])(x["a"], 1.0)
+
+
+def test_at_no_noise_exact_denoisers_give_the_point_and_no_noise():
+    """The limit of `sigma -> 0`: the mean of a point mass, the nearest of some points, and a finite noise."""
+    process = jd.processes.flow()
+    points = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
+    x = jnp.array([[0.9, 0.2], [0.0, 3.0]])
+    near = points[jnp.array([1, 2])]
+    empirical = jd.denoisers.empirical(process, points)
+    mixture = jd.denoisers.gaussian_mixture(process, np.ones(3), np.asarray(points), np.zeros(3))
+    for denoiser, want in ((empirical, near), (mixture, near), (jd.denoisers.gaussian(process, 0.5, 0.0), 0 * x + 0.5)):
+        found = denoiser(x, 0.0)
+        np.testing.assert_allclose(found.x0, want, atol=1e-6)
+        np.testing.assert_array_equal(found.eps, 0)
+        # The limit is continuous.
+        np.testing.assert_allclose(denoiser(x, 1e-3).x0, want, atol=1e-5)
+        assert all(np.isfinite(leaf).all() for leaf in jax.jacrev(denoiser)(x, 0.0))

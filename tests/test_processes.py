@@ -220,6 +220,31 @@ def test_wrong_arguments(make, message):
         make()
 
 
+@pytest.mark.parametrize("shape", [np.array([4, 2]), (np.int64(4), 2), [4, 2]])
+def test_a_shape_is_any_sequence_of_integers(shape):
+    assert jd.prior_sample(jax.random.key(0), processes.edm(), shape).shape == (4, 2)
+
+
+@pytest.mark.parametrize("shape", [(4 / 2, 2), (True, 2), 5, 5.0, ()])
+def test_other_numbers_are_no_shape(shape):
+    with pytest.raises((TypeError, ValueError), match=r"shape = .*; allowed are \(batch, \*event\)"):
+        jd.prior_sample(jax.random.key(0), processes.edm(), shape)
+
+
+def test_bytes_are_no_data():
+    """Pictures in bytes would be corrupted as if 255 were a usual value."""
+    process, key, x = processes.edm(), jax.random.key(0), jnp.full((2, 3), 200, jnp.uint8)
+    loss = jd.objectives.denoising(process, jd.parametrizations.x0(), lambda params, x, t: x)
+    for call in (
+        lambda: jd.corrupt(process, x, jnp.zeros((2, 3)), 1.0),
+        lambda: loss(None, key, {"x": x}),
+        lambda: jd.objectives.implicit(lambda x: -x, key, x),
+        lambda: jd.objectives.sliced(lambda x: -x, key, x),
+    ):
+        with pytest.raises(TypeError, match=r"x.*\.dtype = uint8; allowed are floating-point types"):
+            call()
+
+
 def test_a_number_is_refused_as_a_key():
     with pytest.raises(TypeError, match=r"key = 0.*jax\.random\.key"):
         jd.prior_sample(0, processes.edm(), (4, 2))

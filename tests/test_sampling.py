@@ -54,6 +54,14 @@ def test_going_on_with_another_denoiser():
     np.testing.assert_allclose(jd.sampling.finish(state, tableau[4:]), 2.0, atol=1e-4)
 
 
+def test_the_trajectory_of_no_evaluation_is_empty():
+    """Its leaves have the axis of evaluations, so that pieces of a trajectory can be joined."""
+    process = jd.processes.edm()
+    tableau, x = jd.solvers.heun(process, 3), jnp.ones((2, 3))
+    _, path = jd.sample(KEY, jd.denoisers.gaussian(process), x, tableau[:0], trajectory=True)
+    assert jax.tree.map(jnp.shape, path) == ((0, 2, 3), jd.Estimate((0, 2, 3), (0, 2, 3)))
+
+
 def test_trajectory_holds_the_points_and_the_estimates():
     tableau = solvers.ddim(PROCESS, grids.uniform_time(PROCESS, 5))
     denoiser, x = mixture(PROCESS), _noise()

@@ -37,7 +37,9 @@ class GaussianDenoiser:
 
         def both(x: Array, mean: Array, std: Array) -> Estimate:
             alpha, sigma = trees.expand(self.process.alpha(t), x), trees.expand(self.process.sigma(t), x)
-            centred = (x - alpha * mean) / (alpha**2 * std**2 + sigma**2)
+            variance = alpha**2 * std**2 + sigma**2
+            # Without variance x is the mean, and no noise is in it.
+            centred = jnp.where(variance > 0, (x - alpha * mean) / jnp.where(variance > 0, variance, 1), 0)
             return Estimate(x0=mean + alpha * std**2 * centred, eps=sigma * centred)
 
         leaves, structure = jax.tree.flatten(x)
@@ -80,7 +82,8 @@ class MixtureDenoiser:
         _check_event(x, self.means, "means")
         flat, means = x.reshape(x.shape[0], -1)[:, None], self.means.reshape(k, -1)
         alpha, sigma = (v[:, None, None] if v.ndim else v for v in (self.process.alpha(t), self.process.sigma(t)))
-        total = alpha**2 * self.variances + sigma**2
+        # Without noise a component without variance is the nearest point, or has no weight.
+        total = jnp.maximum(alpha**2 * self.variances + sigma**2, _least(flat))
         centred = flat - alpha * means
         if self.axes is not None:
             centred = _sum(centred[..., :, None] * self.axes, axis=-2)
@@ -101,6 +104,11 @@ class MixtureDenoiser:
 def _check_event(x: Array, data: Array, name: str) -> None:
     event = data.shape[1:]
     require(x.shape[1:] == event, "x.shape", x.shape, f"[batch, *event] with event {event}, as {name}")
+
+
+def _least(values: Array) -> float:
+    """A variance that is nearly 0, by which squares of usual sizes may still be divided."""
+    return float(jnp.finfo(values.dtype).tiny) ** 0.5
 
 
 def _sum(values: Array, axis: int = -1) -> Array:
@@ -172,9 +180,11 @@ class EmpiricalDenoiser:
         alpha, sigma = (jnp.reshape(f(t), (-1, 1)) for f in (self.process.alpha, self.process.sigma))
         # The difference is taken before the square: |x|^2 - 2 x y + |y|^2 would lose every digit at small sigma.
         distances = jnp.sum((flat[:, None] - alpha[..., None] * data) ** 2, axis=-1)
-        x0 = jax.nn.softmax(-distances / (2 * sigma**2), axis=-1)
+        # Without noise the estimate is the nearest point.
+        x0 = jax.nn.softmax(-distances / (2 * jnp.maximum(sigma**2, _least(flat))), axis=-1)
         x0 = jnp.matmul(x0, data, precision="highest")
-        return Estimate(x0=x0.reshape(x.shape), eps=((flat - alpha * x0) / sigma).reshape(x.shape))
+        eps = jnp.where(sigma > 0, (flat - alpha * x0) / jnp.where(sigma > 0, sigma, 1), 0)
+        return Estimate(x0=x0.reshape(x.shape), eps=eps.reshape(x.shape))
 
 
 def empirical(process: Process, data: Any) -> EmpiricalDenoiser:

@@ -67,6 +67,7 @@ def denoising(
       The metrics are `t`, `time_weight`, and `mse`, the mean squared error of the output.
 
     Raises:
+      TypeError: when called: `batch["x"]` is not floating-point, such as pictures in bytes.
       ValueError: the parametrization does not fit the process, or `dropout` is not from 0 to 1 or has no `null`. When
         called: `dropout` without `batch["cond"]`, or a network whose output does not have the shapes of `batch["x"]`.
     """
@@ -84,6 +85,7 @@ def denoising(
         context: Context | None = None,
     ) -> Losses:
         x0, cond = batch["x"], batch.get("cond")
+        trees.check_floating("batch['x']", x0)
         checks.require(not dropout or cond is not None, "batch['cond']", cond, "conditions where dropout is above 0")
         random = trees.batch_key(key, trees.batch_size(x0))
         # Times may depend on each other (stratified), so they are drawn for the whole batch, even for a part of it.

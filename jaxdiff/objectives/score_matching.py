@@ -23,6 +23,7 @@ Score = Callable[[PyTree], PyTree]
 
 def _directional(score: Score, x: PyTree, v: PyTree) -> tuple[PyTree, Float[Array, " batch"]]:
     """Returns `s(x)` and `v . (ds/dx) v`, for a score that treats the examples independently."""
+    trees.check_floating("x", x)
     x = jax.tree.map(lambda leaf, tangent: jnp.asarray(leaf, tangent.dtype), x, v)
     s, derivative = jax.jvp(score, (x,), (v,))
     trees.check_alike("the score", s, x)
@@ -47,6 +48,7 @@ def implicit(
       One number per example, `[batch]`.
 
     Raises:
+      TypeError: `x` is not floating-point, or the key is not a JAX random key.
       ValueError: an unknown `probe`, or a score that does not have the shapes of `x`.
     """
     checks.one_of("probe", probe, ("rademacher", "gaussian"))

@@ -24,6 +24,7 @@ coefficients in this way.
 
 import dataclasses
 from collections.abc import Sequence
+from numbers import Integral, Number
 from typing import Any, ClassVar, dataclass_transform
 
 import jax
@@ -220,7 +221,11 @@ def corrupt(process: Process, x0: PyTree, eps: PyTree, t: Any) -> PyTree:
       x0: the data, leaves `[batch, *event]`.
       eps: standard normal noise of the shape of `x0`.
       t: a scalar or `[batch]`.
+
+    Raises:
+      TypeError: `x0` is not floating-point, such as a picture in bytes.
     """
+    trees.check_floating("x0", x0)
     t = jnp.asarray(t)
     return trees.lincomb((process.alpha(t), process.sigma(t)), (x0, eps))
 
@@ -238,11 +243,17 @@ def prior_sample(key: Key[Array, "*batch"], process: Process, shape: PyTree, *, 
       Noise of this shape, in float32 or the wider type of `shape`. For a tuple, the type is JAX's default float type.
 
     Raises:
-      TypeError: `shape` is a number, or `key` is not a JAX random key.
-      ValueError: the shape of `key` is neither `()` nor `[batch]`.
+      TypeError: `shape` is a number, or holds one that is no integer, or `key` is not a JAX random key.
+      ValueError: `shape` is empty, or the shape of `key` is neither `()` nor `[batch]`.
     """
-    require(not isinstance(shape, int), "shape", shape, "(batch, *event), and pytrees of arrays", TypeError)
-    if isinstance(shape, Sequence) and all(isinstance(n, int | np.integer) for n in shape):
-        shape = jax.ShapeDtypeStruct(tuple(shape), jnp.result_type(float))
+    if isinstance(shape, np.ndarray) and shape.ndim == 1 and shape.dtype.kind in "iu":
+        shape = tuple(shape.tolist())
+    numbers = isinstance(shape, Sequence) and all(isinstance(n, Number) for n in shape)
+    whole = numbers and all(isinstance(n, Integral) and not isinstance(n, bool) for n in shape)
+    good = not isinstance(shape, Number) and numbers == whole
+    require(good, "shape", shape, "(batch, *event) of integers, and pytrees of arrays", TypeError)
+    if numbers:
+        require(shape, "shape", shape, "(batch, *event)")
+        shape = jax.ShapeDtypeStruct(tuple(map(int, shape)), jnp.result_type(float))
     std = process.sigma(jnp.asarray(process.t_max if t is None else t))
     return trees.lincomb((std,), (trees.normal_like(trees.as_key(key), shape),))

@@ -57,8 +57,8 @@ def fit(
     Args:
       model: a component of `jaxdiff.models`, such as `Diffusion(network=..., conditions={"label": Label()})`. Or a
         network alone, for a diffusion model of the first field of the data that is neither a label, a text nor a mask,
-        with the labels of the data that the network takes as conditions: a component of `jaxdiff.networks`, a Linen module, an NNX module, or
-        a pair of functions `(init, apply)` (see `networks.as_network`).
+        with the labels of the data that the network takes as conditions: a component of `jaxdiff.networks`, a Linen
+        module, an NNX module, or a pair of functions `(init, apply)` (see `networks.as_network`).
       data: arrays by the names of their fields, whose first axes count the examples (see `data.from_arrays`); one array
         for the only field of the model; a component of `jaxdiff.data`; or `data.Examples` of any source.
       steps: the number of training steps.

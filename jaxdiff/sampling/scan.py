@@ -154,7 +154,8 @@ def scan_rows(
         allowed = f"denoisers for the process of the tableau, {tableau.process}"
         raise ValueError(message("denoiser.process", denoiser.process, allowed))
     if not len(tableau):
-        return state, None
+        none = jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), state.points[-1])
+        return state, (none, Estimate(none, none)) if trajectory else None
     first = state.index
 
     def evaluate(state: State, _: None) -> tuple[State, Any]:
