@@ -1,6 +1,8 @@
 """The fixtures `process` (every process) and `x64` (float64), and the compiler settings of the tests."""
 
 import os
+import shutil
+import tempfile
 
 import jax
 import pytest
@@ -11,6 +13,28 @@ from common import PROCESSES
 # studies compile as users do.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+
+
+def pytest_configure(config):
+    """The workers, and the processes that tests start, share compiled programs; unless the user has a cache already."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    config.shared_programs = tempfile.mkdtemp(prefix="jaxdiff-tests-")
+    options = {
+        "jax_compilation_cache_dir": config.shared_programs,
+        "jax_persistent_cache_min_compile_time_secs": "0.1",
+        "jax_persistent_cache_min_entry_size_bytes": "-1",
+    }
+    os.environ.update({name.upper(): value for name, value in options.items()})  # workers inherit it
+    jax.config.update("jax_compilation_cache_dir", options["jax_compilation_cache_dir"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_unconfigure(config):
+    """The process that made the directory removes it."""
+    if hasattr(config, "shared_programs"):
+        shutil.rmtree(config.shared_programs, ignore_errors=True)
 
 
 @pytest.fixture(params=PROCESSES)
