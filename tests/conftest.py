@@ -37,6 +37,10 @@ def pytest_unconfigure(config):
         shutil.rmtree(config.shared_programs, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(params=PROCESSES)
 def process(request):
     return PROCESSES[request.param]

@@ -46,6 +46,7 @@ def test_the_tasks_without_training_are_right():
     np.testing.assert_allclose([points.mean(), points.std()], [2, 1], atol=0.08)
 
 
+@pytest.mark.long
 def test_a_trained_model_is_guided_and_loaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = _run(["given", "given_data", "train", "guidance"])

@@ -184,6 +184,7 @@ EIGHT = """
 """
 
 
+@pytest.mark.long
 def test_eight_devices_make_the_steps_of_one():
     environment = forced(8)
     environment["PYTHONPATH"] += f":{ROOT / 'scripts' / 'studies'}"

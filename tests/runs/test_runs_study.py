@@ -64,6 +64,7 @@ def shared_cache(tmp_path, monkeypatch):
     compilation_cache.reset_cache()
 
 
+@pytest.mark.long
 def test_killed_in_a_save_and_terminated_on_other_processes_a_job_comes_to_the_same(tmp_path, shared_cache):
     whole, run = tmp_path / "whole", tmp_path / "run"
     finish_here([PRESET, "--objective.kind", "Denoising", *SHORT, "--train.steps", "1"], tmp_path / "teacher")
