@@ -10,12 +10,10 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
-def _run(index, **short):
-    """Runs a block, with other values in the place of those that take long."""
-    names, block = {"__name__": "readme"}, BLOCKS[index]
-    for old, new in short.items():
-        block = block.replace(old.removeprefix("_"), new)
-    exec(compile(block, f"README block {index}", "exec"), names)
+def _run(index, steps="1000"):
+    """Runs a block with another number in the place of its 1000 steps."""
+    names = {"__name__": "readme"}
+    exec(compile(BLOCKS[index].replace("1000", steps), f"README block {index}", "exec"), names)
     return names
 
 
@@ -32,7 +30,7 @@ def test_a_function_gives_samples_of_its_distribution():
 
 def test_arrays_become_a_run_that_loads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = _run(1, _1000="2")
+    names = _run(1, steps="2")
     assert names["threes"].shape == (16, 8, 8, 1)
     assert (tmp_path / "runs" / "mine" / "samples" / "final.png").exists()
     again = names["model"].sample(jax.random.key(0), 16, label=3)
@@ -51,7 +49,7 @@ def test_the_sampler_of_a_module_depends_on_the_noise():
 
 def test_a_loop_of_ones_own_lowers_the_loss(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = _run(3, _1000="300")
+    names = _run(3, steps="300")
     # At first the loss is that of an output of 0, E|eps - x0|^2 = 2.25. The best possible is s pi/2 = 0.785 for s = 0.5.
     assert float(names["metrics"]["loss"]) < 1.2
     with names["jd"].Checkpoints("checkpoints") as checkpoints:

@@ -89,8 +89,8 @@ def _parts(value: Any, seen: dict[int, Any]) -> Any:
         yield f"{value.dtype} {value.shape}".encode()
         with contextlib.suppress(TypeError):  # of keys and of shapes without numbers
             yield value.__array__().tobytes()
-    elif isinstance(_named(value), str):
-        yield str(_named(value)).encode()
+    elif (name := _named(value)) is not None:
+        yield name.encode()
     elif dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value) if field.name not in _LINEN]
         yield from _all([type(value), {name: getattr(value, name, None) for name in names}], seen)

@@ -5,8 +5,8 @@
     the signal stays: `edm`, `ve`                        karras
     time is a log-SNR: `learned`                         karras
 
-Solvers that need some signal at the start take `karras` on the processes that lose all signal. Solvers that also need
-a finite end take `uniform_log_snr`. docs/solvers.md has the measurements behind this choice.
+Solvers that need signal at the start take `karras` on the processes that keep a trace of signal at most. Solvers that
+also need a finite end take `uniform_log_snr`. docs/solvers.md has the measurements behind this choice.
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import jax
 import numpy as np
@@ -43,6 +43,7 @@ class Logger:
       stream: where progress is shown; None for standard error.
       wandb: a project of Weights & Biases to report to; None for none.
       config: the settings of the run, for Weights & Biases.
+      progress: whether to show progress at all.
 
     Raises:
       ValueError: `total_steps`, `start_step` or `seconds` is out of range, or Weights & Biases refuses the project.
@@ -60,6 +61,7 @@ class Logger:
         stream: TextIO | None = None,
         wandb: str | None = None,
         config: Mapping[str, Any] | None = None,
+        progress: bool = True,
     ) -> None:
         integer("total_steps", total_steps)
         integer("start_step", start_step, least=0)
@@ -71,7 +73,9 @@ class Logger:
         self._wandb = None if wandb is None else WeightsAndBiases(self._directory, wandb, config or {})
         self._metrics = MetricsFile(self._directory / METRICS, start_step)
         self._tensorboard = TensorBoard(self._directory, start_step)
-        self._progress = Progress(total_steps, start_step, sys.stderr if stream is None else stream, seconds)
+        self._progress: Progress | None = None
+        if progress:
+            self._progress = Progress(total_steps, start_step, sys.stderr if stream is None else stream, seconds)
 
     def __enter__(self) -> Logger:
         return self
@@ -100,8 +104,9 @@ class Logger:
         if self._wandb is not None:
             with self._warning_once("Weights & Biases", Exception):
                 self._wandb.log(int(step), scalars)
-        with self._warning_once("progress"):
-            self._progress.show(int(step), scalars)
+        if self._progress is not None:
+            with self._warning_once("progress"):
+                self._progress.show(int(step), scalars)
 
     def media(self, step: int, files: Mapping[str, bytes]) -> None:
         """Writes files to look at or listen to into `samples/`, and pictures to TensorBoard and Weights & Biases too.
@@ -135,8 +140,9 @@ class Logger:
         self._metrics.close()
         with self._warning_once("TensorBoard's events"):
             self._tensorboard.close()
-        with self._warning_once("progress"):
-            self._progress.close()
+        if self._progress is not None:
+            with self._warning_once("progress"):
+                self._progress.close()
         if self._wandb is not None:
             with self._warning_once("Weights & Biases", Exception):
                 self._wandb.close(failed)
@@ -154,59 +160,46 @@ class Logger:
                     print(f"warning: {writer} of {self._directory}: {reason}", file=sys.stderr, flush=True)
 
 
-class Console:
-    """A logger that shows progress, and writes no files: for training without a run directory.
+class SilentLogger:
+    """A logger that writes nothing, for all processes but the first, and where nobody watches."""
 
-    Args:
-      total_steps, start_step, seconds, stream: as for `Logger`.
-    """
-
-    def __init__(
-        self, total_steps: int, start_step: int = 0, *, seconds: float = 10.0, stream: TextIO | None = None
-    ) -> None:
-        self._progress = Progress(total_steps, start_step, sys.stderr if stream is None else stream, seconds)
-
-    def __enter__(self) -> Console:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def media(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Does nothing."""
+
+    def close(self, failed: bool = False) -> None:
+        """Does nothing."""
+
+
+class Console(SilentLogger):
+    """A logger that shows progress, and writes no files: for training without a run directory.
+
+    Args:
+      total_steps, start_step: as for `Logger`.
+    """
+
+    def __init__(self, total_steps: int, start_step: int = 0) -> None:
+        self._progress = Progress(total_steps, start_step, sys.stderr, seconds=10.0)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Shows a step."""
         with contextlib.suppress(OSError):
             self._progress.show(step, values)
 
-    def media(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Does nothing."""
-
     def close(self, failed: bool = False) -> None:
         """Ends the bar."""
         with contextlib.suppress(OSError):
             self._progress.close()
-
-
-class SilentLogger:
-    """A logger that writes nothing, for all processes but the first."""
-
-    def __enter__(self) -> SilentLogger:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Does nothing."""
-
-    def media(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Does nothing."""
-
-    def close(self, failed: bool = False) -> None:
-        """Does nothing."""
 
 
 def make_logger(
@@ -217,17 +210,16 @@ def make_logger(
     wandb: str | None = None,
     config: Mapping[str, Any] | None = None,
     progress: bool = True,
-) -> Logger | SilentLogger | Console:
+) -> Logger | SilentLogger:
     """The logger of this process: a `Logger` with these arguments in process 0, a `SilentLogger` elsewhere.
 
     Without a directory there is a `Console` in process 0. Without `progress`, nothing is shown.
     """
     if jax.process_index() != 0 or not (directory or progress):
         return SilentLogger()
-    stream = None if progress else io.StringIO()
     if directory is None:
-        return Console(total_steps, start_step, stream=stream)
-    return Logger(directory, total_steps, start_step, wandb=wandb, config=config, stream=stream)
+        return Console(total_steps, start_step)
+    return Logger(directory, total_steps, start_step, wandb=wandb, config=config, progress=progress)
 
 
 def _scalar(name: str, value: Any) -> float:

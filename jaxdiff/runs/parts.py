@@ -67,7 +67,7 @@ class Parts:
 
     def checksums(self) -> Table:
         """The checksum of each part, by the path of its setting."""
-        return Table({path: fingerprint(self.open(value)) for path, value in self._named.items()})
+        return Table({path: weights_checksum(self.open(value)) for path, value in self._named.items()})
 
 
 def open_file(path: Path, load: Callable[[Path], Any]) -> Any:
@@ -81,7 +81,7 @@ def open_file(path: Path, load: Callable[[Path], Any]) -> Any:
     return load(path)
 
 
-def fingerprint(weights: PyTree) -> str:
+def weights_checksum(weights: PyTree) -> str:
     """A checksum of the names, types, shapes and numbers of the leaves of a pytree."""
     digest = hashlib.blake2b(digest_size=16)
     for path, leaf in jax.tree_util.tree_flatten_with_path(weights)[0]:

@@ -15,7 +15,7 @@ from jaxdiff.checks import one_line, takes
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.collectives import broadcast_from_first
 from jaxdiff.distributed.stopping import stopping
-from jaxdiff.logging.logger import Console, Logger, SilentLogger
+from jaxdiff.logging.logger import Logger, SilentLogger
 from jaxdiff.logging.profiling import Profiler
 from jaxdiff.logging.throughput import Meter
 from jaxdiff.runs.archive import Archive
@@ -55,7 +55,7 @@ class Trainer:
     run: Run | None
     """Where files are written; None for no files, and then there is no archive either."""
     archive: Archive | None
-    logger: Logger | SilentLogger | Console
+    logger: Logger | SilentLogger
     loaded: Callable[[PyTree, PyTree], Any]
     """Makes the model that is shown, of an average and the mutable values of the objective."""
     callbacks: Sequence[Callback] = ()
