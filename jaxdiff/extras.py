@@ -10,8 +10,6 @@ from collections.abc import Iterator
 # For each module that a file of the library imports, the package that holds the module, and the extra that brings the
 # package.
 PACKAGES = {
-    "diffrax": ("diffrax", "adaptive"),
-    "equinox": ("equinox", "adaptive"),
     "flax": ("flax", "train"),
     "optax": ("optax", "train"),
     "orbax": ("orbax-checkpoint", "train"),

@@ -23,6 +23,8 @@ FLOORS = (
         "checks",
         "errors",
         "extras",
+        "jitted",
+        "loops",
         "version",
         "files",
         "arithmetic",
@@ -69,7 +71,7 @@ def test_every_import_is_declared():
     assert _packages(PROJECT["dependencies"]) == CORE
     for package, extra in PACKAGES.values():
         assert extra == "tpu" or package in extras[extra], f"{package} is not in the extra {extra}"
-    brought = {package for extra in ("adaptive", "train", "wandb", "watermark") for package in extras[extra]}
+    brought = {package for extra in ("train", "wandb", "watermark") for package in extras[extra]}
     # TFDS reads with ArrayRecord, and no file of ours imports it.
     assert brought - {package for package, _ in PACKAGES.values()} == {"array-record"}
 
@@ -80,7 +82,7 @@ def test_every_import_is_declared():
         imported |= outside
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         if room != "networks" and FLOOR_OF.get(room, 0) <= FLOOR_OF["guidance"]:
-            allowed = {"adaptive_steps.py": {"diffrax", "equinox"}, "generate.py": {"tqdm"}}.get(path.name, set())
+            allowed = {"generate.py": {"tqdm"}}.get(path.name, set())
             assert outside <= {"jaxdiff", *CORE, *allowed}, f"{path} is a file of the core"
     # JAX imports the compiler for TPUs, and `importlib` the library for watermarks.
     assert {*CORE, *PACKAGES} - imported == {"libtpu", "blind_watermark"}
@@ -118,8 +120,6 @@ for code in sys.argv[1:]:
 """
 # What needs an extra, and what the error calls it.
 BEYOND = {
-    "jd.sampling.adaptive(denoiser, noise)": ("integration in adaptive steps", "adaptive"),
-    "jd.likelihood.log_density(denoiser, noise)": ("integration in adaptive steps", "adaptive"),
     "jd.generate(jax.random.key(0), denoiser, (4, 2), steps=3, progress=True)": ("progress = True", "train"),
     "jd.load('run')": ("jaxdiff.load", "train"),
     "jd.fit": ("jaxdiff.fit", "train"),

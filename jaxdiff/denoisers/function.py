@@ -41,6 +41,7 @@ def from_function(process: Process, function: Callable[[PyTree, Any], PyTree]) -
       process: the process that corrupts the data.
       function: a function `(x, t) -> x0`. `x` has leaves `[batch, *event]`, and x0 has the shapes of `x`. `t` is in the
         units of the process: a scalar, as samplers give it, or `[batch]`. The function is static, as in `from_network`.
+        It must be pure: numbers that it holds are compiled into the sampler, and are not looked up again.
 
     Raises:
       TypeError, ValueError: as for `from_network`; the output must have the shapes of `x`.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxdiff import checks, trees
+from jaxdiff import checks, loops, trees
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
@@ -135,5 +135,5 @@ def _log_posterior(
     def add(total: Float[Array, "batch *event"], level: Any) -> tuple[Float[Array, "batch *event"], None]:
         return total + jnp.exp(exponent(level)), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros_like(of_noisy), jnp.arange(levels, dtype=of_noisy.dtype))
+    total, _ = loops.scan(add, jnp.zeros_like(of_noisy), jnp.arange(levels, dtype=of_noisy.dtype))
     return exponent(of_x) - jnp.log(total)

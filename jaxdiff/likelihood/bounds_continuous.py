@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxdiff import checks, trees
+from jaxdiff import checks, loops, trees
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.jitted import jitted
 from jaxdiff.likelihood.bounds import (
     VariationalBound,
     checked_data,
@@ -58,11 +59,18 @@ def continuous_time(
         checked, and the bound is then not finite.
     """
     x, key, process = checked_data(denoiser, x, levels, samples), trees.as_key(key), denoiser.process
-    size, dtype = trees.batch_size(x), trees.wide(*jax.tree.leaves(x))
-    t_min, t_max = jnp.asarray(process.t_min, dtype), jnp.asarray(process.t_max, dtype)
-    noise = process.sigma(t_min)
+    noise = process.sigma(jnp.asarray(process.t_min, trees.wide(*jax.tree.leaves(x))))
     allowed = f"times of {type(process).__name__} with some noise left, as dataclasses.replace(process, t_min=1e-3)"
     checks.require(trees.traced(noise) or noise > 0, "process.t_min", process.t_min, allowed)
+    return _bound(key, denoiser, x, levels=levels, samples=int(samples))
+
+
+@jitted
+def _bound(
+    key: Key[Array, "*batch"], denoiser: Denoiser, x: PyTree, *, levels: int | None, samples: int
+) -> VariationalBound:
+    process, size, dtype = denoiser.process, trees.batch_size(x), trees.wide(*jax.tree.leaves(x))
+    t_min, t_max = jnp.asarray(process.t_min, dtype), jnp.asarray(process.t_max, dtype)
     time_key, noise_key, last_key = trees.split(key, 3)
     least, most = _information(process, t_max), _information(process, t_min)
     strata = 0.0 if key.ndim else jnp.arange(size) / (size * samples)
@@ -76,9 +84,10 @@ def continuous_time(
         eps = trees.normal_like(trees.fold_in(noise_key, j), x)
         wrong = error(process, x, eps, denoiser(corrupt(process, x, eps, t), t), t)
         squares = event_sum(jax.tree.map(lambda leaf: leaf**2, wrong))
-        return total + (process.alpha(t) ** 2 + process.sigma(t) ** 2) * squares, None
+        squares = (process.alpha(t) ** 2 + process.sigma(t) ** 2) * squares
+        return (total + squares).astype(dtype), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros(size, dtype), jnp.arange(samples))
+    total, _ = loops.scan(add, jnp.zeros(size, dtype), jnp.arange(samples))
     diffusion = (most - least) / 2 * total / samples
     prior = prior_divergence(process, x, t_max)
     last = reconstruction(last_key, x, process.alpha(t_min), process.sigma(t_min), levels)

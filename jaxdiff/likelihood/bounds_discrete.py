@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxdiff import checks, trees
+from jaxdiff import checks, loops, trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.denoisers import Denoiser, VarianceDenoiser
+from jaxdiff.jitted import jitted
 from jaxdiff.likelihood.bounds import (
     VariationalBound,
     checked_data,
@@ -87,8 +88,39 @@ def discrete_time(
     left = xp.where(sigma[1:] > 0, sigma[1:], sigma[:-1])
     stretch = 2 * xp.log(sigma[:-1] / left)
     gain = (alpha[1:] * sigma[:-1] / left) ** 2 - alpha[:-1] ** 2
-    table = [jnp.asarray(column) for column in (times[:-1], stretch, gain)]
-    process, size, steps = denoiser.process, trees.batch_size(x), len(times) - 1
+    # The log-variances of the decoder, whose mean is x0_hat.
+    large = 2 * xp.log(sigma[-2] / alpha[-1])
+    first = len(times) == 2
+    small = large if first else large + xp.log1p(-((alpha[-3] * sigma[-2] / (alpha[-2] * sigma[-3])) ** 2))
+    decoder = (clean, small, large, alpha[-1], left[-1])
+    prior = prior_divergence(host, x, times[0]).astype(trees.wide(*jax.tree.leaves(x)))
+    samples = None if samples is None else int(samples)
+    terms = _terms(
+        key, denoiser, x, (times[:-1], stretch, gain), decoder, variance=variance, levels=levels, samples=samples
+    )
+    return VariationalBound(prior + sum(terms), prior, *terms)
+
+
+@jitted
+def _terms(
+    key: Key[Array, "*batch"],
+    denoiser: Denoiser,
+    x: PyTree,
+    table: Any,
+    decoder: Any,
+    *,
+    variance: str,
+    levels: int | None,
+    samples: int | None,
+) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+    """Returns the terms of the reconstruction and of the diffusion.
+
+    Args:
+      table: the times, D and k of the steps, `[steps]` each.
+      decoder: whether the grid ends clean; the smallest and the largest log-variance; alpha and sigma of the last time.
+    """
+    table, (clean, small, large, alpha, sigma) = [jnp.asarray(column) for column in table], decoder
+    process, size, steps = denoiser.process, trees.batch_size(x), len(table[0])
     dtype = trees.wide(*jax.tree.leaves(x))
     time_key, noise_key, last_key = trees.split(key, 3)
 
@@ -114,30 +146,25 @@ def discrete_time(
         step = j if samples is None else _drawn(time_key, size, j, samples, steps - 1)
         t, *row = (column[step] for column in table)
         wrong, _, fraction = evaluate(trees.fold_in(noise_key, j), t)
-        return total + divergence(wrong, fraction, *row), None
+        return (total + divergence(wrong, fraction, *row)).astype(dtype), None
 
     diffusion, terms = jnp.zeros(size, dtype), steps - 1 if samples is None else samples
     if steps > 1:
-        diffusion, _ = jax.lax.scan(add, diffusion, jnp.arange(terms))
+        diffusion, _ = loops.scan(add, diffusion, jnp.arange(terms))
         diffusion = diffusion * ((steps - 1) / terms)
 
     last_key, decoder_key = trees.split(last_key, 2)
     t, *row = (column[-1] for column in table)
     wrong, x0, fraction = evaluate(last_key, t)
     diffusion = diffusion + jnp.where(clean, 0.0, divergence(wrong, fraction, *row))
-    # The log-variances of the decoder, whose mean is x0_hat.
-    large = 2 * xp.log(sigma[-2] / alpha[-1])
-    small = large if steps == 1 else large + xp.log1p(-((alpha[-3] * sigma[-2] / (alpha[-2] * sigma[-3])) ** 2))
     varies = 0.0 if variance == "large" else 1.0
 
     def decode(x: Array, x0: Array, fraction: Array) -> Array:
         return gaussian_decoder(x, x0, small + varies * fraction * (large - small), levels)
 
     if_clean = -event_sum(jax.tree.map(decode, x, x0, fraction))
-    if_noisy = reconstruction(decoder_key, x, alpha[-1], left[-1], levels)
-    last = jnp.where(clean, if_clean, if_noisy).astype(dtype)
-    prior = prior_divergence(host, x, times[0]).astype(dtype)
-    return VariationalBound(prior + last + diffusion, prior, last, diffusion)
+    if_noisy = reconstruction(decoder_key, x, alpha, sigma, levels)
+    return jnp.where(clean, if_clean, if_noisy).astype(dtype), diffusion
 
 
 def _drawn(key: Key[Array, "*batch"], size: int, j: Any, samples: int, count: int) -> Any:

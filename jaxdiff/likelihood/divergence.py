@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import trees
+from jaxdiff.loops import vary_like
 
 Probes = Literal["rademacher", "gaussian"]
 
@@ -37,7 +38,7 @@ def exact(field: Callable[[PyTree], PyTree], z: PyTree) -> tuple[PyTree, Float[A
             jnp.broadcast_to((jnp.arange(size) == i - start).astype(leaf.dtype).reshape(leaf.shape[1:]), leaf.shape)
             for leaf, size, start in zip(leaves, sizes, starts, strict=True)
         ]
-        probe = jax.tree.unflatten(structure, unit)
+        probe = vary_like(jax.tree.unflatten(structure, unit), z)
         return trees.inner(probe, product(probe))
 
     dimension = sum(sizes)
@@ -47,7 +48,7 @@ def exact(field: Callable[[PyTree], PyTree], z: PyTree) -> tuple[PyTree, Float[A
 def estimated(field: Callable[[PyTree], PyTree], z: PyTree, probes: PyTree) -> tuple[PyTree, Float[Array, " batch"]]:
     """Returns the field at z and the mean of `v . (dF/dx) v` over probes v: leaves `[count, batch, *event]`."""
     value, product = jax.linearize(field, z)
-    return value, jnp.mean(jax.lax.map(lambda probe: trees.inner(probe, product(probe)), probes), axis=0)
+    return value, jnp.mean(jax.lax.map(lambda probe: trees.inner(probe, product(vary_like(probe, z))), probes), axis=0)
 
 
 def draw_probes(key: Key[Array, "*batch"], x: PyTree, kind: Probes, count: int) -> PyTree:

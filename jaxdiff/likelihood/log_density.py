@@ -101,7 +101,7 @@ def log_density(
         integral=jnp.zeros(batch, dtype),
         extra=drawn,
     )
-    noise, data = arrival.path.noise, arrival.path.data
+    noise, data = arrival.noise, arrival.data
     size = trees.event_size(x)
     stretch = size * (jnp.log(noise.scale / data.scale) + arrival.integral)
     std = denoiser.process.sigma(noise.time)

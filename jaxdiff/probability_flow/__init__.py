@@ -2,7 +2,7 @@
 
 - `variables`: the variables in which the ODE is smooth from end to end
 - `fixed_steps`: integration over a grid
-- `adaptive_steps`: integration to a tolerance, by diffrax
+- `adaptive_steps`: integration to a tolerance, with the steps of `tsitouras`
 - `transport`: integration from one end to the other, in either direction
 """
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxdiff import loops
 from jaxdiff.probability_flow.variables import Path, Rate, time_at
 
 
@@ -39,7 +40,7 @@ def solve(
             return (jax.tree.map(lambda y, k: y + b * h * k, total, k), k), None
 
         zeros = jax.tree.map(jnp.zeros_like, state)
-        return jax.lax.scan(stage, (state, zeros), (stage_times, a, b))[0][0], None
+        return loops.scan(stage, (state, zeros), (stage_times, a, b))[0][0], None
 
-    state, _ = jax.lax.scan(step, state, (r[1:] - r[:-1], stage_times))
+    state, _ = loops.scan(step, state, (r[1:] - r[:-1], stage_times))
     return state, jnp.asarray(stage_times.size, jnp.int32)

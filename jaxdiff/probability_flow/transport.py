@@ -9,9 +9,9 @@ from jaxtyping import Array, Int, PyTree
 
 from jaxdiff import checks, trees
 from jaxdiff.denoisers import Denoiser, check_denoiser
-from jaxdiff.extras import needed
-from jaxdiff.probability_flow import fixed_steps
-from jaxdiff.probability_flow.variables import Path, Rate, path_between, path_over, velocity
+from jaxdiff.jitted import jitted
+from jaxdiff.probability_flow import adaptive_steps, fixed_steps
+from jaxdiff.probability_flow.variables import Endpoint, Rate, path_between, path_over, velocity
 from jaxdiff.processes import Times
 from jaxdiff.solvers.tableau import check_times
 
@@ -22,13 +22,14 @@ class Arrival(NamedTuple):
     Attributes:
       x: the data or noise at the end of the path: leaves `[batch, *event]`.
       integral: the quantity that `rate` integrated along the path.
-      path: the path.
+      noise, data: the ends of the path.
       evaluations: the number of evaluations of the denoiser.
     """
 
     x: PyTree
     integral: Any
-    path: Path
+    noise: Endpoint
+    data: Endpoint
     evaluations: Int[Array, ""]
 
 
@@ -70,6 +71,27 @@ def transport(
       TypeError, ValueError: an argument of the wrong type or value.
     """
     x = _check(denoiser, x, times, end)
+    if times is None:
+        adaptive_steps.check_options(rtol, atol, max_steps)
+    return _transport(
+        denoiser, x, times, end, (rtol, atol), (integral, extra), to_noise=to_noise, rate=rate, max_steps=int(max_steps)
+    )
+
+
+@jitted
+def _transport(
+    denoiser: Denoiser,
+    x: PyTree,
+    times: Any,
+    end: Any,
+    tolerances: tuple[Any, Any],
+    others: tuple[Any, Any],
+    *,
+    to_noise: bool,
+    rate: Rate,
+    max_steps: int,
+) -> Arrival:
+    integral, extra = others
     dtype = trees.wide(*jax.tree.leaves(x))
     process = denoiser.process
     if times is None:
@@ -80,14 +102,14 @@ def transport(
     here, there = (path.data, path.noise) if to_noise else (path.noise, path.data)
     state = (trees.lincomb((1 / here.scale,), (x,)), integral)
     if times is None:
-        with needed("integration in adaptive steps"):
-            from jaxdiff.probability_flow import adaptive_steps
-
-        state, evaluations = adaptive_steps.solve(rate, state, here.r, there.r, path, extra, rtol, atol, max_steps)
+        state, evaluations = adaptive_steps.solve(
+            rate, state, path, extra, *tolerances, to_noise=to_noise, max_steps=max_steps
+        )
     else:
         order = slice(None, None, -1 if to_noise else 1)
         state, evaluations = fixed_steps.solve(rate, state, grid[order], grid_times[order], path, extra)
-    return Arrival(trees.lincomb((there.scale,), (state[0],)), state[1], path, evaluations)
+    x = trees.lincomb((there.scale,), (state[0],))
+    return Arrival(x, state[1], path.noise, path.data, evaluations)
 
 
 def _check(denoiser: Denoiser, x: PyTree, times: Times | None, end: Any) -> PyTree:

@@ -15,7 +15,7 @@ def adaptive(
 
         samples, evaluations = jax.jit(jd.sampling.adaptive)(denoiser, noise, rtol=1e-4, atol=1e-4)
 
-    The method is Tsitouras' of order 5, by diffrax, applied to `dz/dr = eps - x0` (see `jaxdiff.probability_flow`). The
+    The method is Tsitouras' of order 5, applied to `dz/dr = eps - x0` (see `jaxdiff.probability_flow`). The
     variable `z = x / (alpha + sigma)` is of the size of the data. A step is accepted if, for every example, the root
     mean square of `error / (atol + rtol |z|)` over the coordinates is below 1. A tolerance therefore means the same for
     one example as for a thousand.

@@ -3,12 +3,11 @@
 import dataclasses
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxdiff import checks, trees
+from jaxdiff import checks, loops, trees
 from jaxdiff.denoisers import Denoiser
 
 
@@ -54,7 +53,7 @@ class _LangevinSteps:
             moved = trees.lincomb((1.0, -2 * rate**2 * sigma, 2 * rate * sigma), (x, eps, z))
             return trees.cast_like(moved, x), None
 
-        return jax.lax.scan(step, x, jnp.arange(self.steps))[0]
+        return loops.scan(step, x, jnp.arange(self.steps))[0]
 
 
 @trees.register

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
-from jaxdiff import trees
+from jaxdiff import loops, trees
 from jaxdiff.arithmetic import namespace
 from jaxdiff.checks import message
 from jaxdiff.denoisers import VarianceDenoiser
+from jaxdiff.jitted import jitted
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Times
-from jaxdiff.sampling.scan import start
+from jaxdiff.sampling.scan import State, start
 from jaxdiff.solvers.ddim import ddpm
 from jaxdiff.solvers.tableau import check_times
 
@@ -54,10 +55,14 @@ def learned_variance(key: Key[Array, "*batch"], denoiser: VarianceDenoiser, x: P
     tableau = ddpm(process, times)
     xp, sigma = namespace(times), process.sigma(times)
     # log(v_large/v_small)/2. At a clean end both variances are multiplied by 0, so any finite number will do.
-    stretch = jnp.asarray(xp.log(sigma[:-1] / xp.where(sigma[1:] > 0, sigma[1:], sigma[:-1])))
-    state = start(key, x, tableau)
-    of_x, of_x0 = (jnp.asarray(tableau.state[1:, 0, column]) for column in (0, 1))
-    of_noise, evaluated_at = jnp.asarray(tableau.noise[1:, 0, 0]), jnp.asarray(tableau.times)
+    stretch = xp.log(sigma[:-1] / xp.where(sigma[1:] > 0, sigma[1:], sigma[:-1]))
+    table = (tableau.times, tableau.state[1:, 0, 0], tableau.state[1:, 0, 1], tableau.noise[1:, 0, 0], stretch)
+    return _scan(denoiser, start(key, x, tableau), table)
+
+
+@jitted
+def _scan(denoiser: VarianceDenoiser, state: State, table: tuple[Any, ...]) -> PyTree:
+    evaluated_at, of_x, of_x0, of_noise, stretch = map(jnp.asarray, table)
 
     def step(x: PyTree, i: Any) -> tuple[PyTree, None]:
         estimate, fraction = denoiser.with_fraction(x, evaluated_at[i])
@@ -68,4 +73,4 @@ def learned_variance(key: Key[Array, "*batch"], denoiser: VarianceDenoiser, x: P
         moved = trees.lincomb((of_x[i], of_x0[i], of_noise[i]), (x, estimate.x0, scaled))
         return trees.cast_like(moved, x), None
 
-    return jax.lax.scan(step, state.points[0], jnp.arange(len(tableau)))[0]
+    return loops.scan(step, state.points[0], jnp.arange(len(stretch)))[0]

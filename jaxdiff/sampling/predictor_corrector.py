@@ -1,5 +1,6 @@
 """Predictor-corrector sampling: Langevin steps at each noise level, between the steps of a solver."""
 
+import dataclasses
 from typing import Any
 
 from jaxtyping import Array, Key, PyTree
@@ -8,7 +9,7 @@ from jaxdiff import trees
 from jaxdiff.checks import message
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.sampling.correctors import Corrector
-from jaxdiff.sampling.scan import finish, scan_rows, start
+from jaxdiff.sampling.scan import State, finish, scan_rows, start
 from jaxdiff.solvers.tableau import Tableau
 
 
@@ -39,14 +40,23 @@ def predictor_corrector(
       TypeError: an argument of the wrong type.
       ValueError: arguments that do not fit each other, or a tableau with more than one point.
     """
-    state, rows = start(key, x, tableau), len(tableau)
+    state = start(key, x, tableau)
     if not callable(corrector) or not hasattr(corrector, "steps"):
         raise TypeError(message("corrector", corrector, "those that langevin(...) and annealed_langevin(...) return"))
     if tableau.points != 1:
         raise ValueError(message("tableau.points", tableau.points, "1, the tableaux of solvers such as ddpm"))
 
-    def correct(row: Any, x: PyTree, t: Any) -> PyTree:
-        # The rows draw with the keys 0 to `rows`. The corrector takes the keys after them: no noise is drawn twice.
-        return corrector(trees.fold_in(state.key, rows + 1 + row), denoiser, x, t)
+    return finish(scan_rows(denoiser, state, tableau, _Correction(corrector, len(tableau)))[0], tableau)
 
-    return finish(scan_rows(denoiser, state, tableau, correct)[0], tableau)
+
+@trees.register
+@dataclasses.dataclass(frozen=True)
+class _Correction:
+    """The corrector as a change of the points of a tableau with so many rows."""
+
+    corrector: Corrector
+    rows: int = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, denoiser: Denoiser, state: State, x: PyTree, t: Any) -> PyTree:
+        # The rows draw with the keys 0 to `rows`. The corrector takes the keys after them: no noise is drawn twice.
+        return self.corrector(trees.fold_in(state.key, self.rows + 1 + state.index), denoiser, x, t)

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, PyTree
 
-from jaxdiff import trees
+from jaxdiff import loops, trees
 from jaxdiff.checks import message
 from jaxdiff.denoisers import Denoiser, check_denoiser
+from jaxdiff.jitted import jitted
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import same_process
 from jaxdiff.solvers.tableau import Tableau
@@ -47,10 +48,11 @@ def sample(
         noise = jd.prior_sample(key, process, (16, 32, 32, 3))
         images = jax.jit(jd.sample)(key, denoiser, noise, tableau)
 
-    Under `jax.jit`, one compiled program serves all parameters, conditions, guidance scales and grids, and all solvers
-    whose tableaux have the same shape. The state is float32 or wider. The memory does not depend on the number of
-    steps. NumPy arrays are copied to the device at every call. If a call takes less than a millisecond, put the tableau
-    and the denoiser on the device once, with `jax.device_put`.
+    One compiled program serves all parameters, conditions, guidance scales and grids, and all solvers whose tableaux
+    have the same shape, with `jax.jit` or without. The functions of a denoiser are static, so they must be pure. The
+    state is float32 or wider. The memory does not depend on the number of steps. NumPy arrays are copied to the device
+    at every call. If a call takes less than a millisecond, put the tableau and the denoiser on the device once, with
+    `jax.device_put`.
 
     Args:
       key: one key, or one key per example (`key.shape == [batch]`). With one key per example, sample i depends neither
@@ -111,7 +113,12 @@ def finish(state: State, tableau: Tableau) -> PyTree:
 
     For a piece of a tableau, this is the point at which the next piece would evaluate the denoiser first.
     """
-    return _combine(state, tableau.state[-1], tableau.noise[-1])[-1]
+    return _finish(state, tableau.state[-1], tableau.noise[-1])
+
+
+@jitted
+def _finish(state: State, coefficients: Any, noise: Any) -> PyTree:
+    return _combine(state, coefficients, noise)[-1]
 
 
 def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
@@ -129,8 +136,9 @@ def _combine(state: State, coefficients: Any, noise: Any) -> tuple[PyTree, ...]:
     return tuple(trees.lincomb(list(row), terms) for row in table)
 
 
-# A change of the point between the combination and the evaluation of a row: `(index, x, time) -> x`.
-Correction = Callable[[Any, PyTree, Any], PyTree]
+# A change of the point between the combination and the evaluation of a row, `(denoiser, state, x, time) -> x`. It is a
+# pytree, as a denoiser is.
+Correction = Callable[[Denoiser, State, PyTree, Any], PyTree]
 
 
 def scan_rows(
@@ -156,6 +164,13 @@ def scan_rows(
     if not len(tableau):
         none = jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), state.points[-1])
         return state, (none, Estimate(none, none)) if trajectory else None
+    return _scan_rows(denoiser, state, tableau, correct, trajectory=trajectory)
+
+
+@jitted
+def _scan_rows(
+    denoiser: Denoiser, state: State, tableau: Tableau, correct: Correction | None, *, trajectory: bool
+) -> tuple[State, Any]:
     first = state.index
 
     def evaluate(state: State, _: None) -> tuple[State, Any]:
@@ -167,7 +182,7 @@ def scan_rows(
         )
         points = _combine(state, coefficients, noise)
         if correct is not None:
-            points = (*points[:-1], correct(state.index, points[-1], time))
+            points = (*points[:-1], correct(denoiser, state, points[-1], time))
         point = points[-1]
         estimate = denoiser(point, time)
         trees.check_alike("the denoiser's estimate", estimate, Estimate(point, point))
@@ -177,4 +192,4 @@ def scan_rows(
             history = (trees.cast_like(newest, history[0]), *history[:-1])
         return State(state.key, state.index + 1, points, history), (point, estimate) if trajectory else None
 
-    return jax.lax.scan(evaluate, state, None, length=len(tableau))
+    return loops.scan(evaluate, state, length=len(tableau))
