@@ -443,3 +443,19 @@ def test_data_between_the_levels_are_refused():
         for bound in (continuous_time, lambda *a, **k: discrete_time(*a, np.array([1.0, 0.5, 0.0]), **k)):
             with pytest.raises(ValueError, match=r"range of x = .* with levels = 4"):
                 bound(KEY, denoiser, jnp.asarray(x), levels=4)
+
+
+@pytest.mark.parametrize(
+    "process", [PROCESSES["vp_discrete"], jd.processes.learned(key=jax.random.key(0))], ids=["discrete", "learned"]
+)
+def test_float32_data_where_float64_is_allowed(process, x64):
+    """Processes whose numbers are float64 then; the loops carry float32 all the same."""
+    x = jnp.zeros((2, 3), jnp.float32)
+    denoiser = jd.denoisers.gaussian(process)
+    bounds = (
+        continuous_time(jax.random.key(0), denoiser, x),
+        discrete_time(jax.random.key(0), denoiser, x, grids.uniform_time(process, 3)),
+    )
+    for bound in bounds:
+        assert bound.nats.dtype == jnp.float32
+        assert np.all(np.isfinite(bound.nats))

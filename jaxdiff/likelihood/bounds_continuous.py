@@ -88,9 +88,9 @@ def _bound(
         return (total + squares).astype(dtype), None
 
     total, _ = loops.scan(add, jnp.zeros(size, dtype), jnp.arange(samples))
-    diffusion = (most - least) / 2 * total / samples
-    prior = prior_divergence(process, x, t_max)
-    last = reconstruction(last_key, x, process.alpha(t_min), process.sigma(t_min), levels)
+    diffusion = ((most - least) / 2 * total / samples).astype(dtype)
+    prior = prior_divergence(process, x, t_max).astype(dtype)
+    last = reconstruction(last_key, x, process.alpha(t_min), process.sigma(t_min), levels).astype(dtype)
     return VariationalBound(prior + last + diffusion, prior, last, diffusion)
 
 
