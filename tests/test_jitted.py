@@ -40,6 +40,7 @@ CASES = {
     "log_density": lambda p: likelihood.log_density(_denoiser(p), X, times=TIMES),
     "bits_per_dimension": lambda p: likelihood.bits_per_dimension(KEY, _denoiser(p), X.astype(int), times=TIMES),
     "continuous_time": lambda p: likelihood.continuous_time(KEY, _denoiser(p), X),
+    "time_of_log_snr": lambda p: jd.processes.time_of_log_snr(PROCESS, jnp.asarray(p)),
     "discrete_time": lambda p: likelihood.discrete_time(KEY, _denoiser(p), X, TIMES),
 }
 

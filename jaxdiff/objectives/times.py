@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxdiff import trees
 from jaxdiff.checks import integer, message, not_negative
 from jaxdiff.components import Choices, function_of
+from jaxdiff.jitted import jitted
 from jaxdiff.processes import Process, VPDiscrete, log_snr, time_of_log_snr
 
 __all__ = [
@@ -184,6 +185,7 @@ class Importance:
         index = jax.random.choice(key, len(p), (batch,), p=p)
         return index.astype(jnp.float32), 1 / (len(p) * p[index])
 
+    @jitted
     def update(self, t: Float[Array, " batch"], losses: Float[Array, " batch"]) -> "Importance":
         """Returns the sampler with the unweighted losses of a batch at indices `t` recorded, instead of the oldest."""
 

@@ -35,6 +35,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxdiff import trees
 from jaxdiff.arithmetic import derivative, namespace, root
 from jaxdiff.checks import message, require
+from jaxdiff.jitted import jitted
 
 # A time grid: times in the units of the process, decreasing from noise to data. A NumPy array, or a traced JAX array.
 Times = Float[Any, " steps+1"]
@@ -157,9 +158,37 @@ def time_of_log_snr(process: Process, value: Any) -> Any:
     Raises:
       ValueError: the process does not reach `value`. Only NumPy values are checked.
     """
+    if namespace(value) is not np:
+        return _time_on_device(process, value)
+    process, value = on_host(process), np.asarray(value, np.float64)
+    clean, low, high, halve = _bracket(process, value)
+    for i in range(200):  # down to 2^-200 of the bracket, so that tiny times have full relative precision
+        before = low, high
+        low, high = halve(i, before)
+        if np.array_equal(low, before[0]) and np.array_equal(high, before[1]):
+            break
+    t = (low + high) / 2
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        missed = ~clean & ~np.isclose(log_snr(process, t), value, rtol=1e-6, atol=1e-6)
+    if np.any(missed):
+        reached = f"values that this {type(process).__name__} reaches"
+        raise ValueError(message("log-SNR", value[missed] if value.ndim else value, reached))
+    return np.where(clean, process.t_clean, t)
+
+
+@jitted
+def _time_on_device(process: Process, value: Any) -> Any:
+    clean, low, high, halve = _bracket(process, value)
+    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 64, halve, (low, high)))
+    t = (low + high) / 2
+    # A Newton step from the solution does not change the value, but gives it the derivative of the inverse function.
+    slope = jax.lax.stop_gradient(derivative(lambda s: log_snr(process, s), t))
+    return jnp.where(clean, process.t_clean, t - (log_snr(process, t) - value) / slope)
+
+
+def _bracket(process: Process, value: Any) -> tuple[Any, Any, Any, Any]:
+    """Where the value is infinite, the ends of an interval that holds the time, and a function that halves it."""
     xp = namespace(value)
-    if xp is np:
-        process, value = on_host(process), np.asarray(value, np.float64)
     clean = value == np.inf
     value = xp.where(clean, 0.0, value)
     span = process.t_max - process.t_min
@@ -172,24 +201,7 @@ def time_of_log_snr(process: Process, value: Any) -> Any:
         above = log_snr(process, middle) > value
         return xp.where(above, middle, bracket[0]), xp.where(above, bracket[1], middle)
 
-    if xp is np:
-        for i in range(200):  # down to 2^-200 of the bracket, so that tiny times have full relative precision
-            before = low, high
-            low, high = halve(i, before)
-            if np.array_equal(low, before[0]) and np.array_equal(high, before[1]):
-                break
-        t = (low + high) / 2
-        with np.errstate(invalid="ignore"):  # infinity minus infinity
-            missed = ~clean & ~np.isclose(log_snr(process, t), value, rtol=1e-6, atol=1e-6)
-        if np.any(missed):
-            reached = f"values that this {type(process).__name__} reaches"
-            raise ValueError(message("log-SNR", value[missed] if value.ndim else value, reached))
-        return np.where(clean, process.t_clean, t)
-    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 64, halve, (low, high)))
-    t = (low + high) / 2
-    # A Newton step from the solution does not change the value, but gives it the derivative of the inverse function.
-    slope = jax.lax.stop_gradient(derivative(lambda s: log_snr(process, s), t))
-    return jnp.where(clean, process.t_clean, t - (log_snr(process, t) - value) / slope)
+    return clean, low, high, halve
 
 
 def drift(process: Process, t: Any) -> Any:
