@@ -259,7 +259,7 @@ def test_members_of_the_family():
         solvers.lms(process, times).state,
         solvers.deis(process, times, order=4, coordinate="sigma", lower_order=False).state,
     )
-    a = solvers.sa_solver(process, times, predictor_order=2, corrector_order=3, tau=0.0)
+    a = solvers.sa_solver(process, times, predictor_order=2, corrector_order=3, tau=0.0, variable="log_snr")
     same(a.state, exponential(order=2, corrector_order=3).state)
     # With three estimates or more, UniPC's predictor and corrector are exact.
     a, b = (f(process, times, order=3, lower_order=False) for f in (solvers.uni_pc, _exact_uni_pc))
