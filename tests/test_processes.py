@@ -293,6 +293,28 @@ def test_a_process_that_does_not_keep_to_numpy_is_refused():
         jd.grids.uniform_time(Jaxed(t_min=0.1, t_max=1.5), 4)
 
 
+class Numpyed(processes.Process):
+    def alpha(self, t):
+        return np.cos(t)
+
+    def sigma(self, t):
+        return np.sin(t)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda process: jd.grids.uniform_time(process, 4),
+        lambda process: jd.prior_sample(jax.random.key(0), process, (2, 2)),
+        lambda process: jd.generate(jax.random.key(0), jd.denoisers.gaussian(process), (2, 2)),
+        lambda process: jd.likelihood.log_density(jd.denoisers.gaussian(process), jnp.ones((2, 2))),
+    ],
+)
+def test_a_process_that_jax_cannot_trace_is_refused(use):
+    with pytest.raises(TypeError, match=r"Numpyed\.alpha\(t\) for a JAX time.*namespace\(t\)"):
+        use(Numpyed(t_min=0.1, t_max=1.5))
+
+
 def test_numbers_held_by_jax_make_the_same_tableau():
     """After a checkpoint or a jitted function the numbers are JAX arrays. Coefficients are still made in float64."""
     process = processes.ve()

@@ -32,6 +32,7 @@ from jaxdiff.processes.learned import Learned, learned
 from jaxdiff.processes.process import (
     Process,
     Times,
+    check_functions,
     corrupt,
     diffusion,
     drift,
@@ -55,6 +56,7 @@ __all__ = [
     "VPDiscrete",
     "VPLinear",
     "VPNichol",
+    "check_functions",
     "corrupt",
     "diffusion",
     "drift",

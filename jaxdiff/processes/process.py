@@ -100,12 +100,32 @@ class VariancePreserving(Process):
 # -------------------------------------------------------------------- functions of every process
 
 
+# Where the errors of `check_functions` and `on_host` send the author of a process.
+_HOW = "computed with namespace(t) (see jaxdiff.processes.process)"
+# The classes whose functions JAX has traced. Tracing takes longer than making a tableau.
+_TRACED: set[type[Process]] = set()
+
+
+def check_functions(process: Process) -> None:
+    """Raises a TypeError unless JAX can trace the functions of a process, which `numpy.cos` and the like prevent."""
+    kind = type(process)
+    if kind in _TRACED:
+        return
+    for function in (process.alpha, process.sigma, process.time_input):
+        try:
+            jax.eval_shape(function, jax.ShapeDtypeStruct((1,), jnp.result_type(float)))
+        except jax.errors.JAXTypeError as error:
+            called = f"{kind.__name__}.{function.__name__}(t) for a JAX time t"
+            raise TypeError(message(called, type(error).__name__, f"JAX arrays, {_HOW}")) from error
+    _TRACED.add(kind)
+
+
 def on_host(process: Process) -> Process:
     """The process with NumPy numbers. Grids and tableaux are made with it, on the host and in float64.
 
     Raises:
       TypeError: `process` is not a process; or JAX is tracing it; or its functions do not return NumPy arrays of the
-        shape of their argument.
+        shape of their argument, or cannot be traced by JAX.
     """
     require(isinstance(process, Process), "process", process, "processes, such as vp_linear()", TypeError)
     name = type(process).__name__
@@ -118,9 +138,10 @@ def on_host(process: Process) -> Process:
     for function in (process.alpha, process.sigma):
         value = function(np.array([process.t_max]))
         called = f"{name}.{function.__name__}(t)"
-        numpy_only = "NumPy arrays for NumPy times, computed with namespace(t) (see jaxdiff.processes.process)"
+        numpy_only = f"NumPy arrays for NumPy times, {_HOW}"
         require(not isinstance(value, jax.Array), f"type of {called}", type(value), numpy_only, TypeError)
         require(np.shape(value) == (1,), f"{called}.shape", np.shape(value), "(1,), the shape of t", TypeError)
+    check_functions(process)
     return process
 
 
@@ -243,9 +264,11 @@ def prior_sample(key: Key[Array, "*batch"], process: Process, shape: PyTree, *, 
       Noise of this shape, in float32 or the wider type of `shape`. For a tuple, the type is JAX's default float type.
 
     Raises:
-      TypeError: `shape` is a number, or holds one that is no integer, or `key` is not a JAX random key.
+      TypeError: `shape` is a number, or holds one that is no integer, or `key` is not a JAX random key, or JAX cannot
+        trace the process.
       ValueError: `shape` is empty, or the shape of `key` is neither `()` nor `[batch]`.
     """
+    check_functions(process)
     if isinstance(shape, np.ndarray) and shape.ndim == 1 and shape.dtype.kind in "iu":
         shape = tuple(shape.tolist())
     numbers = isinstance(shape, Sequence) and all(isinstance(n, Number) for n in shape)
