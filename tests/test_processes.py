@@ -76,6 +76,34 @@ def test_discrete_between_and_beyond_the_indices():
     assert process.time_input(7.0) == 7.0
 
 
+def test_betas_of_no_terminal_signal_shift_and_scale_alpha():
+    """Lin et al. 2024, algorithm 1, and a sampler from the last index, where x is the noise."""
+    chain, process = (processes.vp_discrete("scaled_linear", zero_terminal_snr=zero) for zero in (False, True))
+    indices = np.arange(1000.0)
+    alpha = chain.alpha(indices)
+    np.testing.assert_allclose(process.alpha(indices), (alpha - alpha[-1]) / (1 - alpha[-1] / alpha[0]), rtol=1e-9)
+    assert (process.alpha(999.0), process.sigma(999.0), process.t_noise) == (0, 1, 999)
+    # Between the last two indices alpha/sigma falls linearly, and so does alpha, up to sigma's distance from 1.
+    np.testing.assert_allclose(process.alpha(998.25), 0.75 * process.alpha(998.0), rtol=1e-6)
+    np.testing.assert_allclose(derivative(process.alpha, np.array([998.0, 999.0])), -process.alpha(998.0), rtol=1e-6)
+    times = np.linspace(-0.9, 998.9, 50)
+    np.testing.assert_allclose(time_of_log_snr(process, log_snr(process, times)), times, rtol=1e-9)
+
+
+def test_a_chain_without_terminal_signal_is_sampled_from_noise():
+    """A denoiser in v begins at the last index of the chain; there a denoiser in eps knows nothing of the data."""
+    process, v = processes.vp_discrete("cosine", zero_terminal_snr=True), jd.parametrizations.v()
+    exact = jd.denoisers.gaussian(process, 1.0, 0.5)
+
+    def network(params, x, t):
+        return jd.parametrizations.output_of(process, v, exact(x, t), t)
+
+    got = jd.generate(jax.random.key(0), jd.denoisers.from_network(process, v, network, None), (4000, 1), steps=10)
+    np.testing.assert_allclose([got.mean(), got.std()], [1.0, 0.5], atol=0.04)
+    with pytest.raises(ValueError, match=r"parametrization = 'eps'; .* no signal at t_max = 999"):
+        jd.denoisers.from_network(process, jd.parametrizations.eps(), network, None)
+
+
 def test_ends_are_exact():
     for name in ("vp_cosine", "vp_cosine_shifted", "vp_nichol", "flow", "trigonometric"):
         process = PROCESSES[name]
@@ -210,8 +238,11 @@ def test_corrupt_has_the_moments_it_should():
         (lambda: processes.edm(sigma_min=0), r"\(sigma_min, sigma_max\) = \(0, 80.0\)"),
         (lambda: processes.vp_cosine(shift=0), "shift = 0"),
         (lambda: processes.vp_discrete("cosin"), "'cosin'.*did you mean 'cosine'"),
-        (lambda: processes.vp_discrete(steps=1), "steps = 1"),
+        (lambda: processes.vp_discrete(steps=10), "steps of schedule 'linear' = 10; allowed .* at least 21"),
+        (lambda: processes.vp_discrete("scaled_linear", 12), "steps of schedule 'scaled_linear' = 12; .* at least 13"),
+        (lambda: processes.vp_discrete("cosine", 1), "steps of schedule 'cosine' = 1; allowed .* at least 2"),
         (lambda: processes.vp_from_betas([0.1, 1.5]), r"betas = \[0.1 1.5\]"),
+        (lambda: processes.enforce_zero_terminal_snr([0.1, 1.0, 0.2]), r"betas = \[0.1 1. 0.2\].*the last may be 1"),
         (lambda: jd.prior_sample(jax.random.split(jax.random.key(0), 3), processes.edm(), (4, 2)), r"\(3,\).*\(4,\)"),
     ],
 )

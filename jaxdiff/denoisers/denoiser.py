@@ -8,7 +8,8 @@ from jaxtyping import PyTree
 from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.processes import Process, check_functions
+from jaxdiff.processes import Process
+from jaxdiff.processes.process import check_functions
 
 
 class Denoiser(Protocol):
