@@ -48,6 +48,19 @@ def register(cls: type[T]) -> type[T]:
     return cls
 
 
+class ByValue:
+    """A base of dataclasses of numbers, made with `eq=False`, that compare by `equal`.
+
+    The hash is that of the structure, which equal trees share, and needs no number.
+    """
+
+    def __eq__(self, other: Any) -> bool:
+        return equal(self, other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), jax.tree.structure(self)))
+
+
 def as_key(key: Any) -> Key[Array, "*batch"]:
     """Returns `key` as a typed key array: one key, or one key per example.
 
@@ -288,6 +301,21 @@ def traced(tree: PyTree) -> bool:
 def same_structure(a: PyTree, b: PyTree) -> bool:
     """Whether two pytrees have the same containers, types and static parts."""
     return bool(jax.tree.structure(a) == jax.tree.structure(b))  # type: ignore[operator]
+
+
+def equal(a: PyTree, b: PyTree) -> bool:
+    """Whether two pytrees have the same structure, and arrays of the same type, shape and numbers.
+
+    Nothing is known of an array that JAX is tracing, but that it is equal to itself.
+    """
+
+    def same(x: Any, y: Any) -> bool:
+        if x is y or traced((x, y)):
+            return x is y
+        x, y = (np.asarray(jax.device_get(leaf)) for leaf in (x, y))
+        return bool(x.dtype == y.dtype and np.array_equal(x, y))
+
+    return same_structure(a, b) and all(map(same, jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
 def check_alike(name: str, tree: PyTree, like: PyTree) -> None:

@@ -1,5 +1,7 @@
 """Processes compared with their formulas, evaluated independently, and with the identities that they obey."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -279,6 +281,40 @@ def test_bytes_are_no_data():
 def test_a_number_is_refused_as_a_key():
     with pytest.raises(TypeError, match=r"key = 0.*jax\.random\.key"):
         jd.prior_sample(0, processes.edm(), (4, 2))
+
+
+@pytest.mark.parametrize("make", [processes.edm, processes.vp_discrete, lambda: processes.learned(jax.random.key(0))])
+def test_processes_compare_by_value(make):
+    process, twin = make(), make()
+    other = jax.tree.map(lambda leaf: leaf * 1.001, process)
+    assert process == twin
+    assert hash(process) == hash(twin)
+    assert process != other
+    assert processes.flow(t_min=0.1) != processes.vp_cosine(t_min=0.1)
+
+
+def test_an_equal_process_is_the_same_static_argument():
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def sigma(process, t):
+        traces.append(process)
+        return process.sigma(t)
+
+    for process in (processes.ve(), processes.ve(), processes.ve(sigma_max=2.0)):
+        np.testing.assert_allclose(sigma(process, 1.0), process.sigma_max, rtol=1e-6)
+    assert len(traces) == 2
+
+
+def test_a_traced_process_is_equal_to_itself_alone():
+    @jax.jit
+    def compare(a, b):
+        assert a == a
+        assert a != b
+        assert hash(a) == hash(b)
+        return a
+
+    assert compare(processes.vp_linear(), processes.vp_linear()).t_max == 1
 
 
 class Power(processes.Process):

@@ -345,6 +345,15 @@ def test_pndm_as_published(warm_up):
         np.testing.assert_allclose(executor.run(tableau, x), y, rtol=1e-9, atol=1e-11)
 
 
+def test_tableaux_compare_by_value():
+    process = PROCESSES["vp_linear"]
+    tableau, twin = (solvers.heun(process, 5) for _ in range(2))
+    assert tableau == twin
+    assert hash(tableau) == hash(twin)
+    assert tableau != solvers.heun(jd.processes.vp_linear(beta_max=19.0), 5)
+    assert tableau != solvers.heun(process, 6)
+
+
 def test_tableau_prints_slices_and_counts():
     process = jd.processes.edm()
     tableau = solvers.heun(process, grids.karras(process, 4))

@@ -41,8 +41,8 @@ Times = Float[Any, " steps+1"]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
-class _Numbers:
-    """The base class that makes every subclass a frozen dataclass and a pytree of its numbers."""
+class _Numbers(trees.ByValue):
+    """The base class that makes every subclass a frozen dataclass and a pytree of its numbers, compared by value."""
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
@@ -58,6 +58,8 @@ class _Numbers:
 
 class Process(_Numbers):
     """A process `x_t = alpha(t) x_0 + sigma(t) eps` for `t_min <= t <= t_max`, from data to noise.
+
+    Processes of one class with the same numbers are equal. `same_process` compares to float32's precision.
 
     Attributes:
       t_min, t_max: the ends of the interval that is used for training and sampling, in the units of the process.
