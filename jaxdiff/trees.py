@@ -48,10 +48,24 @@ def register(cls: type[T]) -> type[T]:
     return cls
 
 
+class ByValue:
+    """A base of dataclasses of numbers, made with `eq=False`, that compare by `equal`.
+
+    The hash is that of the structure, which equal trees share, and needs no number.
+    """
+
+    def __eq__(self, other: Any) -> bool:
+        return equal(self, other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), jax.tree.structure(self)))
+
+
 def as_key(key: Any) -> Key[Array, "*batch"]:
     """Returns `key` as a typed key array: one key, or one key per example.
 
-    Old-style `uint32` keys (`[2]`, or `[batch, 2]`) are wrapped.
+    Old-style `uint32` keys (`[2]`, or `[batch, 2]`) are wrapped. One key per example is a key of threefry (see
+    `of_example`).
 
     Raises:
       TypeError: `key` is not a JAX random key.
@@ -63,7 +77,27 @@ def as_key(key: Any) -> Key[Array, "*batch"]:
     elif dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError(message("key", key, "random keys, such as jax.random.key(seed)"))
     require(key.ndim <= 1, "key.shape", key.shape, "() and [batch]")
-    return key
+    return jax.vmap(of_example)(key) if key.ndim else key
+
+
+def of_example(key: Key[Array, ""]) -> Key[Array, ""]:
+    """A key with which `vmap` over examples draws what each example draws alone.
+
+    With a key of `rbg` or `unsafe_rbg`, `vmap` draws the numbers of all examples from the first key. A key of threefry
+    is made of the words of such a key. Other keys are returned as they are.
+    """
+    if str(jax.random.key_impl(key)) not in ("rbg", "unsafe_rbg"):
+        return key
+    words = jax.random.key_data(key)
+    made = jax.random.wrap_key_data(words[:2], impl="threefry2x32")
+    for word in words[2:]:
+        made = jax.random.fold_in(made, word)
+    return made
+
+
+def each(key: Key[Array, ""], numbers: Int[Array, " n"]) -> Key[Array, " n"]:
+    """One key for each of `numbers`, such as the places of examples in a batch: `fold_in(key, i)`."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(of_example(key), numbers)
 
 
 def fold_in(key: Key[Array, "*batch"], data: Any) -> Key[Array, "*batch"]:
@@ -92,7 +126,7 @@ def example_keys(key: Any, batch: int) -> Key[Array, " batch"]:
     """
     key = as_key(key)
     if key.ndim == 0:
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
+        return each(key, jnp.arange(batch))
     _check_keys(key, batch)
     return key
 
@@ -120,7 +154,7 @@ class BatchKey:
 
     def each(self, number: int) -> Key[Array, " batch"]:
         """One key per example of this part. Different values of `number` give independent keys."""
-        return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(self.key, number), self.index)
+        return each(jax.random.fold_in(self.key, number), self.index)
 
     def stream(self, number: int) -> "BatchKey":
         """Independent randomness for the same examples. Different values of `number` are independent of each other."""
@@ -128,7 +162,7 @@ class BatchKey:
 
     def ordinary(self) -> Key[Array, ""]:
         """One key for `jax.random`: its `split`, its `fold_in` and its draws of examples (`batch_generator.pack`)."""
-        return batch_generator.pack(self.key, self.index, self.size)
+        return batch_generator.pack(of_example(self.key), self.index, self.size)
 
 
 def batch_key(key: "Key[Array, ''] | BatchKey", size: int) -> BatchKey:
@@ -267,6 +301,21 @@ def traced(tree: PyTree) -> bool:
 def same_structure(a: PyTree, b: PyTree) -> bool:
     """Whether two pytrees have the same containers, types and static parts."""
     return bool(jax.tree.structure(a) == jax.tree.structure(b))  # type: ignore[operator]
+
+
+def equal(a: PyTree, b: PyTree) -> bool:
+    """Whether two pytrees have the same structure, and arrays of the same type, shape and numbers.
+
+    Nothing is known of an array that JAX is tracing, but that it is equal to itself.
+    """
+
+    def same(x: Any, y: Any) -> bool:
+        if x is y or traced((x, y)):
+            return x is y
+        x, y = (np.asarray(jax.device_get(leaf)) for leaf in (x, y))
+        return bool(x.dtype == y.dtype and np.array_equal(x, y))
+
+    return same_structure(a, b) and all(map(same, jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
 def check_alike(name: str, tree: PyTree, like: PyTree) -> None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff import objectives, parametrizations, processes, trees
+from jaxdiff import batch_generator, objectives, parametrizations, processes, trees
 
 KEY = jax.random.key(3, impl="threefry2x32")
 PART = np.array([5, 1, 3])
@@ -56,4 +56,10 @@ def test_an_objective_takes_the_key_of_a_part():
 
 def test_a_key_of_another_generator_is_refused():
     with pytest.raises(ValueError, match=r"generator of key = 'rbg'; allowed are 'threefry2x32'"):
-        trees.batch_key(jax.random.key(0, impl="rbg"), 4).ordinary()
+        batch_generator.pack(jax.random.key(0, impl="rbg"), jnp.arange(4), 4)
+
+
+def test_a_key_of_rbg_makes_a_key_of_a_part():
+    whole, part = (trees.BatchKey(jax.random.key(0, impl="rbg"), jnp.arange(8)[i], 8) for i in (slice(0, 8), PART))
+    drawn = jax.random.normal(whole.ordinary(), (8, 2))
+    np.testing.assert_array_equal(jax.random.normal(part.ordinary(), (len(PART), 2)), drawn[jnp.asarray(PART)])

@@ -30,7 +30,7 @@ HOMES = {
     "processes": (
         Annotated[Any, Choices("jaxdiff.processes", ("key",))],
         {
-            "corrupt", "diffusion", "drift", "log_snr", "on_host", "prior_sample", "same_process", "time_of_log_snr",
+            "corrupt", "diffusion", "drift", "enforce_zero_terminal_snr", "log_snr", "on_host", "prior_sample", "same_process", "time_of_log_snr",
         },
     ),
     "parametrizations": (

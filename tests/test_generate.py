@@ -53,6 +53,14 @@ def test_samples_are_noise_and_sample_with_the_keys_of_the_examples(progress):
     np.testing.assert_allclose(each, want[2:5], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("keys", [False, True])
+def test_a_sample_with_a_key_of_rbg_does_not_depend_on_the_others(keys):
+    key = jax.random.key(0, impl="rbg")
+    given = (lambda n: jax.random.split(key, 5)[:n]) if keys else (lambda n: key)
+    some, all_ = (jd.generate(given(n), mixture(EDM), (n, 2), steps=3, solver=solvers.ddpm) for n in (3, 5))
+    np.testing.assert_allclose(some, all_[:3], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("solver", [solvers.heun, solvers.sa_solver])
 def test_the_bar_changes_no_bit_and_counts_evaluations(solver, capsys):
     plain = jd.generate(KEY, mixture(EDM), (5, 2), steps=4, solver=solver, batch_size=3)

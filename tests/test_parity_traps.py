@@ -173,7 +173,8 @@ def test_sa_solver_integrates_what_the_paper_says():
     levels, x = case["levels"], case["x"]
     times = grids.from_sigmas(LEVELS, levels)
     right = ode_end(x / LEVELS.alpha(times[0]), levels[0], levels[-1]) * LEVELS.alpha(times[-1])
-    tableau = solvers.sa_solver(LEVELS, times, predictor_order=2, corrector_order=2, tau=0.0, lower_order=False)
+    orders = {"predictor_order": 2, "corrector_order": 2}
+    tableau = solvers.sa_solver(LEVELS, times, **orders, tau=0.0, variable="log_snr", lower_order=False)
     ours, theirs = (np.sqrt(np.mean((result - right) ** 2)) for result in (run(tableau, x), case["result"]))
     print(ours, theirs)
     assert ours < theirs / 2

@@ -1,5 +1,7 @@
 """Processes compared with their formulas, evaluated independently, and with the identities that they obey."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -74,6 +76,34 @@ def test_discrete_between_and_beyond_the_indices():
     ratio = process.sigma(-0.5) / process.alpha(-0.5)
     np.testing.assert_allclose(ratio, process.sigma(0.0) / process.alpha(0.0) / 2)
     assert process.time_input(7.0) == 7.0
+
+
+def test_betas_of_no_terminal_signal_shift_and_scale_alpha():
+    """Lin et al. 2024, algorithm 1, and a sampler from the last index, where x is the noise."""
+    chain, process = (processes.vp_discrete("scaled_linear", zero_terminal_snr=zero) for zero in (False, True))
+    indices = np.arange(1000.0)
+    alpha = chain.alpha(indices)
+    np.testing.assert_allclose(process.alpha(indices), (alpha - alpha[-1]) / (1 - alpha[-1] / alpha[0]), rtol=1e-9)
+    assert (process.alpha(999.0), process.sigma(999.0), process.t_noise) == (0, 1, 999)
+    # Between the last two indices alpha/sigma falls linearly, and so does alpha, up to sigma's distance from 1.
+    np.testing.assert_allclose(process.alpha(998.25), 0.75 * process.alpha(998.0), rtol=1e-6)
+    np.testing.assert_allclose(derivative(process.alpha, np.array([998.0, 999.0])), -process.alpha(998.0), rtol=1e-6)
+    times = np.linspace(-0.9, 998.9, 50)
+    np.testing.assert_allclose(time_of_log_snr(process, log_snr(process, times)), times, rtol=1e-9)
+
+
+def test_a_chain_without_terminal_signal_is_sampled_from_noise():
+    """A denoiser in v begins at the last index of the chain; there a denoiser in eps knows nothing of the data."""
+    process, v = processes.vp_discrete("cosine", zero_terminal_snr=True), jd.parametrizations.v()
+    exact = jd.denoisers.gaussian(process, 1.0, 0.5)
+
+    def network(params, x, t):
+        return jd.parametrizations.output_of(process, v, exact(x, t), t)
+
+    got = jd.generate(jax.random.key(0), jd.denoisers.from_network(process, v, network, None), (4000, 1), steps=10)
+    np.testing.assert_allclose([got.mean(), got.std()], [1.0, 0.5], atol=0.04)
+    with pytest.raises(ValueError, match=r"parametrization = 'eps'; .* no signal at t_max = 999"):
+        jd.denoisers.from_network(process, jd.parametrizations.eps(), network, None)
 
 
 def test_ends_are_exact():
@@ -210,8 +240,11 @@ def test_corrupt_has_the_moments_it_should():
         (lambda: processes.edm(sigma_min=0), r"\(sigma_min, sigma_max\) = \(0, 80.0\)"),
         (lambda: processes.vp_cosine(shift=0), "shift = 0"),
         (lambda: processes.vp_discrete("cosin"), "'cosin'.*did you mean 'cosine'"),
-        (lambda: processes.vp_discrete(steps=1), "steps = 1"),
+        (lambda: processes.vp_discrete(steps=10), "steps of schedule 'linear' = 10; allowed .* at least 21"),
+        (lambda: processes.vp_discrete("scaled_linear", 12), "steps of schedule 'scaled_linear' = 12; .* at least 13"),
+        (lambda: processes.vp_discrete("cosine", 1), "steps of schedule 'cosine' = 1; allowed .* at least 2"),
         (lambda: processes.vp_from_betas([0.1, 1.5]), r"betas = \[0.1 1.5\]"),
+        (lambda: processes.enforce_zero_terminal_snr([0.1, 1.0, 0.2]), r"betas = \[0.1 1. 0.2\].*the last may be 1"),
         (lambda: jd.prior_sample(jax.random.split(jax.random.key(0), 3), processes.edm(), (4, 2)), r"\(3,\).*\(4,\)"),
     ],
 )
@@ -248,6 +281,40 @@ def test_bytes_are_no_data():
 def test_a_number_is_refused_as_a_key():
     with pytest.raises(TypeError, match=r"key = 0.*jax\.random\.key"):
         jd.prior_sample(0, processes.edm(), (4, 2))
+
+
+@pytest.mark.parametrize("make", [processes.edm, processes.vp_discrete, lambda: processes.learned(jax.random.key(0))])
+def test_processes_compare_by_value(make):
+    process, twin = make(), make()
+    other = jax.tree.map(lambda leaf: leaf * 1.001, process)
+    assert process == twin
+    assert hash(process) == hash(twin)
+    assert process != other
+    assert processes.flow(t_min=0.1) != processes.vp_cosine(t_min=0.1)
+
+
+def test_an_equal_process_is_the_same_static_argument():
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def sigma(process, t):
+        traces.append(process)
+        return process.sigma(t)
+
+    for process in (processes.ve(), processes.ve(), processes.ve(sigma_max=2.0)):
+        np.testing.assert_allclose(sigma(process, 1.0), process.sigma_max, rtol=1e-6)
+    assert len(traces) == 2
+
+
+def test_a_traced_process_is_equal_to_itself_alone():
+    @jax.jit
+    def compare(a, b):
+        assert a == a
+        assert a != b
+        assert hash(a) == hash(b)
+        return a
+
+    assert compare(processes.vp_linear(), processes.vp_linear()).t_max == 1
 
 
 class Power(processes.Process):
@@ -291,6 +358,28 @@ class Jaxed(processes.Process):
 def test_a_process_that_does_not_keep_to_numpy_is_refused():
     with pytest.raises(TypeError, match=r"Jaxed\.alpha\(t\).*namespace"):
         jd.grids.uniform_time(Jaxed(t_min=0.1, t_max=1.5), 4)
+
+
+class Numpyed(processes.Process):
+    def alpha(self, t):
+        return np.cos(t)
+
+    def sigma(self, t):
+        return np.sin(t)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda process: jd.grids.uniform_time(process, 4),
+        lambda process: jd.prior_sample(jax.random.key(0), process, (2, 2)),
+        lambda process: jd.generate(jax.random.key(0), jd.denoisers.gaussian(process), (2, 2)),
+        lambda process: jd.likelihood.log_density(jd.denoisers.gaussian(process), jnp.ones((2, 2))),
+    ],
+)
+def test_a_process_that_jax_cannot_trace_is_refused(use):
+    with pytest.raises(TypeError, match=r"Numpyed\.alpha\(t\) for a JAX time.*namespace\(t\)"):
+        use(Numpyed(t_min=0.1, t_max=1.5))
 
 
 def test_numbers_held_by_jax_make_the_same_tableau():

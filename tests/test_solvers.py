@@ -259,7 +259,7 @@ def test_members_of_the_family():
         solvers.lms(process, times).state,
         solvers.deis(process, times, order=4, coordinate="sigma", lower_order=False).state,
     )
-    a = solvers.sa_solver(process, times, predictor_order=2, corrector_order=3, tau=0.0)
+    a = solvers.sa_solver(process, times, predictor_order=2, corrector_order=3, tau=0.0, variable="log_snr")
     same(a.state, exponential(order=2, corrector_order=3).state)
     # With three estimates or more, UniPC's predictor and corrector are exact.
     a, b = (f(process, times, order=3, lower_order=False) for f in (solvers.uni_pc, _exact_uni_pc))
@@ -343,6 +343,15 @@ def test_pndm_as_published(warm_up):
         tableau = solvers.pndm(process, times, warm_up=warm_up)
         assert len(tableau) == evaluations
         np.testing.assert_allclose(executor.run(tableau, x), y, rtol=1e-9, atol=1e-11)
+
+
+def test_tableaux_compare_by_value():
+    process = PROCESSES["vp_linear"]
+    tableau, twin = (solvers.heun(process, 5) for _ in range(2))
+    assert tableau == twin
+    assert hash(tableau) == hash(twin)
+    assert tableau != solvers.heun(jd.processes.vp_linear(beta_max=19.0), 5)
+    assert tableau != solvers.heun(process, 6)
 
 
 def test_tableau_prints_slices_and_counts():

@@ -51,10 +51,7 @@ MULTISTEP = {
     "uni_pc 2 bh1": (functools.partial(solvers.uni_pc, order=2, variant="bh1", lower_order=False), 3),
     "uni_pc 2, lower_order": (solvers.uni_pc, 2),
     "uni_pc 3": (functools.partial(solvers.uni_pc, order=3, lower_order=False), 4),
-    "sa_solver 2 3, tau 0": (
-        functools.partial(solvers.sa_solver, predictor_order=2, corrector_order=3, tau=0.0, lower_order=False),
-        3,
-    ),
+    "sa_solver 2 3, tau 0": (functools.partial(solvers.sa_solver, tau=0.0, variable="log_snr", lower_order=False), 3),
 }
 
 

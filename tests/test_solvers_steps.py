@@ -12,7 +12,7 @@ from common import NO_SIGNAL_AT_END, PROCESSES
 from moments import of_gaussian
 
 import jaxdiff as jd
-from jaxdiff import grids, solvers
+from jaxdiff import grids, processes, solvers
 from jaxdiff.components import choose, to_json
 from jaxdiff.solvers import Restart
 
@@ -50,6 +50,13 @@ def test_no_solver_returns_noise(process):
         assert abs(mean - 1) < 0.2, name
         # The samplers of first order are the farthest; a temperature of 0.9 is meant to lower the variance.
         assert 0.35 < np.sqrt(variance) < 0.75 or name == "temperature", name
+
+
+def test_every_solver_takes_a_chain_without_terminal_signal():
+    process = processes.vp_discrete("scaled_linear", zero_terminal_snr=True)
+    for steps in (1, 6):
+        test_every_solver_takes_a_number_of_steps_on_every_process(process, steps)
+    test_no_solver_returns_noise(process)
 
 
 @pytest.mark.parametrize(

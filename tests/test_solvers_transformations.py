@@ -274,11 +274,17 @@ def test_churn_above_t_max_needs_a_process_that_goes_on():
         functools.partial(exponential, order=3),
         functools.partial(exponential, order=1, corrector_order=2),
         functools.partial(solvers.churn, solver=heun, s_churn=1.0),
+        functools.partial(solvers.restarts, solver=heun, restarts=(Restart(0.05, 0.3, 2, 3),)),
     ],
 )
 def test_churn_refuses_solvers_that_carry_something_from_step_to_step(solver):
     with pytest.raises(ValueError, match=r"solver = .*; allowed are one-step solvers"):
         solvers.churn(EDM, grids.karras(EDM, 4), solver=solver, s_churn=1.0)
+
+
+def test_churn_tells_what_is_wrong_with_the_options_of_its_solver():
+    with pytest.raises(ValueError, match=r"eta = 2; allowed are numbers from 0 to 1"):
+        solvers.churn(EDM, 4, solver=functools.partial(solvers.ddim, eta=2), s_churn=1.0)
 
 
 # ------------------------------------------------------------------------------------------ restarts

@@ -113,6 +113,23 @@ def test_noise_of_an_example_depends_on_its_key_alone():
         np.testing.assert_array_equal(apart[k], together[k][chosen])
 
 
+@pytest.mark.parametrize("generator", ["rbg", "unsafe_rbg"])
+def test_noise_of_an_example_depends_on_its_key_alone_with_other_generators(generator):
+    """`vmap` over such keys draws the numbers of all examples from the first key."""
+    key = jax.random.key(0, impl=generator)
+    keys, x = jax.random.split(key, 6), jnp.zeros((6, 3))
+    drawn = set()
+    for made in (
+        lambda piece: trees.as_key(keys[piece]),
+        lambda piece: trees.example_keys(key, 6)[piece],
+        lambda piece: trees.BatchKey(key, jnp.arange(6)[piece], 6).each(1),
+    ):
+        together = trees.normal_like(made(slice(0, 6)), x)
+        np.testing.assert_array_equal(trees.normal_like(made(slice(2, 4)), x[2:4]), together[2:4])
+        drawn |= set(np.asarray(together).ravel().tolist())
+    assert len(drawn) == 3 * 6 * 3
+
+
 def test_old_style_keys_are_the_same_keys():
     old = jax.random.PRNGKey(7)
     many = jnp.stack([jax.random.PRNGKey(i) for i in range(3)])

@@ -28,6 +28,7 @@ class Arguments:
 def make_average(arguments: Arguments) -> None:
     """Makes an average of the parameters from snapshots, and prints one JSON object."""
     from jaxdiff.averages import power_name
+    from jaxdiff.distributed import all_devices
     from jaxdiff.runs import snapshots
     from jaxdiff.runs.settings import read_settings
 
@@ -35,6 +36,7 @@ def make_average(arguments: Arguments) -> None:
     opened = open_run(arguments.run)
     trained = read_settings(opened).config.train.ema_widths
     require(width not in trained, "width", width, f"widths other than those in the run already: {trained}")
+    all_devices()
     at, average, found = snapshots.reconstruct(opened, trained, width, arguments.step)
     path = snapshots.store(opened, width, at, average)
     print(json.dumps({"ema": power_name(width), "step": at, "error": round(found.error, 6), "path": str(path)}))

@@ -9,6 +9,7 @@ from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
+from jaxdiff.processes.process import check_functions
 
 
 class Denoiser(Protocol):
@@ -26,10 +27,11 @@ class Denoiser(Protocol):
 
 
 def check_denoiser(denoiser: Any) -> None:
-    """Raises a TypeError unless `denoiser` is callable and has a process."""
+    """Raises a TypeError unless `denoiser` is callable and has a process that JAX can trace."""
     good = callable(denoiser) and isinstance(getattr(denoiser, "process", None), Process)
     allowed = "callables with a process, such as denoisers.from_network(...)"
     require(good, "denoiser", denoiser, allowed, TypeError)
+    check_functions(denoiser.process)
 
 
 def score(denoiser: Denoiser, x: PyTree, t: Any) -> PyTree:

@@ -13,6 +13,7 @@ All strategies make the same steps: the random draws of an example depend only o
 
 from jaxdiff.distributed.mapped import Mapped as Mapped
 from jaxdiff.distributed.mesh import ROWS as ROWS
+from jaxdiff.distributed.mesh import all_devices as all_devices
 from jaxdiff.distributed.mesh import check_batch as check_batch
 from jaxdiff.distributed.mesh import make_mesh as make_mesh
 from jaxdiff.distributed.mesh import place_rows as place_rows

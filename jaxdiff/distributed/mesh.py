@@ -9,8 +9,25 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
+from jaxdiff.checks import message, one_line
+
 ROWS = PartitionSpec(("data", "fsdp"))
 """How the first axis of a batch is sharded: over all devices."""
+
+
+def all_devices() -> list[Any]:
+    """The devices of all processes.
+
+    Raises:
+      ValueError: JAX has no device, because it was told to use platforms that are not there.
+    """
+    try:
+        return list(jax.devices())
+    except (AssertionError, RuntimeError) as error:  # JAX's AssertionError has no text
+        settings: Any = jax.config
+        reason = f" ({one_line(error)})" if str(error) else ""
+        allowed = f"platforms that JAX finds on this machine, such as 'cpu'{reason}"
+        raise ValueError(message("JAX_PLATFORMS", settings.jax_platforms, allowed)) from error
 
 
 def make_mesh(devices: Sequence[Any] | None = None, fsdp: int = 1) -> Mesh:
@@ -23,7 +40,7 @@ def make_mesh(devices: Sequence[Any] | None = None, fsdp: int = 1) -> Mesh:
     Raises:
       ValueError: `fsdp` does not divide the number of devices.
     """
-    devices = list(jax.devices() if devices is None else devices)
+    devices = all_devices() if devices is None else list(devices)
     if fsdp < 1 or len(devices) % fsdp:
         raise ValueError(f"parallel.fsdp = {fsdp}; allowed are divisors of the {len(devices)} devices")
     # Neighbours in the network share a copy. On a torus they may be a part of one of its axes.

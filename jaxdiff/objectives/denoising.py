@@ -125,6 +125,7 @@ def drop_condition(key: Key[Array, "*batch"], cond: PyTree, null: PyTree, rate: 
     Raises:
       ValueError: a leaf of `null` does not have the shape of one example.
     """
+    key = trees.as_key(key)
     if key.ndim:
         dropped = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(key)
     else:

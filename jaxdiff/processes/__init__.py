@@ -2,7 +2,7 @@
 
 - `process`: the class `Process`, how to write a process, and the functions that work for every process
 - `continuous`: `vp_linear`, `sub_vp`, `vp_cosine`, `vp_nichol`, `ve`, `edm`, `flow`, `trigonometric`
-- `discrete`: DDPM's chain, `vp_discrete` and `vp_from_betas`
+- `discrete`: DDPM's chain, `vp_discrete` and `vp_from_betas`, also without signal at its end
 - `learned`: VDM's schedule, a monotone network
 
 Functions such as `vp_linear` check their arguments. The classes do not, because every transformation of JAX makes their
@@ -27,7 +27,7 @@ from jaxdiff.processes.continuous import (
     vp_linear,
     vp_nichol,
 )
-from jaxdiff.processes.discrete import VPDiscrete, vp_discrete, vp_from_betas
+from jaxdiff.processes.discrete import VPDiscrete, enforce_zero_terminal_snr, vp_discrete, vp_from_betas
 from jaxdiff.processes.learned import Learned, learned
 from jaxdiff.processes.process import (
     Process,
@@ -59,6 +59,7 @@ __all__ = [
     "diffusion",
     "drift",
     "edm",
+    "enforce_zero_terminal_snr",
     "flow",
     "learned",
     "log_snr",

@@ -42,8 +42,8 @@ Times = Float[Any, " steps+1"]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
-class _Numbers:
-    """The base class that makes every subclass a frozen dataclass and a pytree of its numbers."""
+class _Numbers(trees.ByValue):
+    """The base class that makes every subclass a frozen dataclass and a pytree of its numbers, compared by value."""
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
@@ -59,6 +59,8 @@ class _Numbers:
 
 class Process(_Numbers):
     """A process `x_t = alpha(t) x_0 + sigma(t) eps` for `t_min <= t <= t_max`, from data to noise.
+
+    Processes of one class with the same numbers are equal. `same_process` compares to float32's precision.
 
     Attributes:
       t_min, t_max: the ends of the interval that is used for training and sampling, in the units of the process.
@@ -101,12 +103,32 @@ class VariancePreserving(Process):
 # -------------------------------------------------------------------- functions of every process
 
 
+# Where the errors of `check_functions` and `on_host` send the author of a process.
+_HOW = "computed with namespace(t) (see jaxdiff.processes.process)"
+# The classes whose functions JAX has traced. Tracing takes longer than making a tableau.
+_TRACED: set[type[Process]] = set()
+
+
+def check_functions(process: Process) -> None:
+    """Raises a TypeError unless JAX can trace the functions of a process, which `numpy.cos` and the like prevent."""
+    kind = type(process)
+    if kind in _TRACED:
+        return
+    for function in (process.alpha, process.sigma, process.time_input):
+        try:
+            jax.eval_shape(function, jax.ShapeDtypeStruct((1,), jnp.result_type(float)))
+        except jax.errors.JAXTypeError as error:
+            called = f"{kind.__name__}.{function.__name__}(t) for a JAX time t"
+            raise TypeError(message(called, type(error).__name__, f"JAX arrays, {_HOW}")) from error
+    _TRACED.add(kind)
+
+
 def on_host(process: Process) -> Process:
     """The process with NumPy numbers. Grids and tableaux are made with it, on the host and in float64.
 
     Raises:
       TypeError: `process` is not a process; or JAX is tracing it; or its functions do not return NumPy arrays of the
-        shape of their argument.
+        shape of their argument, or cannot be traced by JAX.
     """
     require(isinstance(process, Process), "process", process, "processes, such as vp_linear()", TypeError)
     name = type(process).__name__
@@ -119,9 +141,10 @@ def on_host(process: Process) -> Process:
     for function in (process.alpha, process.sigma):
         value = function(np.array([process.t_max]))
         called = f"{name}.{function.__name__}(t)"
-        numpy_only = "NumPy arrays for NumPy times, computed with namespace(t) (see jaxdiff.processes.process)"
+        numpy_only = f"NumPy arrays for NumPy times, {_HOW}"
         require(not isinstance(value, jax.Array), f"type of {called}", type(value), numpy_only, TypeError)
         require(np.shape(value) == (1,), f"{called}.shape", np.shape(value), "(1,), the shape of t", TypeError)
+    check_functions(process)
     return process
 
 
@@ -255,9 +278,11 @@ def prior_sample(key: Key[Array, "*batch"], process: Process, shape: PyTree, *, 
       Noise of this shape, in float32 or the wider type of `shape`. For a tuple, the type is JAX's default float type.
 
     Raises:
-      TypeError: `shape` is a number, or holds one that is no integer, or `key` is not a JAX random key.
+      TypeError: `shape` is a number, or holds one that is no integer, or `key` is not a JAX random key, or JAX cannot
+        trace the process.
       ValueError: `shape` is empty, or the shape of `key` is neither `()` nor `[batch]`.
     """
+    check_functions(process)
     if isinstance(shape, np.ndarray) and shape.ndim == 1 and shape.dtype.kind in "iu":
         shape = tuple(shape.tolist())
     numbers = isinstance(shape, Sequence) and all(isinstance(n, Number) for n in shape)

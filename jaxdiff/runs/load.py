@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from jaxdiff.averages import power_name
 from jaxdiff.checks import one_of
+from jaxdiff.distributed import all_devices
 from jaxdiff.models.model import with_state
 from jaxdiff.runs import snapshots
 from jaxdiff.runs.checkpoints import Checkpoints
@@ -66,6 +67,7 @@ def load_at(
     """The step of the weights of a trained run, and its model. The arguments and errors are those of `load`."""
     opened = open_run(run)
     config, facts, places, _ = read_settings(opened, model)
+    all_devices()
     needed = Parts(config, load, parts, places)
     frozen = load_frozen(config, needed.open)
     guides = config.sample.guidance.load(needed.open)

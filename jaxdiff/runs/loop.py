@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from jaxdiff.checks import require
 from jaxdiff.components import Table, at
-from jaxdiff.distributed import hosts
+from jaxdiff.distributed import all_devices, hosts
 from jaxdiff.distributed.collectives import on_all
 from jaxdiff.logging.logger import make_logger
 from jaxdiff.logging.weights_and_biases import import_wandb
@@ -71,6 +71,7 @@ def train(
       Stopped: a signal asked training to stop, and the run has been saved.
     """
     check(config)
+    all_devices()
     if config.log.wandb is not None:
         import_wandb(config.log.wandb)
     needed = Parts(config, load, parts)

@@ -150,7 +150,7 @@ def keyed_noise(
       like: the shapes of this batch, as for `prior_sample`.
       t: the time that sampling starts from.
     """
-    keys = key[index] if key.ndim else jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    keys = key[index] if key.ndim else trees.each(key, index)
     noise_key, sample_key = trees.split(keys, 2)
     return sample_key, prior_sample(noise_key, process, like, t=t)
 

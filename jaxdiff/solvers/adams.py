@@ -85,14 +85,16 @@ def adams(
     *,
     order: int,
     corrector_order: int = 0,
+    corrector: Integral | None = None,
     lower_order: bool = True,
     approximate: Approximation = exact,
 ) -> Tableau:
     """The tableau of a predictor of order `order`, with a corrector unless `corrector_order` is 0.
 
-    With a corrector there are two points. `base` is the corrected x at the start of the step, and the denoiser is
-    evaluated at `point`, the prediction. The correction of a noisy step keeps the noise of the step, which is the
-    difference between `point` and the noiseless prediction.
+    The corrector approximates `corrector`, the same integral in another variable, or `integral` if that is None. With a
+    corrector there are two points. `base` is the corrected x at the start of the step, and the denoiser is evaluated at
+    `point`, the prediction. The correction of a noisy step keeps the noise of the step, which is the difference between
+    `point` and the noiseless prediction.
     """
     integer("order", order)
     integer("corrector_order", corrector_order, least=0)
@@ -100,7 +102,7 @@ def adams(
     if not corrector_order:
         return one_point(process, times, integral.decay, predict, integral.noise, integral.target)
 
-    correct = weights(integral, corrector_order, ahead=1, approximate=approximate)
+    correct = weights(corrector or integral, corrector_order, ahead=1, approximate=approximate)
     xp, steps, stochastic = namespace(times), len(times) - 1, integral.noise is not None
     history = max(order + stochastic, corrector_order)
 

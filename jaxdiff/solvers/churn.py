@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdiff import trees
 from jaxdiff.arithmetic import namespace
-from jaxdiff.checks import require
+from jaxdiff.checks import message, require
 from jaxdiff.components import Choice
 from jaxdiff.processes import Process, Times, log_snr, time_of_log_snr
 from jaxdiff.solvers.chain import join
@@ -55,7 +55,7 @@ def churn(
     for name, value in (("s_churn", s_churn), ("s_min", s_min), ("s_max", s_max), ("s_noise", s_noise)):
         require(value >= 0 and (name != "s_noise" or value < np.inf), name, value, "numbers of at least 0")
     process, times = check_arguments(process, times)
-    _check_one_step(solver, process)
+    _check_one_step(solver, process, times)
     if not s_churn:
         return solver(process, times)
     xp, steps = namespace(times), len(times) - 1
@@ -74,20 +74,26 @@ def churn(
     return dataclasses.replace(join(pieces, lift, noise), process=process)
 
 
-def _check_one_step(solver: Solver, process: Process) -> None:
+def _check_one_step(solver: Solver, process: Process, times: Times) -> None:
     """Raises a ValueError if a step depends on more than its own ends.
 
-    A few steps within the process are made at once and one by one, and must be the same.
+    A few steps within the process are made at once and one by one, and must be the same. A solver that does not make
+    these steps, but makes those of `times`, depends on the whole grid.
     """
     if trees.traced(process):
         return  # traced numbers cannot be compared
-    times = process.t_min + (process.t_max - process.t_min) * np.linspace(0.7, 0.3, 6)
-    whole = solver(process, times)
-    alone = join([solver(process, times[i : i + 2]) for i in range(5)], [1.0] * 5, [0.0] * 5)
+    allowed = "one-step solvers, such as heun, dpm_2 and ddim"
+    few = process.t_min + (process.t_max - process.t_min) * np.linspace(0.7, 0.3, 6)
+    try:
+        whole = solver(process, few)
+        alone = join([solver(process, few[i : i + 2]) for i in range(5)], [1.0] * 5, [0.0] * 5)
+    except ValueError:
+        solver(process, times)  # an error about the solver's options comes first
+        raise ValueError(message("solver", _name(solver), allowed)) from None
     for field in ("times", "state", "noise", "history_target"):
         one, other = getattr(whole, field), getattr(alone, field)
         same = one.shape == other.shape and np.allclose(one, other, rtol=1e-6, atol=1e-9)
-        require(same, "solver", _name(solver), "one-step solvers, such as heun, dpm_2 and ddim")
+        require(same, "solver", _name(solver), allowed)
 
 
 def _name(solver: Solver) -> str:

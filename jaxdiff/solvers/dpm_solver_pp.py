@@ -35,7 +35,8 @@ def dpm_solver_pp(
       variant: "exact" integrates the polynomial exactly and converges with order 1, 2 or 3. "midpoint" and "heun" are
         the forms that are commonly published. In order 2, "midpoint" evaluates the polynomial at the middle of the step
         and "heun" is exact. In order 3, both halve the quadratic term, and converge with order 2 only.
-      tau: the level of the noise that is put back; 0 for the ODE. (What others call eta is often `tau^2`.)
+      tau: the level of the noise that is put back; 0 for the ODE. (What others call eta is often `tau^2`.) With noise
+        and steps of 1 or more in l, "midpoint" keeps the spread of the samples better (docs/solvers.md).
       lower_order: lower the order by at most one towards the end of the grid, and on steps much longer than those
         before them (see `exponential`). False gives the published method.
 

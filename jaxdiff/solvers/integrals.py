@@ -74,16 +74,29 @@ def half_log_snr(process: Process, times: Times) -> Any:
     return xp.where(sigma <= 0, np.inf, xp.where(alpha <= 0, -np.inf, l))
 
 
-def data(process: Process, times: Times, tau: float = 0.0) -> Integral:
-    """The integral of `x0` over half the log-SNR."""
+def data(
+    process: Process, times: Times, tau: float = 0.0, variable: Literal["log_snr", "index"] = "log_snr"
+) -> Integral:
+    """The integral of `x0` over half the log-SNR, with a polynomial in it or in the index of the grid's points.
+
+    Raises:
+      ValueError: `variable` is unknown, or `tau < 0`.
+    """
     checks.not_negative("tau", tau)
+    checks.one_of("variable", variable, ("log_snr", "index"))
     xp, l = namespace(times), half_log_snr(process, times)
     alpha, sigma, h = process.alpha(times), process.sigma(times), l[1:] - l[:-1]
     ratio = sigma[1:] / sigma[:-1]
+
+    def moments(count: int) -> Any:
+        even = variable == "index"  # every step weighs the estimates alike
+        exact = quadrature.exponential_moments(xp, (1 + tau**2) * h, 1 if even else count)
+        return alpha[1:, None] * (exact * quadrature.uniform_moments(count) if even else exact)
+
     return Integral(
         decay=ratio * xp.exp(-(tau**2) * h) if tau else ratio,  # the product of 0 and an infinite step is not 0
-        position=l,
-        moments=lambda count: alpha[1:, None] * quadrature.exponential_moments(xp, (1 + tau**2) * h, count),
+        position=l if variable == "log_snr" else xp.where(xp.isfinite(l), xp.arange(float(len(times))), l),
+        moments=moments,
         backward=False,
         noise=sigma[1:] * xp.sqrt(-xp.expm1(-2 * tau**2 * h)) if tau else None,
         target=(1.0, 0.0),

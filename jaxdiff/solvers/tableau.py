@@ -53,12 +53,13 @@ Grid = Times | SupportsIndex
 
 @trees.register
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tableau:
+class Tableau(trees.ByValue):
     """The coefficients of a solver on a grid, for n evaluations, r points and a history of K estimates.
 
     A tableau is a pytree of numbers; solvers make them in NumPy float64. It is an argument of the jitted sampler, so
     two tableaux of one shape share one compiled program. `len(tableau)` is the number of evaluations. `tableau[:k]`
-    holds the first k evaluations and `tableau[k:]` the others (see `sampling.advance`).
+    holds the first k evaluations and `tableau[k:]` the others (see `sampling.advance`). Tableaux with the same numbers
+    are equal.
 
     Attributes:
       process: the process that the tableau was made for.

@@ -289,6 +289,17 @@ def test_a_mistake_is_one_line_and_leaves_nothing(place, points, call, script, l
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
 
 
+@pytest.mark.parametrize("line", ["train toy2d --run-dir new", "sample points", "ema points --width 0.07"])
+def test_a_platform_that_is_not_there_is_one_line(place, points, call, line, capfd, monkeypatch):
+    def devices():
+        raise AssertionError  # as `jax.devices` with JAX_PLATFORMS=cuda on a machine without CUDA
+
+    monkeypatch.setattr(jax, "devices", devices)
+    assert call(*line.split(" ", 1)) == 2
+    assert capfd.readouterr().err.startswith("error: JAX_PLATFORMS = ")
+    assert not (place / "new").exists()
+
+
 def test_a_typo_is_reported_before_slow_imports(tmp_path):
     code = (
         "import runpy, sys\n"
