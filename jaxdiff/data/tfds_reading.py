@@ -14,6 +14,7 @@ from jaxdiff.data.checksums import Checksum, settings_text, spaced
 from jaxdiff.data.features import Declared, Feature, understood
 from jaxdiff.data.fields import Field
 from jaxdiff.data.sources import CHUNK, Examples
+from jaxdiff.data.tfds_checks import check_directory, check_splits
 
 
 class Undecoded(tfds.decode.SkipDecoding):
@@ -97,7 +98,9 @@ def open_set(name: str, split: str, data_dir: str | None, features: Mapping[str,
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     directory = _find(name, root)
     try:
+        check_directory(directory)
         builder = tfds.builder_from_directory(directory)
+        check_splits(builder.info.splits, directory)
         # TFDS gives them in another order in every process.
         there = {feature: _declared(known) for feature, known in sorted(builder.info.features.items())}
     except Exception as error:  # a broken directory: TFDS raises many types
