@@ -15,6 +15,7 @@ from common import mixture
 import jaxdiff as jd
 from jaxdiff import grids, parametrizations, processes, solvers
 from jaxdiff.components import Choices, choose, from_json, options_of, settings_of, to_json
+from jaxdiff.files import load_module
 from jaxdiff.models.diffusion import ProcessChoice
 from jaxdiff.models.sampling import GridChoice
 from jaxdiff.objectives import times, weightings
@@ -258,8 +259,8 @@ def test_a_named_butcher_table_is_the_table(name):
 @pytest.mark.parametrize(
     ("hint", "tree"),
     [
-        (SolverChoice, {"kind": "jaxdiff.files:load_module", "path": "evil.py"}),
-        (ProcessChoice, {"kind": "jaxdiff.files:load_module", "path": "evil.py"}),
+        (SolverChoice, {"kind": f"{load_module.__module__}:load_module", "path": "evil.py"}),
+        (ProcessChoice, {"kind": f"{load_module.__module__}:load_module", "path": "evil.py"}),
         (GridChoice, {"kind": "builtins:input"}),
         (weightings.WeightingChoice, {"kind": "logging:shutdown"}),
         (SolverChoice, {"kind": "os:abort"}),
