@@ -15,6 +15,7 @@ from jaxdiff.cli.import_modules import import_modules
 from jaxdiff.components import Table
 from jaxdiff.data.picture_files import SUFFIXES, read_header, read_picture
 from jaxdiff.distributed.reporting import reporting_errors
+from jaxdiff.files import write_output
 from jaxdiff.models import DiffusionModel, Sampling
 from jaxdiff.models.conditioned import Conditions
 from jaxdiff.runs.directory import open_run
@@ -38,7 +39,8 @@ class Arguments(Sampling):
     part: dict[str, str] = dataclasses.field(default_factory=Table)
     """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
     out: Path = Path("samples.png")
-    """The first file that is written; other files get its name, and an ending of their own."""
+    """The first file that is written; other files get its name, and an ending of their own. A device or a FIFO takes
+    the contents of the first file alone."""
     watermark: bool = False
     """Mark the pictures invisibly as made by jaxdiff. This needs the extra `watermark`."""
 
@@ -87,9 +89,17 @@ def sample(arguments: Arguments) -> None:
         files = watermark.marked(files)
     of = origin(arguments.run, step, seed=arguments.seed, ema=arguments.ema, conditions=told, sampling=sampling)
     files = media.with_origin(files, of)
-    named = {name.replace("samples", out.stem, 1): contents for name, contents in files.items()}
-    media.write(out.parent, named)
-    print(*(out.parent / name for name in named), sep="\n")
+    print(*_write(out, files), sep="\n")
+
+
+def _write(out: Path, files: dict[str, bytes]) -> list[Path]:
+    """Writes files under the name of `out`, and returns their paths."""
+    if out.exists() and not out.is_file():
+        write_output(out, next(iter(files.values())))
+        return [out]
+    from jaxdiff import media
+
+    return media.write(out.parent, {name.replace("samples", out.stem, 1): data for name, data in files.items()})
 
 
 def read_value(text: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxdiff.checks import require
-from jaxdiff.files import write_atomically
+from jaxdiff.files import write_output
 from jaxdiff.media import pictures, points, videos, waveforms
 from jaxdiff.media.pixels import COLOURS, NOT_FINITE
 
@@ -125,7 +125,8 @@ def write(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> list
     """Writes files into a directory, each atomically, and returns their paths.
 
     Args:
-      directory: the directory. It is created if it does not exist. Old files of these names are replaced.
+      directory: the directory. It is created if it does not exist. Old files of these names are replaced, links are
+        followed, and what is written to a device or a FIFO goes through it.
       files: the contents by name, as `show` returns them.
 
     Raises:
@@ -137,7 +138,7 @@ def write(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> list
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        write_atomically(directory / name, data)
+        write_output(directory / name, data)
     return [directory / name for name in files]
 
 

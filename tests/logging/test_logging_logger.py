@@ -1,5 +1,6 @@
 """The logs of an interrupted run read like those of an uninterrupted run, and no failed write stops a run."""
 
+import contextlib
 import errno
 import io
 import json
@@ -86,6 +87,18 @@ def png(pixels):
     written = io.BytesIO()
     Image.fromarray(pixels).save(written, "PNG")
     return written.getvalue()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples/x_00000001.png"])
+def test_a_link_in_a_run_directory_leads_to_no_other_file(tmp_path, name):
+    run, other = tmp_path / "run", tmp_path / "other"
+    (run / "samples").mkdir(parents=True)
+    other.write_text("not of this run\n")
+    (run / name).symlink_to(other)
+    with contextlib.suppress(OSError), Logger(run, 10, 0, progress=False) as logger:
+        logger.log(1, {"loss": 1.0})
+        logger.media(1, {"x.png": png(np.zeros((4, 4, 3), np.uint8))})
+    assert other.read_text() == "not of this run\n"
 
 
 def test_tensorboard_gets_scalars_and_pictures_and_the_directory_gets_all_files(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import wave
 
 import jax.numpy as jnp
@@ -174,6 +175,21 @@ def test_files_are_written_whole(tmp_path):
     assert [path.read_bytes() for path in paths] == [b"1", b"22"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(files)
     assert media.write(tmp_path / "b" / "c", files)[0].read_bytes() == b"1"
+
+
+def test_links_are_followed_and_a_fifo_is_written_through(tmp_path):
+    (tmp_path / "old.txt").write_bytes(b"old")
+    (tmp_path / "link.txt").symlink_to("old.txt")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="No such device"):  # nobody reads
+        media.write(tmp_path, {"fifo": b"1"})
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    media.write(tmp_path, {"link.txt": b"1", "fifo": b"22"})
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "old.txt").read_bytes() == b"1"
+    assert os.read(reader, 10) == b"22"
+    assert (tmp_path / "fifo").is_fifo()
+    os.close(reader)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_the_lock_is_no_link_to_another_file(tmp_path):
+    (tmp_path / "other").write_text("kept")
+    run = create_run(tmp_path / "run")
+    (run.directory / "trainer.lock").symlink_to(tmp_path / "other")
+    with pytest.raises(RunError, match=r"trainer\.lock: Too many levels of symbolic links"), lock_run(run):
+        pass
+    assert (tmp_path / "other").read_text() == "kept"
+
+
 HOLDER = """
 import sys, os, time
 from jaxdiff.runs.directory import create_run, lock_run
