@@ -243,6 +243,15 @@ def test_a_closed_terminal_does_not_stop_a_run(tmp_path, capsys):
         assert capsys.readouterr().err.count("warning: progress of") == (0 if terminal else 1)
 
 
+def test_without_standard_error_nothing_is_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)  # as in a program that was started with `2>&-`
+    for directory in (tmp_path, None):
+        with make_logger(directory, 10) as logger:
+            logger.log(1, {"loss": 1.0})
+    assert capsys.readouterr().out == ""
+    assert [record["loss"] for record in records(tmp_path / "metrics.jsonl")] == [1.0]
+
+
 def test_only_process_0_writes(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxdiff.logging.logger.jax.process_index", lambda: 1)
     with make_logger(tmp_path, 5, wandb="project") as logger:
