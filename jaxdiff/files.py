@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO, cast
 
+from jaxdiff.checks import message
+
 _loaded: set[str] = set()
 
 
@@ -71,6 +73,18 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def expand_user(name: str, path: str | os.PathLike[str]) -> Path:
+    """A path in which `~` stands for a home directory, without it.
+
+    Raises:
+      ValueError: there is no such user, or this user has no home. The error begins with `name`, the setting.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(message(name, os.fspath(path), "paths without ~, since this home is not known")) from error
 
 
 def load_module(path: str | os.PathLike[str]) -> ModuleType:

@@ -50,7 +50,7 @@ def check_splits(splits: Mapping[str, Any], directory: Path) -> None:
 def _known_classes() -> set[str]:
     """The names by which `features.json` may call the features of TFDS."""
     base: Any = tfds.features.FeatureConnector
-    classes = [cls for cls in vars(tfds.features).values() if isinstance(cls, type) and issubclass(cls, base)]
+    classes: list[Any] = [c for c in vars(tfds.features).values() if isinstance(c, type) and issubclass(c, base)]
     return {name for cls in classes for name in (f"{cls.__module__}.{cls.__name__}", *cls.ALIASES)}
 
 

@@ -4,10 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from run_settings import TOY
 
+from jaxdiff.codecs import Latents
+from jaxdiff.data import Folder, Tfds
 from jaxdiff.runs.directory import RunError, create_run, lock_run, open_run, read_config, write_atomically, write_config
+from jaxdiff.runs.parts import Parts
 
 CONFIG = {"data": {"name": "digits"}, "lr": 1e-3, "widths": [1, 2], "nothing": None, "é": True}
 
@@ -89,6 +94,27 @@ def test_the_lock_is_no_link_to_another_file(tmp_path):
     with pytest.raises(RunError, match=r"trainer\.lock: Too many levels of symbolic links"), lock_run(run):
         pass
     assert (tmp_path / "other").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: Tfds("mnist", data_dir="~nosuch/x").open(), r"data_dir = '~nosuch/x'; allowed are paths without ~"),
+        (lambda: Tfds("mnist").open(), r"data_dir = '~/tensorflow_datasets'; allowed are paths without ~"),
+        (lambda: Folder("~nosuch/x").open(), r"path = '~nosuch/x'; allowed are paths without ~"),
+        (
+            lambda: Parts(replace(TOY, model=replace(TOY.model, codec=Latents("~nosuch"))), load=str),
+            r"model\.codec\.run = '~nosuch'; allowed are paths without ~",
+        ),
+    ],
+)
+def test_a_home_that_is_not_known_is_one_line(monkeypatch, use, message):
+    """As of a user who does not exist, and in a container whose user has neither an entry nor $HOME."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    with pytest.raises(ValueError, match=message):
+        use()
 
 
 HOLDER = """
