@@ -51,7 +51,11 @@ class Arguments(Sampling):
 
 
 def sample(arguments: Arguments) -> None:
-    """Draws samples from a run, and writes them as files to look at or listen to."""
+    """Draws samples from a run, and writes them as files to look at or listen to.
+
+    Raises:
+      ValueError: an argument does not fit the run; or samples, which are written all the same, are not finite.
+    """
     out = arguments.out
     require(not out.is_dir() and out.resolve().parent.is_dir(), "out", out, "files in an existing directory")
     compilation_cache.enable()
@@ -84,12 +88,15 @@ def sample(arguments: Arguments) -> None:
         blank = {name: np.zeros((arguments.count, *fields[name].shape), np.float32) for name in names}
         watermark.check(config.data.show(blank, fields, captions))
     x = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, **asked)
-    files = config.data.show({field: x} if isinstance(field, str) else x, fields, captions)
+    drawn = {field: x} if isinstance(field, str) else x
+    files = config.data.show(drawn, fields, captions)
     if arguments.watermark:
         files = watermark.marked(files)
     of = origin(arguments.run, step, seed=arguments.seed, ema=arguments.ema, conditions=told, sampling=sampling)
     files = media.with_origin(files, of)
     print(*_write(out, files), sep="\n")
+    if lost := media.not_finite(drawn):
+        raise ValueError(f"{lost}; weaker guidance, more steps or another solver may help")
 
 
 def _write(out: Path, files: dict[str, bytes]) -> list[Path]:
@@ -97,9 +104,10 @@ def _write(out: Path, files: dict[str, bytes]) -> list[Path]:
     if out.exists() and not out.is_file():
         write_output(out, next(iter(files.values())))
         return [out]
-    from jaxdiff import media
-
-    return media.write(out.parent, {name.replace("samples", out.stem, 1): data for name, data in files.items()})
+    named = {out.parent / name.replace("samples", out.stem, 1): contents for name, contents in files.items()}
+    for path, contents in named.items():
+        write_output(path, contents)
+    return list(named)
 
 
 def read_value(text: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxdiff.checks import require
-from jaxdiff.files import write_output
+from jaxdiff.files import write_atomically
 from jaxdiff.media import pictures, points, videos, waveforms
 from jaxdiff.media.pixels import COLOURS, NOT_FINITE
 
@@ -121,12 +121,27 @@ def show(
     return {f"{stem}.npy": buffer.getvalue()}
 
 
+def not_finite(examples: Mapping[str, ArrayLike]) -> str:
+    """How many examples hold NaN or an infinity, in words; empty if there is none.
+
+    Args:
+      examples: arrays `[n, ...]` of the same n examples, by the names of their fields.
+    """
+    arrays = [_plain(values) for values in examples.values()]
+    count = max(map(len, arrays), default=0)
+    lost = np.zeros(count, bool)
+    for array in arrays:
+        if array.dtype.kind == "f":
+            lost |= ~np.isfinite(array).reshape(count, -1).all(axis=1)
+    return f"{lost.sum()} of {count} samples hold numbers that are not finite" if lost.any() else ""
+
+
 def write(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> list[Path]:
     """Writes files into a directory, each atomically, and returns their paths.
 
     Args:
-      directory: the directory. It is created if it does not exist. Old files of these names are replaced, links are
-        followed, and what is written to a device or a FIFO goes through it.
+      directory: the directory. It is created if it does not exist. Old files of these names are replaced, and so are
+        links: nothing is written outside of the directory.
       files: the contents by name, as `show` returns them.
 
     Raises:
@@ -138,7 +153,7 @@ def write(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> list
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        write_output(directory / name, data)
+        write_atomically(directory / name, data)
     return [directory / name for name in files]
 
 

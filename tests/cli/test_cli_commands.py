@@ -22,6 +22,7 @@ from jaxdiff.cli.sample import read_value
 from jaxdiff.components import Part
 from jaxdiff.guidance import Guidance
 from jaxdiff.media import watermark
+from jaxdiff.media.pixels import NOT_FINITE
 from jaxdiff.models import DiffusionModel, Sampling
 from jaxdiff.runs.load import load
 from jaxdiff.runs.origin import origin
@@ -166,6 +167,16 @@ def test_sample_draws_points_and_keeps_to_its_seed(points, call, tmp_path, capfd
     assert capfd.readouterr().out == f"{tmp_path / 'p.png'}\n" * 3
     assert pictures[0] == pictures[1] != pictures[2]
     assert pixels(tmp_path / "p.png").shape == (384, 384, 3)
+
+
+def test_samples_that_are_not_finite_are_written_and_told(place, call, capfd):
+    assert call("sample", f"{IN_TINY} --ask label=3 --guidance.scale 1e30 --count 3 --out lost.png") == 2
+    out, err = capfd.readouterr()
+    assert out == "lost.png\n"
+    assert err == (
+        "error: 3 of 3 samples hold numbers that are not finite; weaker guidance, more steps or another solver may help\n"
+    )
+    assert ((pixels(place / "lost.png") == NOT_FINITE).all(-1)).any()
 
 
 def test_pictures_say_where_they_come_from(place, points, call):

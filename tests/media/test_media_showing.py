@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import os
 import wave
 
 import jax.numpy as jnp
@@ -177,19 +176,17 @@ def test_files_are_written_whole(tmp_path):
     assert media.write(tmp_path / "b" / "c", files)[0].read_bytes() == b"1"
 
 
-def test_links_are_followed_and_a_fifo_is_written_through(tmp_path):
-    (tmp_path / "old.txt").write_bytes(b"old")
-    (tmp_path / "link.txt").symlink_to("old.txt")
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OSError, match="No such device"):  # nobody reads
-        media.write(tmp_path, {"fifo": b"1"})
-    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    media.write(tmp_path, {"link.txt": b"1", "fifo": b"22"})
-    assert (tmp_path / "link.txt").is_symlink()
-    assert (tmp_path / "old.txt").read_bytes() == b"1"
-    assert os.read(reader, 10) == b"22"
-    assert (tmp_path / "fifo").is_fifo()
-    os.close(reader)
+def test_examples_that_are_not_finite_are_counted():
+    values = np.zeros((5, 4, 4, 1), np.float32)
+    values[1, 0, 0] = np.nan
+    points = np.zeros((5, 3), jnp.bfloat16)
+    points[3] = np.inf
+    labels = np.arange(5)
+    assert (
+        media.not_finite({"image": values, "x": points, "label": labels})
+        == "2 of 5 samples hold numbers that are not finite"
+    )
+    assert media.not_finite({"image": values[2:], "label": labels[2:]}) == ""
 
 
 @pytest.mark.parametrize(

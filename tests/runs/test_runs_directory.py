@@ -11,6 +11,7 @@ from run_settings import TOY
 
 from jaxdiff.codecs import Latents
 from jaxdiff.data import Folder, Tfds
+from jaxdiff.files import write_output
 from jaxdiff.runs.directory import RunError, create_run, lock_run, open_run, read_config, write_atomically, write_config
 from jaxdiff.runs.parts import Parts
 
@@ -85,6 +86,23 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
             write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_output_follows_links_and_goes_through_a_fifo(tmp_path):
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("old")
+    write_output(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "old").read_bytes() == b"new"
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(OSError, match="No such device"):  # nobody reads
+        write_output(fifo, b"lost")
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(fifo, b"through")
+    assert os.read(reader, 10) == b"through"
+    assert fifo.is_fifo()
+    os.close(reader)
 
 
 def test_the_lock_is_no_link_to_another_file(tmp_path):
