@@ -29,7 +29,8 @@ class Arguments(Sampling):
     run: Path = dataclasses.field(kw_only=True, metadata={"positional": True})
     """The run directory."""
     ask: dict[str, str] = dataclasses.field(default_factory=Table)
-    """Values that are asked for, NAME=VALUE by the name of a condition: a number, a text, or the path of a picture."""
+    """Values that are asked for, NAME=VALUE by the name of a condition: a number, a class by its name, a text, or the path of a
+    picture."""
     count: int = 100
     """The number of samples."""
     seed: int = 0
@@ -127,9 +128,14 @@ def read_value(text: str) -> Any:
 def _wishes(arguments: Arguments, conditions: Conditions) -> tuple[dict[str, Any], dict[str, Any]]:
     """The values that are asked for, by the name of a condition: as JSON values, and one for all samples or for each.
 
-    A picture is told by its name. Where nothing is asked for, labels go through all classes in turn.
+    A picture is told by its name. A class whose name is a number is the class of this name, and not of this index.
+    Where nothing is asked for, labels go through all classes in turn.
     """
     asked = {name: read_value(text) for name, text in arguments.ask.items()}
+    for name, text in arguments.ask.items():
+        names = conditions.names(name)
+        if text in names and not isinstance(asked[name], str):
+            asked[name] = names.index(text)
     told: dict[str, Any] = {}
     for name, value in asked.items():
         told[name] = value if isinstance(value, int | float | str) else Path(arguments.ask[name]).name

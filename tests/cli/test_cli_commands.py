@@ -18,12 +18,15 @@ import pytest
 from PIL import Image
 from run_files import origin_of
 
-from jaxdiff.cli.sample import read_value
-from jaxdiff.components import Part
+from jaxdiff.cli.sample import Arguments, _wishes, read_value
+from jaxdiff.components import Part, Table
+from jaxdiff.conditions import Label
+from jaxdiff.data import Field
 from jaxdiff.guidance import Guidance
 from jaxdiff.media import watermark
 from jaxdiff.media.pixels import NOT_FINITE
 from jaxdiff.models import DiffusionModel, Sampling
+from jaxdiff.models.conditioned import Conditions
 from jaxdiff.runs.load import load
 from jaxdiff.runs.origin import origin
 from jaxdiff.version import __version__
@@ -313,6 +316,14 @@ def test_a_typo_is_reported_before_slow_imports(tmp_path):
     assert done.stdout.split() == ["2"]
     assert done.stderr == "error: unknown flag '--trian.steps'; did you mean '--train.steps'?\n"
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("text", "value"), [("20", 1), ("1", 1), ("nan", 2), ("cat", "cat")])
+def test_a_class_whose_name_is_a_number_is_asked_for_by_its_name(text, value):
+    names = ("10", "20", "nan", "cat")
+    conditions = Conditions({"label": Label()}, Table(label=Field("label", (), "int32", 4, names)))
+    found = _wishes(Arguments(run=Path("run"), ask={"label": text}), conditions)
+    assert found == ({"label": value}, {"label": value})
 
 
 def test_a_value_that_is_asked_for_is_a_number_a_picture_or_text(tmp_path):

@@ -68,6 +68,8 @@ def test_the_denoiser_is_the_networks_answer_with_its_label_and_guidance(toy):
         found = called(denoiser)
         np.testing.assert_allclose(found.x0, expected.x0, atol=1e-5)
         np.testing.assert_allclose(found.eps, expected.eps, atol=1e-5)
+    with pytest.raises(ValueError, match="number of values of label = 3; allowed are 1 and 5, one for each example"):
+        model.denoiser(label=labels[:3], guidance=2.5)(x, t)
 
 
 def test_a_run_that_cannot_be_loaded_is_refused_in_one_line(toy, tmp_path):
