@@ -29,8 +29,8 @@ class Arguments(Sampling):
     run: Path = dataclasses.field(kw_only=True, metadata={"positional": True})
     """The run directory."""
     ask: dict[str, str] = dataclasses.field(default_factory=Table)
-    """Values that are asked for, NAME=VALUE by the name of a condition: a number, a class by its name, a text, or the path of a
-    picture."""
+    """Values that are asked for, NAME=VALUE by the name of a condition: a number, the name of a class, a text, or the
+    path of a picture."""
     count: int = 100
     """The number of samples."""
     seed: int = 0

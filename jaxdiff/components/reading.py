@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jaxdiff.checks import did_you_mean, message
-from jaxdiff.components.component import Component, Table
+from jaxdiff.components.component import Component, Table, python_value
 from jaxdiff.components.declared import Choice, Choices, Option, choices_of, kinds_of, options_of, settings_of
 from jaxdiff.components.opaque import Opaque, is_opaque
 from jaxdiff.components.paths import at, join
@@ -38,14 +38,14 @@ def from_json(hint: Any, tree: Any, path: str = "") -> Any:
 
     Args:
       hint: the type: a class, a union, a literal, a tuple, a `dict[str, ...]`, or a function by `Choices`.
-      tree: JSON values.
+      tree: JSON values. NumPy's numbers and arrays count as numbers and lists.
       path: the path of the setting in error messages.
 
     Raises:
       ValueError: a setting is unknown, of the wrong type or refused by its owner. The error is one line that begins
         with the path of the setting.
     """
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args, tree = get_origin(hint), get_args(hint), python_value(tree)
     if is_opaque(tree):
         raise ValueError(f"{path} is an object of the user's own, {tree.get('name')}, which a file cannot hold")
     if origin is Annotated:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdiff.components import python_value
+
 MOST = 10_000
 """The largest number of records or files of a set whose bytes enter its checksum."""
 
@@ -44,7 +46,7 @@ def checksum(*parts: Any) -> str:
 def settings_text(value: Any) -> str:
     """The attributes of a dataclass that do not have their defaults, so that a later attribute changes no checksum."""
     fields = [(field.name, getattr(value, field.name), field.default) for field in dataclasses.fields(value)]
-    return json.dumps([(name, own) for name, own, default in fields if own != default])
+    return json.dumps([(name, own) for name, own, default in fields if own != default], default=python_value)
 
 
 def spaced(n: int, most: int = MOST) -> list[int]:

@@ -73,6 +73,8 @@ def arrays(**changes):
 
 def test_the_identity_of_arrays_depends_on_all_that_they_hold():
     same = arrays().identity()
+    counted = [from_arrays(label=[0, 1], classes={"label": n}).identity() for n in (2, np.int64(2))]
+    assert counted[0] == counted[1]
     assert (len(same), int(same, 16) >= 0) == (32, True)
     assert arrays().identity() == same
     changed = [
