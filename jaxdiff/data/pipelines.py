@@ -92,8 +92,8 @@ class Batches:
           ValueError: `state` is not of the form `{"next": k}`, or k is out of range.
         """
         position: Any = state.get("next") if isinstance(state, Mapping) else None
-        good = isinstance(position, int | np.integer) and not isinstance(position, bool) and 0 <= position <= self._steps
-        require(good, "state", state, f"{{'next': k}} with k from 0 to {self._steps}")
+        good = isinstance(position, int | np.integer) and not isinstance(position, bool)
+        require(good and 0 <= position <= self._steps, "state", state, f"{{'next': k}} with k from 0 to {self._steps}")
         _end(self._running)
         self._next = int(position)
 
