@@ -28,7 +28,9 @@ class Checksum:
                 self._hash.update(struct.pack("<Q", part.nbytes))
                 self._hash.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
             else:
-                data = bytes(part) if isinstance(part, bytes | bytearray | memoryview) else str(part).encode()
+                raw = isinstance(part, bytes | bytearray | memoryview)
+                # Names of files that are no UTF-8 hold lone surrogates.
+                data = bytes(part) if raw else str(part).encode("utf-8", "surrogatepass")
                 self._hash.update(struct.pack("<Q", len(data)))
                 self._hash.update(data)
         return self

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxdiff.checks import message, require
@@ -16,11 +17,12 @@ _MOST_BYTES = 2**26
 def check_directory(directory: Path) -> None:
     """Checks that opening a directory runs no code but that of TFDS, and waits for nothing.
 
-    TFDS imports the module of every class that `features.json` names. Here only the classes of `tfds.features` are
-    allowed. A FIFO or a device in the directory would keep its reader waiting for ever.
+    TFDS imports the module of every class that `features.json` names, and TensorFlow for a type that NumPy does not
+    know. Here only the classes of `tfds.features` and NumPy's types are allowed. A FIFO or a device in the directory
+    would keep its reader waiting for ever.
 
     Raises:
-      ValueError: the directory names another class, or holds what is neither a file nor a directory.
+      ValueError: the directory names another class or type, or holds what is neither a file nor a directory.
       OSError, RecursionError: the directory cannot be read.
     """
     for entry in sorted(directory.iterdir()):
@@ -30,9 +32,11 @@ def check_directory(directory: Path) -> None:
             size = entry.stat().st_size
             require(size <= _MOST_BYTES, f"size of {entry.name}", size, f"at most {_MOST_BYTES} bytes")
     known = _known_classes()
-    for name in _class_names(json.loads((directory / "features.json").read_text(encoding="utf-8"))):
-        if name not in known:
-            raise ValueError(message("features.json: class", name, "the classes of tensorflow_datasets.core.features"))
+    for key, word in _words(json.loads((directory / "features.json").read_text(encoding="utf-8"))):
+        if key in _CLASS_NAMES and word not in known:
+            raise ValueError(message("features.json: class", word, "the classes of tensorflow_datasets.core.features"))
+        if key == "dtype" and not _is_type(word):
+            raise ValueError(message("features.json: dtype", word, "'string' and NumPy's names of types"))
 
 
 def check_splits(splits: Mapping[str, Any], directory: Path) -> None:
@@ -54,20 +58,26 @@ def _known_classes() -> set[str]:
     return {name for cls in classes for name in (f"{cls.__module__}.{cls.__name__}", *cls.ALIASES)}
 
 
-def _class_names(tree: Any) -> Iterator[str]:
-    """The names of classes in JSON values, at any depth. TFDS also decodes texts that hold JSON, so these count too."""
+def _is_type(word: str) -> bool:
+    try:
+        return word == "string" or bool(np.dtype(word))
+    except (TypeError, ValueError, SyntaxError):
+        return False
+
+
+def _words(tree: Any) -> Iterator[tuple[str, str]]:
+    """The keys and texts of JSON values, at any depth. TFDS also decodes texts that hold JSON, so these count too."""
     if isinstance(tree, dict):
         for key, value in tree.items():
-            if key in _CLASS_NAMES and isinstance(value, str):
-                yield value
-            else:
-                yield from _class_names(value)
+            if isinstance(value, str):
+                yield key, value
+            yield from _words(value)
     elif isinstance(tree, list):
         for item in tree:
-            yield from _class_names(item)
+            yield from _words(item)
     elif isinstance(tree, str) and tree.lstrip().startswith(("{", "[")):
         try:
             inner = json.loads(tree)
         except ValueError:  # TFDS cannot decode this text either
             return
-        yield from _class_names(inner)
+        yield from _words(inner)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxdiff import trees
-from jaxdiff.checks import did_you_mean, require
+from jaxdiff.checks import did_you_mean, one_line, require
 from jaxdiff.components import Table
 from jaxdiff.files import expand_user
 from jaxdiff.runs.config import Config
@@ -77,8 +77,8 @@ def open_file(path: Path, load: Callable[[Path], Any]) -> Any:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be read as a file of arrays: {error}") from error
+        except Exception as error:  # BadZipFile, EOFError, NotImplementedError, MemoryError, ...
+            raise ValueError(f"{path}: cannot be read as a file of arrays: {one_line(error)}") from error
     return load(path)
 
 

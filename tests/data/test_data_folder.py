@@ -46,6 +46,14 @@ def test_subfolders_are_classes_in_sorted_order(tmp_path):
     assert [(int(r["image"][0, 0, 0]), r["label"]) for r in examples.source] == [(0, 0), (1, 0), (3, 1), (4, 1)]
 
 
+def test_names_that_are_no_utf_8_are_names(tmp_path):
+    name = os.fsdecode(b"c\xffat")
+    write(tmp_path / name / "a.png", grey(1))
+    examples = open_folder(tmp_path)
+    assert examples.fields["label"].names == (name,)
+    assert len(examples.identity()) == 32
+
+
 def test_a_flat_folder_is_unlabelled(tmp_path):
     for i in (2, 0, 1):
         write(tmp_path / f"{i}.png", colour(i))

@@ -208,8 +208,16 @@ def test_a_directory_runs_no_code(swatches_dir, tmp_path, monkeypatch, feature):
     assert "evil_set" not in sys.modules
 
 
-def test_a_directory_is_refused_that_would_keep_its_reader_waiting_or_names_files_elsewhere(swatches_dir, tmp_path):
+def test_a_directory_is_refused_that_imports_tensorflow_keeps_its_reader_waiting_or_names_files_elsewhere(
+    swatches_dir, tmp_path
+):
     directory = shutil.copytree(swatches_dir / "swatches" / "square" / "1.2.0", tmp_path / "swatches/square/1.2.0")
+    features = directory / "features.json"
+    kept = features.read_text()
+    features.write_text(kept.replace('"uint8"', '"half a byte"'))
+    with pytest.raises(ValueError, match=r"features\.json: dtype = 'half a byte'; allowed are 'string' and NumPy's"):
+        square(tmp_path).open()
+    features.write_text(kept)
     info = directory / "dataset_info.json"
     info.write_text(info.read_text().replace("{DATASET}", "../{DATASET}"))
     with pytest.raises(ValueError, match=r"file of the split 'train' = .*; allowed are files of the directory itself"):
