@@ -12,10 +12,17 @@ from typing import NoReturn
 TRACEBACK_VARIABLE = "JAXDIFF_TRACEBACK"
 
 
-def report_error(message: str) -> None:
-    """Prints `error: message` as one line on standard error. A closed standard error is not an error itself."""
+def report_error(message: str, kind: str = "error") -> None:
+    """Prints `error: message` as one line on standard error. A closed standard error is not an error itself.
+
+    Args:
+      message: the text.
+      kind: the word before the text: `error`, or `warning`.
+    """
+    if sys.stderr is None:  # Python's sign of a closed stream, for which `print` would write to standard output
+        return
     with contextlib.suppress(OSError, ValueError):
-        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all, and Python files that are imported by their paths."""
+"""Files of runs and files that a user has named, and Python files that are imported by their paths."""
 
 import contextlib
 import importlib.util
@@ -7,6 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO, cast
+
+from jaxdiff.checks import message
 
 _loaded: set[str] = set()
 
@@ -30,6 +33,39 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     sync_directory(path.parent)
 
 
+def write_output(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file that a user has named. Links are followed, and devices and FIFOs stay: the data go through them.
+
+    All other files are written by `write_atomically`, which replaces whatever has their name. So no link in a run
+    directory makes a run write elsewhere.
+
+    Raises:
+      OSError: the file cannot be written, or nobody reads from the FIFO.
+    """
+    if os.path.isfile(path) or not os.path.exists(path):
+        write_atomically(os.path.realpath(path), data)
+        return
+    # Without O_NONBLOCK, a FIFO that nobody reads from would keep this process waiting for ever.
+    with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "wb") as file:
+        os.set_blocking(file.fileno(), True)
+        file.write(data)
+
+
+def open_own(path: str | os.PathLike[str], mode: str) -> BinaryIO:
+    """Opens a file of a run without a buffer, for `rb` or `ab`. Links are not followed, and no FIFO is waited for.
+
+    A run directory may come from anybody, and a link in it may lead anywhere.
+
+    Raises:
+      OSError: the file cannot be opened, or is a link.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+    return cast(BinaryIO, open(path, mode, buffering=0, opener=opener))
+
+
 def sync_directory(directory: str | os.PathLike[str]) -> None:
     """Forces the entries of a directory (new and renamed files) onto the disk."""
     descriptor = os.open(directory, os.O_RDONLY)
@@ -37,6 +73,18 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def expand_user(name: str, path: str | os.PathLike[str]) -> Path:
+    """A path in which `~` stands for a home directory, without it.
+
+    Raises:
+      ValueError: there is no such user, or this user has no home. The error begins with `name`, the setting.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(message(name, os.fspath(path), "paths without ~, since this home is not known")) from error
 
 
 def load_module(path: str | os.PathLike[str]) -> ModuleType:

@@ -136,6 +136,26 @@ def test_settings_come_back_from_json(tree):
     assert from_json(Tree, tree) is tree  # a setting that is made already
 
 
+def test_numbers_and_arrays_of_numpy_count_as_pythons():
+    given = Tree(
+        shape=Square(np.int64(2), inner=Layer(width=np.uint8(8))),
+        function=choose(shrink, by=choose(grow, rate=np.float32(0.5), limit=np.int64(3)), rates=np.array([0.25, 0.5])),
+        spans=(Span(np.float64(-math.inf)),), size=np.int32(4), rates=Table(x=np.float16(0.5)), flag=np.bool_(True),
+    )  # fmt: skip
+    plain = Tree(
+        shape=Square(2, inner=Layer(width=8)),
+        function=choose(shrink, by=choose(grow, rate=0.5, limit=3.0), rates=(0.25, 0.5)),
+        spans=(Span(-math.inf),), size=4, rates=Table(x=0.5), flag=True,
+    )  # fmt: skip
+    text = json.dumps(to_json(given))
+    assert text == json.dumps(to_json(plain))
+    assert from_json(Tree, json.loads(text)) == plain
+    made = from_json(tuple[int, float, bool], [np.int8(1), np.int64(2), np.bool_(False)])
+    assert (made, [*map(type, made)]) == ((1, 2.0, False), [int, float, bool])
+    with pytest.raises(ValueError, match=r"n = 3\.0; allowed are integers"):
+        from_json(int, np.float32(3), "n")
+
+
 def test_json_as_it_is_written():
     tree = to_json(FULL)
     assert tree["shape"] == {
@@ -167,7 +187,7 @@ def test_tables_of_the_same_entries_are_equal_and_have_one_hash():
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        (np.zeros(2), TypeError, "type of a setting = 'ndarray'; allowed are numbers, words"),
+        (np.zeros(2, complex), TypeError, "type of a setting = 'complex'; allowed are numbers, words"),
         (object(), TypeError, "type of a setting = 'object'"),
         ({"a": (math.nan,)}, ValueError, "setting = nan; allowed are numbers and infinities"),
     ],

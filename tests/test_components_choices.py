@@ -15,6 +15,9 @@ from common import mixture
 import jaxdiff as jd
 from jaxdiff import grids, parametrizations, processes, solvers
 from jaxdiff.components import Choices, choose, from_json, options_of, settings_of, to_json
+from jaxdiff.files import load_module
+from jaxdiff.models.diffusion import ProcessChoice
+from jaxdiff.models.sampling import GridChoice
 from jaxdiff.objectives import times, weightings
 from jaxdiff.parametrizations import ParametrizationChoice
 from jaxdiff.solvers import Restart, SolverChoice
@@ -254,9 +257,25 @@ def test_a_named_butcher_table_is_the_table(name):
 
 
 @pytest.mark.parametrize(
+    ("hint", "tree"),
+    [
+        (SolverChoice, {"kind": f"{load_module.__module__}:load_module", "path": "evil.py"}),
+        (ProcessChoice, {"kind": f"{load_module.__module__}:load_module", "path": "evil.py"}),
+        (GridChoice, {"kind": "builtins:input"}),
+        (weightings.WeightingChoice, {"kind": "logging:shutdown"}),
+        (SolverChoice, {"kind": "os:abort"}),
+    ],
+)
+def test_a_file_chooses_no_function_that_is_not_meant_for_the_setting(hint, tree):
+    """Each of these functions can be called with the arguments that the setting gives, and with options of the file."""
+    with pytest.raises(ValueError, match=r"kind = .*; allowed are names in .* of the same kind as"):
+        from_json(hint, tree)
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: choose(solvers.churn, solver=grids.karras, s_churn=1.0), "churn.solver.steps is missing; karras needs it"),
+        (lambda: choose(solvers.churn, solver=grids.karras, s_churn=1.0), "churn.solver.kind = 'karras'; allowed are churn, .* functions with such arguments, annotated"),
         (lambda: choose(solvers.churn, solver=solvers.chain, s_churn=1.0), "churn.solver.kind = 'chain'; allowed are churn, ddim"),
         (lambda: choose(solvers.restarts, solver=solvers.ddim, restarts=[{"sigma_min": 1.0, "sigma_max": 0.1, "repeats": 1, "steps": 1}]),
          r"restarts.restarts.0: \(sigma_min, sigma_max\) = \(1.0, 0.1\)"),

@@ -5,5 +5,6 @@
 - `command_line`: turns arguments into typed values, and a mistake into one line on standard error
 - `flags`: a flag as a path into a tree of components; `help_text`: every setting with a sentence
 - `import_modules`: the flag `--import`
+- `streams`: standard streams that are closed or full
 - `compilation_cache`: keeps compiled programs on disk
 """

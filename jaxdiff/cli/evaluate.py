@@ -44,7 +44,7 @@ def evaluate(arguments: Arguments) -> None:
     """Draws samples of all classes in turn, and prints `jaxdiff.evaluation.report` as one JSON object."""
     compilation_cache.enable()
 
-    from jaxdiff import data, evaluation
+    from jaxdiff import data, evaluation, media
     from jaxdiff.guidance import ClassifierFree
     from jaxdiff.models import DiffusionModel
     from jaxdiff.runs.load import load_at
@@ -67,6 +67,8 @@ def evaluate(arguments: Arguments) -> None:
 
     labels = np.arange(arguments.count) % model.bound.fields["label"].classes
     samples = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, label=labels)
+    if lost := media.not_finite({field: samples}):
+        raise ValueError(lost)
     found = evaluation.report(samples, labels, read(dataset.split), read("test"))
     figures = {name: round(value, 4) for name, value in dataclasses.asdict(found).items()}
     print(json.dumps({"step": step, **figures}))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxdiff.checks import did_you_mean, message
+from jaxdiff.cli.streams import forgiving_streams
 from jaxdiff.errors import describe, fail
 from jaxdiff.extras import needed
 from jaxdiff.version import __version__
@@ -32,7 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
       SystemExit: with status 2, after one line on standard error, if there is no such command, or if a package that
         the command needs is not installed; and with the statuses of the command.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    with forgiving_streams():
+        _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(words: list[str]) -> None:
     given = words[0] if words else ""
     if given in ("-h", "--help"):
         print("usage: jaxdiff COMMAND [...]", "", "COMMAND is", sep="\n")

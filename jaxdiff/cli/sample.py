@@ -15,6 +15,7 @@ from jaxdiff.cli.import_modules import import_modules
 from jaxdiff.components import Table
 from jaxdiff.data.picture_files import SUFFIXES, read_header, read_picture
 from jaxdiff.distributed.reporting import reporting_errors
+from jaxdiff.files import write_output
 from jaxdiff.models import DiffusionModel, Sampling
 from jaxdiff.models.conditioned import Conditions
 from jaxdiff.runs.directory import open_run
@@ -28,7 +29,8 @@ class Arguments(Sampling):
     run: Path = dataclasses.field(kw_only=True, metadata={"positional": True})
     """The run directory."""
     ask: dict[str, str] = dataclasses.field(default_factory=Table)
-    """Values that are asked for, NAME=VALUE by the name of a condition: a number, a text, or the path of a picture."""
+    """Values that are asked for, NAME=VALUE by the name of a condition: a number, the name of a class, a text, or the
+    path of a picture."""
     count: int = 100
     """The number of samples."""
     seed: int = 0
@@ -38,7 +40,8 @@ class Arguments(Sampling):
     part: dict[str, str] = dataclasses.field(default_factory=Table)
     """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
     out: Path = Path("samples.png")
-    """The first file that is written; other files get its name, and an ending of their own."""
+    """The first file that is written; other files get its name, and an ending of their own. A device or a FIFO takes
+    the contents of the first file alone."""
     watermark: bool = False
     """Mark the pictures invisibly as made by jaxdiff. This needs the extra `watermark`."""
 
@@ -49,7 +52,11 @@ class Arguments(Sampling):
 
 
 def sample(arguments: Arguments) -> None:
-    """Draws samples from a run, and writes them as files to look at or listen to."""
+    """Draws samples from a run, and writes them as files to look at or listen to.
+
+    Raises:
+      ValueError: an argument does not fit the run; or samples, which are written all the same, are not finite.
+    """
     out = arguments.out
     require(not out.is_dir() and out.resolve().parent.is_dir(), "out", out, "files in an existing directory")
     compilation_cache.enable()
@@ -82,14 +89,26 @@ def sample(arguments: Arguments) -> None:
         blank = {name: np.zeros((arguments.count, *fields[name].shape), np.float32) for name in names}
         watermark.check(config.data.show(blank, fields, captions))
     x = model.sample(jax.random.key(arguments.seed), arguments.count, sampling=sampling, **asked)
-    files = config.data.show({field: x} if isinstance(field, str) else x, fields, captions)
+    drawn = {field: x} if isinstance(field, str) else x
+    files = config.data.show(drawn, fields, captions)
     if arguments.watermark:
         files = watermark.marked(files)
     of = origin(arguments.run, step, seed=arguments.seed, ema=arguments.ema, conditions=told, sampling=sampling)
     files = media.with_origin(files, of)
-    named = {name.replace("samples", out.stem, 1): contents for name, contents in files.items()}
-    media.write(out.parent, named)
-    print(*(out.parent / name for name in named), sep="\n")
+    print(*_write(out, files), sep="\n")
+    if lost := media.not_finite(drawn):
+        raise ValueError(f"{lost}; weaker guidance, more steps or another solver may help")
+
+
+def _write(out: Path, files: dict[str, bytes]) -> list[Path]:
+    """Writes files under the name of `out`, and returns their paths."""
+    if out.exists() and not out.is_file():
+        write_output(out, next(iter(files.values())))
+        return [out]
+    named = {out.parent / name.replace("samples", out.stem, 1): contents for name, contents in files.items()}
+    for path, contents in named.items():
+        write_output(path, contents)
+    return list(named)
 
 
 def read_value(text: str) -> Any:
@@ -109,9 +128,14 @@ def read_value(text: str) -> Any:
 def _wishes(arguments: Arguments, conditions: Conditions) -> tuple[dict[str, Any], dict[str, Any]]:
     """The values that are asked for, by the name of a condition: as JSON values, and one for all samples or for each.
 
-    A picture is told by its name. Where nothing is asked for, labels go through all classes in turn.
+    A picture is told by its name. A class whose name is a number is the class of this name, and not of this index.
+    Where nothing is asked for, labels go through all classes in turn.
     """
     asked = {name: read_value(text) for name, text in arguments.ask.items()}
+    for name, text in arguments.ask.items():
+        names = conditions.names(name)
+        if text in names and not isinstance(asked[name], str):
+            asked[name] = names.index(text)
     told: dict[str, Any] = {}
     for name, value in asked.items():
         told[name] = value if isinstance(value, int | float | str) else Path(arguments.ask[name]).name

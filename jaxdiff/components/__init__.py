@@ -10,10 +10,11 @@ A function with options is a `Choice`, made by `choose`:
 
 A kind is a name from the `__all__` of its home, a module of jaxdiff; or `module:Name` for a user's own class or
 function, whose module has to be imported already. Reading JSON imports no module of a user. An object that JSON cannot
-name is of the kind `opaque`, and has to be given again.
+name is of the kind `opaque`, and has to be given again. A function of a user that a file names has to be annotated with
+its result, as the built-in ones are, so that a file cannot call other functions.
 """
 
-from jaxdiff.components.component import Component, Part, Table
+from jaxdiff.components.component import Component, Part, Table, python_value
 from jaxdiff.components.declared import (
     Choice,
     Choices,
@@ -47,6 +48,7 @@ __all__ = [
     "is_part",
     "kinds_of",
     "options_of",
+    "python_value",
     "settings_of",
     "to_json",
     "walk",

@@ -27,3 +27,8 @@ class Table(dict[str, Any]):
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
+
+
+def python_value(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's numbers and lists; any other value as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value

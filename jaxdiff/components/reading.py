@@ -6,10 +6,10 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jaxdiff.checks import did_you_mean, message
-from jaxdiff.components.component import Component, Table
+from jaxdiff.components.component import Component, Table, python_value
 from jaxdiff.components.declared import Choice, Choices, Option, choices_of, kinds_of, options_of, settings_of
 from jaxdiff.components.opaque import Opaque, is_opaque
 from jaxdiff.components.paths import at, join
@@ -38,19 +38,19 @@ def from_json(hint: Any, tree: Any, path: str = "") -> Any:
 
     Args:
       hint: the type: a class, a union, a literal, a tuple, a `dict[str, ...]`, or a function by `Choices`.
-      tree: JSON values.
+      tree: JSON values. NumPy's numbers and arrays count as numbers and lists.
       path: the path of the setting in error messages.
 
     Raises:
       ValueError: a setting is unknown, of the wrong type or refused by its owner. The error is one line that begins
         with the path of the setting.
     """
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args, tree = get_origin(hint), get_args(hint), python_value(tree)
     if is_opaque(tree):
         raise ValueError(f"{path} is an object of the user's own, {tree.get('name')}, which a file cannot hold")
     if origin is Annotated:
         choices = choices_of(hint)
-        return from_json(args[0], tree, path) if choices is None else _choice(choices, tree, path)
+        return from_json(args[0], tree, path) if choices is None else _choice(choices, args[0], tree, path)
     if origin in (Union, types.UnionType):
         return _member(args, tree, path)
     if origin is Literal:
@@ -75,16 +75,18 @@ def from_json(hint: Any, tree: Any, path: str = "") -> Any:
     raise ValueError(message(path, tree, allowed.get(hint, f"values of type {getattr(hint, '__name__', hint)}")))
 
 
-def _choice(choices: Choices, tree: Any, path: str) -> Any:
+def _choice(choices: Choices, hint: Any, tree: Any, path: str) -> Any:
     if isinstance(tree, Choice | functools.partial) or inspect.isfunction(tree):
         function, options = _parts_of(tree)
-        if not choices.fits(function):
-            name, members = getattr(function, "__name__", str(function)), ", ".join(choices.members())
-            raise ValueError(message(join(path, "kind"), name, f"{members}, and functions with such arguments"))
+        members = choices.members()
+        if not choices.fits(function) or not (function in members.values() or _returns(function, hint)):
+            name = getattr(function, "__name__", str(function))
+            like = "functions with such arguments, annotated with the same result"
+            raise ValueError(message(join(path, "kind"), name, f"{', '.join(members)}, and {like}"))
     else:
         if not isinstance(tree, Mapping) or not isinstance(tree.get("kind"), str):
             raise ValueError(message(path, tree, "objects with a 'kind'"))
-        function = _find(tree["kind"], choices.members(), lambda f: callable(f) and choices.fits(f), path)
+        function = _find(tree["kind"], choices.members(), lambda f: _returns(f, hint) and choices.fits(f), path)
         options = {name: value for name, value in tree.items() if name != "kind"}
     known = options_of(function)
     # `choose` does not know what the caller will give, and keeps the defaults of such arguments too.
@@ -95,6 +97,24 @@ def _choice(choices: Choices, tree: Any, path: str) -> Any:
     if missing:
         raise ValueError(f"{join(path, missing[0])} is missing; {function.__name__} needs it")
     return made
+
+
+def _returns(function: Any, hint: Any) -> bool:
+    """Whether a function is declared to return what a setting of type `hint`, a `Callable[..., result]`, has to return.
+
+    A file may name any function of any imported module, also one that deletes or runs files. The annotation of its
+    result tells a function that is meant for the setting.
+    """
+    wanted = (get_args(hint) or (Any,))[-1]
+    if not callable(function):
+        return False
+    try:
+        found = function if isinstance(function, type) else get_type_hints(function, include_extras=True).get("return")
+    except (TypeError, NameError, AttributeError):  # annotations that cannot be evaluated
+        return False
+    return wanted in (Any, found) or (
+        isinstance(found, type) and isinstance(wanted, type) and issubclass(found, wanted)
+    )
 
 
 def _parts_of(function: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -184,7 +204,10 @@ def _find(kind: str, members: Mapping[str, Any], fits: Callable[[Any], bool], pa
         raise ValueError(message(where, kind, f"{', '.join(members)}, and MODULE:NAME") + did_you_mean(kind, members))
     if module not in sys.modules:
         raise ValueError(f"{where} = {kind!r}: {module} is not imported, and reading settings imports nothing")
-    found = getattr(sys.modules[module], name, None)
+    found = vars(sys.modules[module]).get(name)  # `getattr` would run the module's own `__getattr__`
     if found is None or not fits(found):
-        raise ValueError(message(where, kind, f"names in {module} of the same kind as {', '.join(members)}"))
+        like = f"names in {module} of the same kind as {', '.join(members)}"
+        raise ValueError(
+            message(where, kind, f"{like}: classes of the same base, functions annotated with the same result")
+        )
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
 from jaxdiff.checks import message, require
-from jaxdiff.components.component import Component
+from jaxdiff.components.component import Component, python_value
 from jaxdiff.components.declared import Choice, kind_name, options_of, plain, settings_of
 from jaxdiff.components.opaque import Opaque, opaque_json
 from jaxdiff.components.paths import join
@@ -20,6 +20,7 @@ def to_json(value: Any) -> Any:
       TypeError: a value is no setting.
       ValueError: a number is not a number (NaN).
     """
+    value = python_value(value)
     if isinstance(value, Opaque):
         return opaque_json(value)
     if isinstance(value, Choice):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from jaxdiff.checks import fraction, require
+from jaxdiff.checks import did_you_mean, fraction, require
 from jaxdiff.conditions.condition import Condition, as_array
 from jaxdiff.data.fields import Field
 
@@ -40,13 +40,13 @@ class Label(Condition):
 
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
         classes, names = self.classes(fields), fields[self.field].names
-        listed = [given] if isinstance(given, str) else given
-        if names and isinstance(listed, list | tuple) and all(isinstance(one, str) for one in listed):
-            unknown = [one for one in listed if one not in names]
-            require(not unknown, self.field, unknown, f"names of classes: {', '.join(names)}")
-            listed = [names.index(one) for one in listed]
         allowed = f"integers from 0 to {classes - 1}, one or [batch]"
-        labels = as_array(self.field, listed, allowed)
+        labels = as_array(self.field, given, allowed)
+        if names and labels.dtype.kind == "U" and labels.ndim <= 1:
+            for one in np.atleast_1d(labels).tolist():
+                known = f"names of classes: {', '.join(names)}"
+                require(one in names, self.field, one, known + did_you_mean(one, names))
+            labels = np.reshape([names.index(one) for one in np.atleast_1d(labels).tolist()], labels.shape)
         good = labels.dtype.kind in "iu" and labels.ndim <= 1 and np.all((labels >= 0) & (labels < classes))
         require(good, self.field, given, allowed)
         return {self.field: np.atleast_1d(labels).astype(np.int32)}

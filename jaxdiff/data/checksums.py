@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdiff.components import python_value
+
 MOST = 10_000
 """The largest number of records or files of a set whose bytes enter its checksum."""
 
@@ -26,7 +28,9 @@ class Checksum:
                 self._hash.update(struct.pack("<Q", part.nbytes))
                 self._hash.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
             else:
-                data = bytes(part) if isinstance(part, bytes | bytearray | memoryview) else str(part).encode()
+                raw = isinstance(part, bytes | bytearray | memoryview)
+                # Names of files that are no UTF-8 hold lone surrogates.
+                data = bytes(part) if raw else str(part).encode("utf-8", "surrogatepass")
                 self._hash.update(struct.pack("<Q", len(data)))
                 self._hash.update(data)
         return self
@@ -44,7 +48,7 @@ def checksum(*parts: Any) -> str:
 def settings_text(value: Any) -> str:
     """The attributes of a dataclass that do not have their defaults, so that a later attribute changes no checksum."""
     fields = [(field.name, getattr(value, field.name), field.default) for field in dataclasses.fields(value)]
-    return json.dumps([(name, own) for name, own, default in fields if own != default])
+    return json.dumps([(name, own) for name, own, default in fields if own != default], default=python_value)
 
 
 def spaced(n: int, most: int = MOST) -> list[int]:

@@ -15,6 +15,7 @@ from jaxdiff.data.fields import Field
 from jaxdiff.data.picture_files import SUFFIXES, read_header, read_picture
 from jaxdiff.data.pixels import Fit, check_size
 from jaxdiff.data.sources import Examples
+from jaxdiff.files import expand_user
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ class Folder(Dataset):
             the rules leave over, a file that cannot be read, or pictures of different sizes without `size`. A picture
             with broken pixel data is found and named when it is decoded.
         """
-        root = Path(self.path).expanduser()
+        root = expand_user("path", self.path)
         require(root.is_dir(), "path", self.path, "folders")
         captions = root / self.captions
         texts, labels, classes = list[str](), list[int](), tuple[str, ...]()
@@ -176,7 +177,7 @@ def _caption(where: str, line: str) -> tuple[str, str]:
     allowed = 'objects {"file": "a.png", "caption": "a cat"}'
     try:
         tree = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # RecursionError: many lists in lists
         tree = None
     require(isinstance(tree, dict), where, line, allowed)
     name, text = tree.get("file", tree.get("file_name")), tree.get("caption", tree.get("text"))

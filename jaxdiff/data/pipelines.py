@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Int64
 
-from jaxdiff.checks import integer, message, require
+from jaxdiff.checks import integer, require
 from jaxdiff.data.sources import ArraySource, Examples, read_columns
 from jaxdiff.extras import needed
 
@@ -91,11 +91,11 @@ class Batches:
         Raises:
           ValueError: `state` is not of the form `{"next": k}`, or k is out of range.
         """
-        position = state.get("next") if isinstance(state, Mapping) else None
-        if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position <= self._steps:
-            raise ValueError(message("state", state, f"{{'next': k}} with k from 0 to {self._steps}"))
+        position: Any = state.get("next") if isinstance(state, Mapping) else None
+        good = isinstance(position, int | np.integer) and not isinstance(position, bool)
+        require(good and 0 <= position <= self._steps, "state", state, f"{{'next': k}} with k from 0 to {self._steps}")
         _end(self._running)
-        self._next = position
+        self._next = int(position)
 
     def close(self) -> None:
         """Ends worker processes and threads. No more batches can be read."""

@@ -1,6 +1,7 @@
 """Opened data sets (`Examples`): records of named entries, by index."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,8 @@ def read_columns(examples: Examples, indices: Int64[np.ndarray, " b"]) -> dict[s
     """The records at `indices` as columns, by name.
 
     Raises:
-      ValueError: a record cannot be read, lacks a field, or holds an entry of another shape or type than its field.
+      ValueError: a record cannot be read, lacks a field, holds an entry of another shape or type than its field, or a
+        label that is no class.
     """
     source = examples.source
     if isinstance(source, ArraySource):
@@ -98,6 +100,9 @@ def read_columns(examples: Examples, indices: Int64[np.ndarray, " b"]) -> dict[s
                 raise ValueError(message(f"shape of {name!r} of record {i}", value.shape, str(field.shape)))
             if not np.can_cast(value.dtype, column.dtype, "same_kind"):
                 raise ValueError(message(f"type of {name!r} of record {i}", value.dtype, field.dtype))
+            if field.kind == "label" and not 0 <= value < (field.classes or math.inf):
+                allowed = f"integers from 0 to {field.classes - 1}" if field.classes else "integers of at least 0"
+                raise ValueError(message(f"{name!r} of record {i}", value, allowed))
             column[row] = value
         found[name] = column
     return found

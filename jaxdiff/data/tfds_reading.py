@@ -14,6 +14,8 @@ from jaxdiff.data.checksums import Checksum, settings_text, spaced
 from jaxdiff.data.features import Declared, Feature, understood
 from jaxdiff.data.fields import Field
 from jaxdiff.data.sources import CHUNK, Examples
+from jaxdiff.data.tfds_checks import check_directory, check_splits
+from jaxdiff.files import expand_user
 
 
 class Undecoded(tfds.decode.SkipDecoding):
@@ -94,10 +96,12 @@ class TfdsSource:
 
 def open_set(name: str, split: str, data_dir: str | None, features: Mapping[str, Feature]) -> Examples:
     """Opens a set. The arguments and the errors are those of `Tfds`."""
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = expand_user("data_dir", data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     directory = _find(name, root)
     try:
+        check_directory(directory)
         builder = tfds.builder_from_directory(directory)
+        check_splits(builder.info.splits, directory)
         # TFDS gives them in another order in every process.
         there = {feature: _declared(known) for feature, known in sorted(builder.info.features.items())}
     except Exception as error:  # a broken directory: TFDS raises many types

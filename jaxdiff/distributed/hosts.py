@@ -101,7 +101,7 @@ def joined(
         with contextlib.suppress(OSError):
             traceback.print_exc()
     if failed and status not in (0, None):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # Python has no object for a closed stream
             sys.stdout.flush()
         heartbeat.abort(status if isinstance(status, int) else 1)
     heartbeat.leave()

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from jaxdiff.checks import integer, not_negative, require
+from jaxdiff.errors import report_error
 from jaxdiff.files import write_atomically
 from jaxdiff.logging.metrics_file import MetricsFile
 from jaxdiff.logging.names import METRICS, PLACE, SAMPLES
@@ -74,8 +75,9 @@ class Logger:
         self._metrics = MetricsFile(self._directory / METRICS, start_step)
         self._tensorboard = TensorBoard(self._directory, start_step)
         self._progress: Progress | None = None
-        if progress:
-            self._progress = Progress(total_steps, start_step, sys.stderr if stream is None else stream, seconds)
+        stream = sys.stderr if stream is None else stream
+        if progress and stream is not None:  # a program whose standard error is closed has none
+            self._progress = Progress(total_steps, start_step, stream, seconds)
 
     def __enter__(self) -> Logger:
         return self
@@ -156,8 +158,7 @@ class Logger:
             if writer not in self._failed:
                 self._failed.add(writer)
                 reason = getattr(error, "strerror", None) or error
-                with contextlib.suppress(OSError):
-                    print(f"warning: {writer} of {self._directory}: {reason}", file=sys.stderr, flush=True)
+                report_error(f"{writer} of {self._directory}: {reason}", kind="warning")
 
 
 class SilentLogger:
@@ -215,7 +216,7 @@ def make_logger(
 
     Without a directory there is a `Console` in process 0. Without `progress`, nothing is shown.
     """
-    if jax.process_index() != 0 or not (directory or progress):
+    if jax.process_index() != 0 or not (directory or (progress and sys.stderr)):
         return SilentLogger()
     if directory is None:
         return Console(total_steps, start_step)

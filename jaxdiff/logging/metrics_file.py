@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from jaxdiff.files import write_atomically
+from jaxdiff.files import open_own, write_atomically
 from jaxdiff.logging.records import RecordFile
 
 
@@ -45,7 +45,8 @@ def drop_after(metrics: str | os.PathLike[str], step: int) -> None:
     """Removes all lines after `step`, and all lines that were torn by a kill, from a metrics file if there is one."""
     path = Path(metrics)
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        with open_own(path, "rb") as file:
+            lines = file.readlines()
     except FileNotFoundError:
         return
     kept = [line for line in lines if line.endswith(b"\n") and _step_of(line) <= step]

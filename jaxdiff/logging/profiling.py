@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ import jax
 from jaxtyping import PyTree
 
 from jaxdiff.checks import integer, require
+from jaxdiff.errors import report_error
 
 
 class Profiler:
@@ -92,4 +92,4 @@ class Profiler:
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        print(f"warning: no trace in {self._directory}: {error}", file=sys.stderr, flush=True)
+        report_error(f"no trace in {self._directory}: {error}", kind="warning")

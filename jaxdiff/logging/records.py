@@ -3,7 +3,8 @@
 import contextlib
 import errno
 import os
-from pathlib import Path
+
+from jaxdiff.files import open_own
 
 
 class RecordFile:
@@ -14,7 +15,7 @@ class RecordFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # Without a buffer, no write is left to fail later, and a kill loses no record.
-        self._file = open(Path(path), "ab", buffering=0)  # noqa: SIM115 (close() closes it)
+        self._file = open_own(path, "ab")
         self._record = b""
 
     def write(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Media: how examples of any kind are looked at or listened to.
 
-- `showing`: files for examples, chosen by their kind; and their writing
+- `showing`: files for examples, chosen by their kind; their writing; and how many of them are not finite
 - `pictures`: images side by side, points in the plane, PNG files
 - `videos`: animated PNG files, and contact sheets
 - `waveforms`: WAV files, and spectrograms
@@ -15,7 +15,7 @@ with needed("jaxdiff.media"):
     from jaxdiff.media.metadata import with_origin
     from jaxdiff.media.pictures import grid, png_bytes, scatter, write_png
     from jaxdiff.media.points import ply_bytes, render, xyz_bytes
-    from jaxdiff.media.showing import show, write
+    from jaxdiff.media.showing import not_finite, show, write
     from jaxdiff.media.videos import animation, contact_sheet
     from jaxdiff.media.waveforms import spectrogram, spectrogram_sheet, wav_bytes
 
@@ -23,6 +23,7 @@ __all__ = [
     "animation",
     "contact_sheet",
     "grid",
+    "not_finite",
     "ply_bytes",
     "png_bytes",
     "render",

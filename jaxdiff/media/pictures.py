@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 from jaxdiff.checks import integer, positive, require
-from jaxdiff.files import write_atomically
+from jaxdiff.files import write_output
 from jaxdiff.media.lettering import block, length, line_height, wrap
 from jaxdiff.media.pixels import COLOURS, INK, PAPER, to_rgb
 
@@ -194,7 +194,7 @@ def write_png(path: str | os.PathLike[str], image: ArrayLike) -> None:
     """Writes a PNG file atomically.
 
     Args:
-      path: the file. An old file is replaced.
+      path: the file. An old file is replaced, a link is followed, and a device or a FIFO is written through.
       image: `[height, width, channels]` uint8, 1, 3 or 4 channels.
 
     Raises:
@@ -202,7 +202,7 @@ def write_png(path: str | os.PathLike[str], image: ArrayLike) -> None:
       ValueError: `image` has another shape.
       OSError: the file cannot be written. An old file is unchanged.
     """
-    write_atomically(path, png_bytes(image))
+    write_output(path, png_bytes(image))
 
 
 def _scale(height: int, width: int, captions: Sequence[str] | None) -> int:

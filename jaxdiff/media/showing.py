@@ -121,11 +121,27 @@ def show(
     return {f"{stem}.npy": buffer.getvalue()}
 
 
+def not_finite(examples: Mapping[str, ArrayLike]) -> str:
+    """How many examples hold NaN or an infinity, in words; empty if there is none.
+
+    Args:
+      examples: arrays `[n, ...]` of the same n examples, by the names of their fields.
+    """
+    arrays = [_plain(values) for values in examples.values()]
+    count = max(map(len, arrays), default=0)
+    lost = np.zeros(count, bool)
+    for array in arrays:
+        if array.dtype.kind == "f":
+            lost |= ~np.isfinite(array).reshape(count, -1).all(axis=1)
+    return f"{lost.sum()} of {count} samples hold numbers that are not finite" if lost.any() else ""
+
+
 def write(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> list[Path]:
     """Writes files into a directory, each atomically, and returns their paths.
 
     Args:
-      directory: the directory. It is created if it does not exist. Old files of these names are replaced.
+      directory: the directory. It is created if it does not exist. Old files of these names are replaced, and so are
+        links: nothing is written outside of the directory.
       files: the contents by name, as `show` returns them.
 
     Raises:

@@ -102,13 +102,13 @@ def is_marked(file: str | os.PathLike[str] | BinaryIO) -> bool:
     """Whether a picture bears the mark: its first frame if it is animated.
 
     Args:
-      file: a path, or an open file, of any format that Pillow reads.
+      file: a path, or an open file, of the formats PNG, JPEG and WebP.
 
     Raises:
       ImportError: as of `import_library`.
       OSError: the file cannot be read as a picture.
     """
-    with Image.open(file) as picture:
+    with Image.open(file, formats=("PNG", "JPEG", "WEBP")) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     if _blocks(*pixels.shape[:2]) <= _BITS.size:
         return False

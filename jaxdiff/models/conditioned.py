@@ -131,6 +131,11 @@ class Conditions:
             found |= asked
         return {entry: value[None] for entry, value in self._nulls().items()} | found
 
+    def names(self, condition: str) -> tuple[str, ...]:
+        """The names of the classes of a condition; empty for a condition without classes, and for no condition."""
+        known = self.by_name.get(condition)
+        return self.fields[known.field].names if known is not None and known.channel == "class" else ()
+
     def asked(self, params: PyTree, frozen: Mapping[str, Any], entries: Mapping[str, Any], codec: Encode) -> Asked:
         """The encoded conditions of samples, and those of samples for which nothing is asked.
 

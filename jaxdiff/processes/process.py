@@ -52,7 +52,7 @@ class _Numbers(trees.ByValue):
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, int) and not field.metadata.get("static"):
+            if isinstance(value, Integral) and not field.metadata.get("static"):
                 # An integer leaf would have no derivative, and would be compiled for separately.
                 object.__setattr__(self, field.name, float(value))
 

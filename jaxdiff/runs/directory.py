@@ -158,7 +158,7 @@ def lock_run(run: Run) -> Iterator[None]:
     """
     path = run.directory / "trainer.lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}") from error
     try:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -155,8 +156,8 @@ def _optimizer(optimizer: Any) -> OptimizerConfig:
         return OptimizerConfig()
     if isinstance(optimizer, OptimizerConfig):
         return optimizer
-    if isinstance(optimizer, int | float) and not isinstance(optimizer, bool):
-        return OptimizerConfig(learning_rate=optimizer)
+    if isinstance(optimizer, Real) and not isinstance(optimizer, bool):
+        return OptimizerConfig(learning_rate=float(optimizer))
     good = hasattr(optimizer, "init") and hasattr(optimizer, "update")
     allowed = "learning rates, training.optimizers.OptimizerConfig, and Optax transformations"
     require(good, "optimizer", optimizer, allowed, TypeError)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import jax
@@ -73,8 +74,8 @@ def load_at(
     guides = config.sample.guidance.load(needed.open)
     check_parts(facts.parts, needed.checksums(), needed.places)
     bound = bind(config, facts.fields, frozen)
-    if isinstance(ema, (int, float)):
-        at, params, _ = snapshots.reconstruct(opened, config.train.ema_widths, ema, step)
+    if isinstance(ema, Real):
+        at, params, _ = snapshots.reconstruct(opened, config.train.ema_widths, float(ema), step)
     else:
         at, params = _stored(opened, config, ema, step)
     params, extra = jax.tree.map(jnp.asarray, (params, _extra(opened, at)))
@@ -82,7 +83,7 @@ def load_at(
     return at, bound.loaded(with_state(params, extra), frozen, extra, config.sample)
 
 
-def _stored(run: Run, config: Config, ema: str | None, step: int | None) -> tuple[int, PyTree]:
+def _stored(run: Run, config: Config, ema: Any, step: int | None) -> tuple[int, PyTree]:
     """The step, and the parameters (`ema` is None) or an average of training or of `snapshots.store`."""
     if ema is None:
         with Checkpoints(run.checkpoints, version=provenance()) as checkpoints:

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxdiff import trees
-from jaxdiff.checks import did_you_mean, require
+from jaxdiff.checks import did_you_mean, one_line, require
 from jaxdiff.components import Table
+from jaxdiff.files import expand_user
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.settings import parts_of
 
@@ -39,14 +40,14 @@ class Parts:
         places: Mapping[str, Path] | None = None,
     ) -> None:
         named = parts_of(config)
-        found = {path: Path(value).expanduser().absolute() for path, value in named.items()}
+        found = {path: expand_user(path, value).absolute() for path, value in named.items()}
         found |= {path: place for path, place in (places or {}).items() if path in named}
         for name, place in (moved or {}).items():
             fitting = [path for path in named if path == name or path.endswith(f".{name}")]
             allowed = f"the parts of the run: {', '.join(named) or 'none'}{did_you_mean(name, named)}"
             require(len(fitting) == 1, "part", name, allowed)
             same = [path for path, value in named.items() if value == named[fitting[0]]]
-            found |= dict.fromkeys(same, Path(place).expanduser().absolute())
+            found |= dict.fromkeys(same, expand_user(f"part {name}", place).absolute())
         self.places: dict[str, Path] = found
         self._named, self._load = named, load
         self._opened: dict[str, Any] = {}
@@ -76,8 +77,8 @@ def open_file(path: Path, load: Callable[[Path], Any]) -> Any:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be read as a file of arrays: {error}") from error
+        except Exception as error:  # BadZipFile, EOFError, NotImplementedError, MemoryError, ...
+            raise ValueError(f"{path}: cannot be read as a file of arrays: {one_line(error)}") from error
     return load(path)
 
 

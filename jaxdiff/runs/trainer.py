@@ -142,6 +142,8 @@ class Trainer:
                 seed = self.config.train.seed + 1
                 key = jax.random.key(seed, impl="threefry2x32")
                 x, captions = model.exhibit(key, self.opened.shown, self.program.strategy.mesh)
+                if (lost := media.not_finite(x)) and hosts.first():
+                    warnings.warn(f"step {number}: {lost}", stacklevel=2)
                 files = self.config.data.show(x, self.training.bound.fields, captions)
                 different = list(dict.fromkeys(captions))
                 sampling = getattr(model, "sampling", None)

@@ -18,11 +18,15 @@ import pytest
 from PIL import Image
 from run_files import origin_of
 
-from jaxdiff.cli.sample import read_value
-from jaxdiff.components import Part
+from jaxdiff.cli.sample import Arguments, _wishes, read_value
+from jaxdiff.components import Part, Table
+from jaxdiff.conditions import Label
+from jaxdiff.data import Field
 from jaxdiff.guidance import Guidance
 from jaxdiff.media import watermark
+from jaxdiff.media.pixels import NOT_FINITE
 from jaxdiff.models import DiffusionModel, Sampling
+from jaxdiff.models.conditioned import Conditions
 from jaxdiff.runs.load import load
 from jaxdiff.runs.origin import origin
 from jaxdiff.version import __version__
@@ -166,6 +170,16 @@ def test_sample_draws_points_and_keeps_to_its_seed(points, call, tmp_path, capfd
     assert capfd.readouterr().out == f"{tmp_path / 'p.png'}\n" * 3
     assert pictures[0] == pictures[1] != pictures[2]
     assert pixels(tmp_path / "p.png").shape == (384, 384, 3)
+
+
+def test_samples_that_are_not_finite_are_written_and_told(place, call, capfd):
+    assert call("sample", f"{IN_TINY} --ask label=3 --guidance.scale 1e30 --count 3 --out lost.png") == 2
+    out, err = capfd.readouterr()
+    assert out == "lost.png\n"
+    assert err == (
+        "error: 3 of 3 samples hold numbers that are not finite; weaker guidance, more steps or another solver may help\n"
+    )
+    assert ((pixels(place / "lost.png") == NOT_FINITE).all(-1)).any()
 
 
 def test_pictures_say_where_they_come_from(place, points, call):
@@ -313,6 +327,14 @@ def test_a_typo_is_reported_before_slow_imports(tmp_path):
     assert done.stdout.split() == ["2"]
     assert done.stderr == "error: unknown flag '--trian.steps'; did you mean '--train.steps'?\n"
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("text", "value"), [("20", 1), ("1", 1), ("nan", 2), ("cat", "cat")])
+def test_a_class_whose_name_is_a_number_is_asked_for_by_its_name(text, value):
+    names = ("10", "20", "nan", "cat")
+    conditions = Conditions({"label": Label()}, Table(label=Field("label", (), "int32", 4, names)))
+    found = _wishes(Arguments(run=Path("run"), ask={"label": text}), conditions)
+    assert found == ({"label": value}, {"label": value})
 
 
 def test_a_value_that_is_asked_for_is_a_number_a_picture_or_text(tmp_path):

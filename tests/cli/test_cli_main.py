@@ -1,6 +1,7 @@
 """The command `jaxdiff`: its commands by name, and one line where a name or a package is missing."""
 
 import importlib
+import io
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from without_extras import WITHOUT_EXTRAS
 
 import jaxdiff
 from jaxdiff.cli.main import COMMANDS, main
+from jaxdiff.cli.streams import forgiving_streams
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +54,30 @@ def test_a_wrong_command_is_one_line_and_status_2(words, line, capsys):
         main(words)
     assert stop.value.code == 2
     assert capsys.readouterr() == ("", f"error: {line.format(', '.join(COMMANDS))}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "out", "err"),
+    [
+        ("--version >&- 2>&- <&-", 0, "", ""),
+        ("--version >/dev/full", 0, "", ""),
+        ("--help | true", 0, "", ""),
+        ("trian 2>&-", 2, "", ""),
+        ("trian 2>/dev/full", 2, "", ""),
+    ],
+)
+def test_what_a_stream_cannot_take_is_left_out(line, status, out, err):
+    command = f"set -o pipefail; {sys.executable} -m jaxdiff {line}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
+
+
+def test_characters_that_a_stream_lacks_are_escaped(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    with forgiving_streams():
+        print("\N{SNOWMAN} \udcff")
+    assert out.buffer.getvalue() == b"\\u2603 \\udcff\n"
 
 
 def test_without_the_extra_each_command_is_one_line_that_names_it():

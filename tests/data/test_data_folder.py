@@ -1,13 +1,15 @@
 import json
 import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from jaxdiff.components import from_json, to_json
 from jaxdiff.data import Dataset, Field, Folder, in_memory, training_batches
+from jaxdiff.data.picture_files import decode_picture
 
 
 def open_folder(path, **options):
@@ -42,6 +44,14 @@ def test_subfolders_are_classes_in_sorted_order(tmp_path):
     }
     assert len(examples) == 4
     assert [(int(r["image"][0, 0, 0]), r["label"]) for r in examples.source] == [(0, 0), (1, 0), (3, 1), (4, 1)]
+
+
+def test_names_that_are_no_utf_8_are_names(tmp_path):
+    name = os.fsdecode(b"c\xffat")
+    write(tmp_path / name / "a.png", grey(1))
+    examples = open_folder(tmp_path)
+    assert examples.fields["label"].names == (name,)
+    assert len(examples.identity()) == 32
 
 
 def test_a_flat_folder_is_unlabelled(tmp_path):
@@ -96,6 +106,29 @@ def test_exif_orientation_is_applied(tmp_path):
     examples = open_folder(tmp_path)
     assert examples.fields["image"].shape == (3, 2, 3)
     np.testing.assert_array_equal(examples.source[0]["image"], np.rot90(pixels, -1))
+
+
+def test_an_orientation_that_is_no_number_turns_nothing(tmp_path):
+    pixels = np.arange(2 * 3 * 3).reshape(2, 3, 3)
+    entry = struct.pack("<HHI4s", 0x0112, 2, 2, b"6\0\0\0")  # text, as some programs write it
+    write(tmp_path / "a.webp", pixels, exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + bytes(4), lossless=True)
+    np.testing.assert_array_equal(in_memory(open_folder(tmp_path)).source.columns["image"][0], pixels)
+
+
+def test_a_file_of_another_format_reaches_no_other_program(tmp_path, monkeypatch):
+    """PIL itself would run Ghostscript, which finds PostScript by its contents."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\n: > {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # which looks for the program again
+    header = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
+    (tmp_path / "a.png").write_bytes(header + b"showpage\n%%EOF\n")
+    with pytest.raises(ValueError, match=r"a\.png cannot be read as a picture: cannot identify"):
+        in_memory(open_folder(tmp_path))
+    with pytest.raises(ValueError, match="not a picture: cannot identify"):
+        decode_picture((tmp_path / "a.png").read_bytes(), 3)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_without_a_picture_is_named_at_once(tmp_path):
@@ -188,6 +221,7 @@ def test_a_file_of_captions_gives_captions_in_its_order(tmp_path):
         ),
         ([A, "b.png a cat"], r"captions\.jsonl, line 2 = 'b\.png a cat'; allowed are objects {\"file\": \"a\.png\""),
         (['["b.png", "a cat"]'], "line 1 = "),
+        (["[" * 100_000], "line 1 = "),
         (['{"file": "b.png"}'], "line 1 = "),
         ([], r"has no caption of 'b\.png'"),
     ],

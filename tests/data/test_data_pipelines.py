@@ -284,7 +284,7 @@ def test_sets_in_memory_use_no_workers():
 def test_workers_read_the_same_batches_and_a_dead_worker_is_reported(on_disk):
     expected = take(training_batches(in_memory(on_disk), 8, seed=5), 29)
     batches = training_batches(on_disk, 8, seed=5, workers=2)
-    batches.set_state({"next": 3})
+    batches.set_state({"next": np.int64(3)})
     assert not multiprocessing.active_children()  # nothing is started before it is needed
     assert_equal(take(batches, 5), expected[3:8])
     assert all(type(value) is np.ndarray for value in next(batches).values())

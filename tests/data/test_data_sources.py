@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxdiff.data import Examples, Field, Tfds, from_arrays, in_memory
+from jaxdiff.data import Examples, Field, Tfds, from_arrays, in_memory, training_batches
 from jaxdiff.data.checksums import MOST, checksum, spaced
 
 
@@ -40,6 +40,22 @@ def test_records_that_do_not_fit_their_fields_are_named():
         in_memory(Examples(Halves(5), {"y": Field("values", (2,))}))
 
 
+class Labels(list):
+    """A user's source of labels."""
+
+    def __getitem__(self, index):
+        return {"label": super().__getitem__(index)}
+
+
+@pytest.mark.parametrize("wrong", [3, -1, 2**32 + 1])
+@pytest.mark.parametrize("read", [in_memory, lambda examples: next(training_batches(examples, 4, seed=0))])
+def test_a_label_that_is_no_class_is_named(read, wrong):
+    """2**32 + 1 would be the label 1 of type int32."""
+    examples = Examples(Labels([0, 2, wrong, 1]), {"label": Field("label", (), "int32", 3)})
+    with pytest.raises(ValueError, match=rf"'label' of record 2 = {wrong}; allowed are integers from 0 to 2"):
+        read(examples)
+
+
 def test_in_memory_changes_no_record(swatches_dir):
     examples = Tfds("swatches/square", data_dir=swatches_dir).open()
     memory = in_memory(examples)
@@ -57,6 +73,8 @@ def arrays(**changes):
 
 def test_the_identity_of_arrays_depends_on_all_that_they_hold():
     same = arrays().identity()
+    counted = [from_arrays(label=[0, 1], classes={"label": n}).identity() for n in (2, np.int64(2))]
+    assert counted[0] == counted[1]
     assert (len(same), int(same, 16) >= 0) == (32, True)
     assert arrays().identity() == same
     changed = [

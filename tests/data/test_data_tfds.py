@@ -13,6 +13,8 @@ from jaxdiff.components import from_json, to_json
 from jaxdiff.data import Dataset, Field, Tfds, in_memory
 from jaxdiff.data.features import Label, Padded, Picture, Points, Text, Values, Video, Waveform
 
+FEATURES = "tensorflow_datasets.core.features"
+
 
 def square(swatches_dir, **options):
     return Tfds("swatches/square", data_dir=swatches_dir, **options)
@@ -171,6 +173,59 @@ def test_broken_directories_are_named(swatches_dir, tmp_path):
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"swatches/square.*cannot be"):
         in_memory(square(tmp_path / "cut_shard").open())
+
+
+def in_legacy_form(name):
+    inner = {"type": name, "content": {}}
+    return {"type": "tensorflow_datasets.core.features.features_dict.FeaturesDict", "content": {"picture": inner}}
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"pythonClassName": "evil_set.Image", "image": {}},
+        {"python_class_name": "evil_set.Image", "image": {}},
+        in_legacy_form("evil_set.Image"),
+        {"pythonClassName": f"{FEATURES}.sequence_feature.Sequence", "sequence": {"feature": {"type": "evil_set.X"}}},
+        {
+            "pythonClassName": f"{FEATURES}.features_dict.FeaturesDict",
+            "jsonFeature": {"json": json.dumps(in_legacy_form("evil_set.Image")["content"])},
+        },
+    ],
+)
+def test_a_directory_runs_no_code(swatches_dir, tmp_path, monkeypatch, feature):
+    """TFDS itself imports the modules that `features.json` names, in each of these forms."""
+    (tmp_path / "evil_set.py").write_text("raise SystemExit('this has run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    directory = shutil.copytree(swatches_dir / "swatches" / "square" / "1.2.0", tmp_path / "swatches/square/1.2.0")
+    tree = json.loads((directory / "features.json").read_text())
+    tree["featuresDict"]["features"]["picture"] = feature
+    (directory / "features.json").write_text(json.dumps(tree))
+    with pytest.raises(
+        ValueError, match=r"class = 'evil_set\.\w+'; allowed are the classes of tensorflow_datasets\.core"
+    ):
+        square(tmp_path).open()
+    assert "evil_set" not in sys.modules
+
+
+def test_a_directory_is_refused_that_imports_tensorflow_keeps_its_reader_waiting_or_names_files_elsewhere(
+    swatches_dir, tmp_path
+):
+    directory = shutil.copytree(swatches_dir / "swatches" / "square" / "1.2.0", tmp_path / "swatches/square/1.2.0")
+    features = directory / "features.json"
+    kept = features.read_text()
+    features.write_text(kept.replace('"uint8"', '"half a byte"'))
+    with pytest.raises(ValueError, match=r"features\.json: dtype = 'half a byte'; allowed are 'string' and NumPy's"):
+        square(tmp_path).open()
+    features.write_text(kept)
+    info = directory / "dataset_info.json"
+    info.write_text(info.read_text().replace("{DATASET}", "../{DATASET}"))
+    with pytest.raises(ValueError, match=r"file of the split 'train' = .*; allowed are files of the directory itself"):
+        square(tmp_path).open()
+    (directory / "label.labels.txt").unlink()
+    os.mkfifo(directory / "label.labels.txt")  # TFDS reads the names of classes from this file
+    with pytest.raises(ValueError, match=r"entry = 'label\.labels\.txt'; allowed are regular files"):
+        square(tmp_path).open()
 
 
 def test_the_identity_is_that_of_the_records_wherever_they_lie(swatches_dir, medley_dir, tmp_path):

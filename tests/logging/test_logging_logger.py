@@ -1,5 +1,6 @@
 """The logs of an interrupted run read like those of an uninterrupted run, and no failed write stops a run."""
 
+import contextlib
 import errno
 import io
 import json
@@ -86,6 +87,18 @@ def png(pixels):
     written = io.BytesIO()
     Image.fromarray(pixels).save(written, "PNG")
     return written.getvalue()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples/x_00000001.png"])
+def test_a_link_in_a_run_directory_leads_to_no_other_file(tmp_path, name):
+    run, other = tmp_path / "run", tmp_path / "other"
+    (run / "samples").mkdir(parents=True)
+    other.write_text("not of this run\n")
+    (run / name).symlink_to(other)
+    with contextlib.suppress(OSError), Logger(run, 10, 0, progress=False) as logger:
+        logger.log(1, {"loss": 1.0})
+        logger.media(1, {"x.png": png(np.zeros((4, 4, 3), np.uint8))})
+    assert other.read_text() == "not of this run\n"
 
 
 def test_tensorboard_gets_scalars_and_pictures_and_the_directory_gets_all_files(tmp_path):
@@ -228,6 +241,15 @@ def test_a_closed_terminal_does_not_stop_a_run(tmp_path, capsys):
         assert [record["loss"] for record in records(directory / "metrics.jsonl")] == [1.0, 2.0, 3.0]
         # tqdm ignores the failure itself.
         assert capsys.readouterr().err.count("warning: progress of") == (0 if terminal else 1)
+
+
+def test_without_standard_error_nothing_is_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)  # as in a program that was started with `2>&-`
+    for directory in (tmp_path, None):
+        with make_logger(directory, 10) as logger:
+            logger.log(1, {"loss": 1.0})
+    assert capsys.readouterr().out == ""
+    assert [record["loss"] for record in records(tmp_path / "metrics.jsonl")] == [1.0]
 
 
 def test_only_process_0_writes(tmp_path, monkeypatch):

@@ -176,6 +176,19 @@ def test_files_are_written_whole(tmp_path):
     assert media.write(tmp_path / "b" / "c", files)[0].read_bytes() == b"1"
 
 
+def test_examples_that_are_not_finite_are_counted():
+    values = np.zeros((5, 4, 4, 1), np.float32)
+    values[1, 0, 0] = np.nan
+    points = np.zeros((5, 3), jnp.bfloat16)
+    points[3] = np.inf
+    labels = np.arange(5)
+    assert (
+        media.not_finite({"image": values, "x": points, "label": labels})
+        == "2 of 5 samples hold numbers that are not finite"
+    )
+    assert media.not_finite({"image": values[2:], "label": labels[2:]}) == ""
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

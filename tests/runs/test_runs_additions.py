@@ -20,7 +20,7 @@ from jaxdiff.models import AutoencoderModel, ClassifierModel, DiffusionModel
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.load import load
 from jaxdiff.runs.loop import train
-from jaxdiff.runs.parts import Parts
+from jaxdiff.runs.parts import Parts, open_file
 
 # The largest part of its first value that the loss may have at the end.
 ADDITIONS = {
@@ -145,3 +145,13 @@ def test_settings_that_name_one_part_move_with_it(tmp_path):
     assert set(parts.places) == {"model.codec.weights", "model.codec.others"}
     assert set(parts.places.values()) == {tmp_path / "moved.npz"}
     np.testing.assert_array_equal(parts.open("one.npz")["e"], np.arange(3.0))
+
+
+def test_a_broken_file_of_weights_is_named(tmp_path):
+    path = tmp_path / "w.npz"
+    np.savez(path, a=np.arange(12.0))
+    whole = path.read_bytes()
+    for broken in (whole[:200], whole.replace(b"PK\x01\x02", b"PK\x01\x03"), b"", whole[:40] + b"~" * 60 + whole[100:]):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"w\.npz: cannot be read as a file of arrays: [^\n]+$"):
+            open_file(path, load)

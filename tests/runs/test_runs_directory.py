@@ -4,10 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from run_settings import TOY
 
+from jaxdiff.codecs import Latents
+from jaxdiff.data import Folder, Tfds
+from jaxdiff.files import write_output
 from jaxdiff.runs.directory import RunError, create_run, lock_run, open_run, read_config, write_atomically, write_config
+from jaxdiff.runs.parts import Parts
 
 CONFIG = {"data": {"name": "digits"}, "lr": 1e-3, "widths": [1, 2], "nothing": None, "é": True}
 
@@ -80,6 +86,53 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
             write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_output_follows_links_and_goes_through_a_fifo(tmp_path):
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("old")
+    write_output(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "old").read_bytes() == b"new"
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(OSError, match="No such device"):  # nobody reads
+        write_output(fifo, b"lost")
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(fifo, b"through")
+    assert os.read(reader, 10) == b"through"
+    assert fifo.is_fifo()
+    os.close(reader)
+
+
+def test_the_lock_is_no_link_to_another_file(tmp_path):
+    (tmp_path / "other").write_text("kept")
+    run = create_run(tmp_path / "run")
+    (run.directory / "trainer.lock").symlink_to(tmp_path / "other")
+    with pytest.raises(RunError, match=r"trainer\.lock: Too many levels of symbolic links"), lock_run(run):
+        pass
+    assert (tmp_path / "other").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: Tfds("mnist", data_dir="~nosuch/x").open(), r"data_dir = '~nosuch/x'; allowed are paths without ~"),
+        (lambda: Tfds("mnist").open(), r"data_dir = '~/tensorflow_datasets'; allowed are paths without ~"),
+        (lambda: Folder("~nosuch/x").open(), r"path = '~nosuch/x'; allowed are paths without ~"),
+        (
+            lambda: Parts(replace(TOY, model=replace(TOY.model, codec=Latents("~nosuch"))), load=str),
+            r"model\.codec\.run = '~nosuch'; allowed are paths without ~",
+        ),
+    ],
+)
+def test_a_home_that_is_not_known_is_one_line(monkeypatch, use, message):
+    """As of a user who does not exist, and in a container whose user has neither an entry nor $HOME."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    with pytest.raises(ValueError, match=message):
+        use()
 
 
 HOLDER = """

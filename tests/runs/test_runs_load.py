@@ -68,6 +68,17 @@ def test_the_denoiser_is_the_networks_answer_with_its_label_and_guidance(toy):
         found = called(denoiser)
         np.testing.assert_allclose(found.x0, expected.x0, atol=1e-5)
         np.testing.assert_allclose(found.eps, expected.eps, atol=1e-5)
+    with pytest.raises(ValueError, match="number of values of label = 3; allowed are 1 and 5, one for each example"):
+        model.denoiser(label=labels[:3], guidance=2.5)(x, t)
+
+
+def test_a_step_that_is_no_integer_is_told_apart_from_one(toy):
+    assert load_at(toy, step=np.int64(160))[0] == 160
+    for step, shown in (("160", "'160'"), (160.0, "160.0"), (7, "7")):
+        with pytest.raises(ValueError, match=rf"has no checkpoint of step {shown}; there are: .*160, .*210"):
+            load_at(toy, step=step)
+    with pytest.raises(ValueError, match=r"ema = 0\.25 needs snapshots"):
+        load_at(toy, ema=np.float32(0.25))
 
 
 def test_a_run_that_cannot_be_loaded_is_refused_in_one_line(toy, tmp_path):

@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -286,9 +287,10 @@ class Checkpoints:
         return manifest.damage(self.directory / str(step), needed)
 
     def _verified(self, step: int, parts: Sequence[str] | None) -> int:
-        if step not in self.steps():
+        if not isinstance(step, Integral) or isinstance(step, bool) or step not in self.steps():
             present = ", ".join(map(str, self.steps())) or "none"
-            raise CheckpointError(f"{self.directory}: has no checkpoint of step {step}; there are: {present}")
+            shown = repr(step) if isinstance(step, str) else step
+            raise CheckpointError(f"{self.directory}: has no checkpoint of step {shown}; there are: {present}")
         if reason := self._damage(step, parts):
             raise CheckpointError(f"{self.directory / str(step)}: is broken: {reason}")
         return step
