@@ -24,7 +24,7 @@ def open_or_create(run_dir: str | os.PathLike[str], config: Config, facts: Facts
     Raises:
       ValueError: the directory holds another run, or cannot be used. Nothing in it has been changed.
     """
-    run = Run(Path(run_dir).absolute())
+    run = Run.at(run_dir)
     if run.config.exists():
         saved = read_saved(run)
         with at(str(run.config)):

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxdiff.files import write_atomically
+from jaxdiff.files import directory_for_checkpoints, write_atomically
 from jaxdiff.logging.names import METRICS, SAMPLES
 
 
@@ -31,6 +31,18 @@ class Run:
     """The paths of a run. `create_run` makes the directory, and `open_run` checks that it is there."""
 
     directory: Path
+
+    @classmethod
+    def at(cls, directory: str | os.PathLike[str]) -> Run:
+        """The run in a directory, which need not exist.
+
+        Raises:
+          RunError: checkpoints cannot be in this directory.
+        """
+        try:
+            return cls(directory_for_checkpoints(directory, "run directory"))
+        except ValueError as error:
+            raise RunError(str(error)) from error
 
     @property
     def config(self) -> Path:
@@ -69,7 +81,7 @@ def create_run(directory: str | os.PathLike[str]) -> Run:
     Raises:
       RunError: the path is a file, or cannot be created or written to.
     """
-    run = Run(Path(directory).absolute())
+    run = Run.at(directory)
     try:
         for path in (run.directory, run.checkpoints, run.samples):
             path.mkdir(parents=True, exist_ok=True)
@@ -89,7 +101,7 @@ def open_run(directory: str | os.PathLike[str]) -> Run:
     Raises:
       RunError: there is no such directory, or it holds no `config.json`.
     """
-    run = Run(Path(directory).absolute())
+    run = Run.at(directory)
     if not run.directory.is_dir():
         raise RunError(f"run directory {run.directory}: there is no such directory")
     if not run.config.is_file():

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -71,6 +70,7 @@ def train(
       Stopped: a signal asked training to stop, and the run has been saved.
     """
     check(config)
+    target = None if run_dir is None else Run.at(run_dir)
     if config.log.wandb is not None:
         import_wandb(config.log.wandb)
     needed = Parts(config, load, parts)
@@ -90,13 +90,13 @@ def train(
         return training.bound.loaded(average, {**frozen["model"], "guidance": guides}, extra, config.sample)
 
     # A new run is refused before anything is written. A run that goes on may have lost the run that it started from.
-    new = run_dir is None or not Run(Path(run_dir).absolute()).config.exists()
+    new = target is None or not target.config.exists()
     begin = _start(config, program, start) if new else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
         run, saved, archive = None, None, None
-        if run_dir is not None:
-            directory = run_dir
+        if target is not None:
+            directory = target.directory
             run = on_all(lambda: open_or_create(directory, config, facts, needed.places))
             on_all(lambda: stack.enter_context(lock_run(run)) if hosts.first() else None)
             saved = saved_settings(config, facts, run, needed.places)

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorstore
 
 import jaxdiff
-from jaxdiff.runs.checkpoints import CheckpointError, Checkpoints
+from jaxdiff.runs.checkpoints import CheckpointError, Checkpoints, arrays, manifest
 from jaxdiff.runs.checkpoints.retention import retained
 from jaxdiff.runs.provenance import provenance
 
@@ -442,6 +443,52 @@ print("done")
     late = r"Traceback \(most recent call last\):\n(  .*\n)+RuntimeError: Event loop is closed\n"
     assert re.sub(late, "", result.stderr) == ""
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["5"]
+
+
+def test_a_link_leads_to_any_directory_and_its_path_alone_is_refused(tmp_path):
+    """Orbax takes a path for a pattern of file names, and would save nothing there."""
+    (tmp_path / "lr=[1e-3]").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "lr=[1e-3]")
+    with pytest.raises(ValueError, match=r"directory = '.*lr=\[1e-3\]'; allowed are local paths"):
+        Checkpoints(tmp_path / "lr=[1e-3]")
+    save_all(tmp_path / "link", [1])
+    assert_same(Checkpoints(tmp_path / "link").restore(make_state()).state, make_state(1))
+
+
+def test_a_save_without_all_arrays_fails_and_leaves_the_older_checkpoint(tmp_path, monkeypatch):
+    """The shards of a process that the first process does not see, for instance."""
+    state = {"w": {"a": jnp.ones(3), "b": jnp.zeros(3)}}
+    with Checkpoints(tmp_path) as some:
+        some.save(1, state)
+        start = arrays.start_save
+        monkeypatch.setattr(arrays, "start_save", lambda place, flat: start(place, {"w.a": flat["w.a"]}))
+        some.save(2, state)
+        with pytest.raises(CheckpointError, match=r"saving step 2 failed: the files do not hold w\.b"):
+            some.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def change_shape(store):
+    found = json.loads(store.read("params.dense.kernel/zarr.json").result().value)
+    store.write("params.dense.kernel/zarr.json", json.dumps(found | {"shape": [10**12, 8]})).result()
+
+
+def remove_chunks(store):
+    store.delete_range(tensorstore.KvStore.KeyRange("params.dense.kernel/c", "params.dense.kernel/d")).result()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [(change_shape, r"in another shape than \(16, 8\)"), (remove_chunks, "in part only")]
+)
+def test_arrays_that_the_files_do_not_hold_are_neither_allocated_nor_read_as_zeros(tmp_path, saved, change, words):
+    """The manifest fits these files."""
+    directory = shutil.copytree(saved, tmp_path / "c") / "20"
+    base = {"driver": "file", "path": f"{directory / 'state' / 'part.params'}/"}
+    change(tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result())
+    (directory / "manifest.json").unlink()
+    manifest.write(directory)
+    with pytest.raises(CheckpointError, match=rf"is broken: the files hold params\.dense\.kernel {words}"):
+        Checkpoints(tmp_path / "c").restore(make_state(), 20)
 
 
 def test_the_end_of_the_block_waits_and_reports_a_failure(tmp_path, monkeypatch):

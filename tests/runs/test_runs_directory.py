@@ -57,6 +57,22 @@ def test_missing_and_unusable_places_are_refused_in_one_line(tmp_path):
         read_config(create_run(tmp_path / "run"))
 
 
+def test_a_deleted_working_directory_is_named(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(RunError, match="run directory 'some/run': the working directory has been deleted"):
+        create_run("some/run")
+
+
+@pytest.mark.parametrize("name", ["lr=[1e-3]", "a*b", "a?b", "a\\b", os.fsdecode(b"a\xffb"), "gs://bucket"])
+def test_a_path_that_orbax_misreads_is_refused_before_anything_is_made(tmp_path, name):
+    for use in (create_run, open_run):
+        with pytest.raises(RunError, match=r"run directory = .*; allowed are local paths .* a link may lead"):
+            use(tmp_path / name / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_config_that_json_cannot_hold_leaves_the_old_one(tmp_path):
     run = create_run(tmp_path)
     write_config(run, CONFIG)

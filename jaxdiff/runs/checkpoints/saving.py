@@ -14,7 +14,7 @@ import jax
 
 from jaxdiff.distributed.collectives import gather
 from jaxdiff.files import sync_directory, write_atomically
-from jaxdiff.runs.checkpoints import arrays, manifest
+from jaxdiff.runs.checkpoints import arrays, leaves, manifest
 from jaxdiff.runs.checkpoints.errors import CheckpointError
 from jaxdiff.runs.checkpoints.retention import steps_in
 
@@ -117,7 +117,13 @@ def _await(response: Any, temporary: Path) -> None:
 
 
 def _commit(temporary: Path, meta: Mapping[str, Any]) -> None:
-    """Adds the remaining files, and gives the directory its final name."""
+    """Adds the remaining files, and gives the directory its final name.
+
+    Raises:
+      CheckpointError: Orbax has not written what it was given.
+    """
+    if reason := arrays.lacking(temporary / "state", leaves.read_table(meta)):
+        raise CheckpointError(reason)
     write_atomically(temporary / "meta.json", json.dumps(meta).encode())
     os.unlink(temporary / _GOING)
     manifest.write(temporary)

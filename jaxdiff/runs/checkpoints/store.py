@@ -15,6 +15,7 @@ import jax
 from jaxdiff import checks
 from jaxdiff.checks import one_line
 from jaxdiff.distributed.collectives import broadcast_from_first, gather, on_all
+from jaxdiff.files import directory_for_checkpoints
 from jaxdiff.runs.checkpoints import arrays, leaves, manifest, meta, retention, saving
 from jaxdiff.runs.checkpoints.errors import CheckpointError
 
@@ -60,7 +61,7 @@ class Checkpoints:
         restoring a checkpoint of another version of the program gives a warning.
 
     Raises:
-      ValueError: `keep`, `keep_every` or `keep_best` is out of range.
+      ValueError: `keep`, `keep_every` or `keep_best` is out of range, or Orbax cannot use the path `directory`.
       NotADirectoryError: `directory` is a file.
     """
 
@@ -75,7 +76,7 @@ class Checkpoints:
         checks.integer("keep", keep)
         checks.integer("keep_every", keep_every, 0)
         checks.integer("keep_best", keep_best, 0)
-        self.directory = Path(directory).absolute()
+        self.directory = directory_for_checkpoints(directory)
         if self.directory.exists() and not self.directory.is_dir():
             raise NotADirectoryError(f"{self.directory} is not a directory")
         self.keep, self.keep_every, self.keep_best = keep, keep_every, keep_best
@@ -277,13 +278,18 @@ class Checkpoints:
         return chosen, contents, leaves.read_table(contents)
 
     def _damage(self, step: int, parts: Sequence[str] | None) -> str | None:
-        """Says what is wrong with the files that restoring these parts reads."""
+        """Says what is wrong with the files that restoring these parts reads; None if nothing is."""
 
         def needed(file: str) -> bool:
             folder, _, inside = file.partition("/")
             return folder != "state" or arrays.is_read_for(parts, inside)
 
-        return manifest.damage(self.directory / str(step), needed)
+        directory = self.directory / str(step)
+        if reason := manifest.damage(directory, needed):
+            return reason
+        table = leaves.read_table(meta.read(directory))
+        wanted = {n: info for n, info in table.items() if parts is None or leaves.words_of(n)[0] in parts}
+        return arrays.lacking(directory / "state", wanted)
 
     def _verified(self, step: int, parts: Sequence[str] | None) -> int:
         if step not in self.steps():
