@@ -9,13 +9,17 @@ import sys
 import traceback
 from typing import NoReturn
 
+from jaxdiff.checks import shortened
+
 TRACEBACK_VARIABLE = "JAXDIFF_TRACEBACK"
+_LONGEST = 2000  # characters of a line; the names that a setting allows take hundreds
 
 
 def report_error(message: str) -> None:
     """Prints `error: message` as one line on standard error. A closed standard error is not an error itself."""
+    line = shortened(" ".join(message.split()), _LONGEST)
     with contextlib.suppress(OSError, ValueError):
-        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -1,15 +1,21 @@
 """Places of checkpoints, files that are written completely or not at all, and Python files imported by their paths."""
 
 import contextlib
+import errno
 import importlib.util
+import json
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from jaxdiff.checks import require
 
+_LARGEST = 2**30  # bytes of a JSON file
+_DEEPEST = 100  # lists and objects inside each other in a JSON file
 _loaded: set[str] = set()
 
 
@@ -36,6 +42,42 @@ def directory_for_checkpoints(path: str | os.PathLike[str], name: str = "directo
     allowed = "local paths in UTF-8 without [ * ? \\ and without names that end with a colon"
     require(good, name, text, f"{allowed}; a link may lead to any directory")
     return absolute
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The contents of a JSON file, which may come from a stranger.
+
+    Raises:
+      OSError: there is no such file, or it is no regular file: a link may lead to any file of this machine, and a pipe
+        or a device has no end.
+      ValueError: the file is no JSON in UTF-8, or larger or more deeply nested than the files of this library.
+    """
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
+    if status.st_size > _LARGEST:
+        raise ValueError(f"is larger than {_LARGEST} bytes")
+    return parse_json(Path(path).read_bytes().decode())
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+      ValueError: the text is no JSON, or is nested deeper than the files of this library.
+    """
+    too_deep = f"is nested deeper than {_DEEPEST} levels"
+    try:
+        tree = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(too_deep) from error
+    level = [tree]
+    for _ in range(_DEEPEST):
+        nodes = [node for node in level if isinstance(node, dict | list)]
+        level = [inner for node in nodes for inner in (node.values() if isinstance(node, dict) else node)]
+    if level:
+        raise ValueError(too_deep)
+    return tree
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

@@ -58,10 +58,10 @@ def vp_discrete(schedule: Literal["linear", "scaled_linear", "cosine"] = "linear
       steps: the length of the chain. The betas of the first two schedules are scaled by `1000/steps`.
 
     Raises:
-      ValueError: `schedule` is unknown, `steps` is below 2, or a beta is outside (0, 1).
+      ValueError: `schedule` is unknown, `steps` is not an integer from 2 to 1,000,000, or a beta is outside (0, 1).
     """
     one_of("schedule", schedule, ("linear", "scaled_linear", "cosine"))
-    integer("steps", steps, least=2)
+    integer("steps", steps, least=2, most=1_000_000)
     rate = 1000 / steps
     if schedule == "linear":
         betas = np.linspace(1e-4 * rate, 0.02 * rate, steps)

@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from jaxdiff.components import Component, at, is_part, to_json, walk
+from jaxdiff.components import Component, is_part, to_json, walk
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.differences import differences
 from jaxdiff.runs.directory import Run, create_run
 from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.parts import check_parts
-from jaxdiff.runs.settings import read_saved
+from jaxdiff.runs.settings import in_config, read_saved
 
 # These settings do not affect the result of a run, or by rounding only.
 _REPORTS = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "validate_every")
@@ -27,7 +27,7 @@ def open_or_create(run_dir: str | os.PathLike[str], config: Config, facts: Facts
     run = Run.at(run_dir)
     if run.config.exists():
         saved = read_saved(run)
-        with at(str(run.config)):
+        with in_config(run):
             before = Facts.from_json(saved["data"])
         free = free_settings(config)
         other = []

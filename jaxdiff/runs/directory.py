@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxdiff.files import directory_for_checkpoints, write_atomically
+from jaxdiff.files import directory_for_checkpoints, read_json, write_atomically
 from jaxdiff.logging.names import METRICS, SAMPLES
 
 
@@ -117,15 +117,15 @@ def read_config(run: Run) -> dict[str, Any]:
         syntax error.
     """
     try:
-        text = run.config.read_text(encoding="utf-8")
+        config = read_json(run.config)
     except OSError as error:
         raise RunError(f"{run.config}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RunError(f"{run.config}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    try:
-        config = json.loads(text)
     except json.JSONDecodeError as error:
         raise RunError(f"{run.config}, line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except ValueError as error:
+        raise RunError(f"{run.config}: {error}") from error
     if not isinstance(config, dict):
         raise RunError(f"{run.config}: holds a JSON {type(config).__name__}, not an object")
     return config

@@ -1,9 +1,12 @@
 """The `config.json` of a run: its configuration, the facts about its data, and where its parts lie."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdiff.checks import one_line, shortened
 from jaxdiff.components import from_json, is_opaque, is_part, to_json, walk
 from jaxdiff.models import Model
 from jaxdiff.networks import as_network
@@ -11,7 +14,7 @@ from jaxdiff.objectives.own import OwnObjective
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
 from jaxdiff.runs.differences import differences
-from jaxdiff.runs.directory import Run, read_config
+from jaxdiff.runs.directory import Run, RunError, read_config
 from jaxdiff.runs.facts import Facts
 from jaxdiff.training.optimizers import OwnOptimizer
 
@@ -33,6 +36,15 @@ class Settings(NamedTuple):
     facts: Facts
     places: dict[str, Path]
     imports: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def in_config(run: Run) -> Iterator[None]:
+    """Puts the path of `config.json` before the text of a ValueError or TypeError, which becomes a RunError."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{run.config}: {one_line(error, 1000)}") from error
 
 
 def parts_of(config: Config) -> dict[str, str]:
@@ -58,6 +70,9 @@ def read_saved(run: Run) -> dict[str, Any]:
     if saved.get("format") != FORMAT or set(saved) != _ENTRIES:
         known = "of an older version" if set(saved) == {"config", "data"} else "not the configuration of a run"
         raise ValueError(f"{run.config}: is {known}; this version reads format {FORMAT}: train the run again")
+    with in_config(run):
+        from_json(dict[str, str], saved["places"], "places")
+        from_json(tuple[str, ...], saved["imports"], "imports")
     return saved
 
 
@@ -78,10 +93,10 @@ def read_settings(run: Run, model: Any = None) -> Settings:
         config, facts = from_json(Config, _given_again(saved["config"], model)), Facts.from_json(saved["data"])
         check(config)
     except (ValueError, TypeError) as error:
-        hint = ", ".join(saved["imports"])
+        hint = shortened(", ".join(saved["imports"]))
         more = f"; the run was made with {hint}: --import it" if hint and "is not imported" in str(error) else ""
         more = more or "; jd.load(run, model=model) takes it back" * ("of the user's own" in str(error))
-        raise ValueError(f"{run.config}: {error}{more}") from error
+        raise RunError(f"{run.config}: {one_line(error, 1000)}{more}") from error
     places = {name: (run.directory / place).resolve() for name, place in saved["places"].items()}
     return Settings(config, facts, places, tuple(saved["imports"]))
 

@@ -11,6 +11,7 @@ from without_extras import WITHOUT_EXTRAS
 
 import jaxdiff
 from jaxdiff.cli.main import COMMANDS, main
+from jaxdiff.errors import fail
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +53,12 @@ def test_a_wrong_command_is_one_line_and_status_2(words, line, capsys):
         main(words)
     assert stop.value.code == 2
     assert capsys.readouterr() == ("", f"error: {line.format(', '.join(COMMANDS))}\n")
+
+
+def test_a_line_is_cut(capsys):
+    with pytest.raises(SystemExit):
+        fail("many words " * 10**5)
+    assert capsys.readouterr().err == f"error: {('many words ' * 200)[:2000]}...\n"
 
 
 def test_without_the_extra_each_command_is_one_line_that_names_it():

@@ -67,7 +67,7 @@ def start_save(directory: Path, flat: Mapping[str, Any]) -> Any:
 
 
 def lacking(directory: Path, table: Mapping[str, leaves.LeafInfo]) -> str | None:
-    """Says which array the files in `directory` do not hold whole and in its shape; None if they hold every array.
+    """Says which array the files in `directory` do not hold whole, in its shape and type; None if there is none.
 
     Orbax succeeds without a word where it finds the files of no process, or not of all: it merges those that it sees.
     It also reads shapes from the files, and allocates them. Only the index of the arrays is read here.
@@ -78,13 +78,15 @@ def lacking(directory: Path, table: Mapping[str, leaves.LeafInfo]) -> str | None
         spec = {"driver": "auto", "kvstore": {"driver": "ocdbt", "base": base, "path": f"{name}/"}}
         opened[name] = tensorstore.open(spec, open=True, read=True, context=context)
     for name, future in opened.items():
+        shape, dtype = table[name].stored_shape, table[name].stored_dtype
         try:
-            array, shape = future.result(), table[name].stored_shape
+            array = future.result()
         except ValueError:
             return f"the files do not hold {name}"
         chunk = array.chunk_layout.write_chunk.shape or ()  # an array without axes has no shape of chunks
-        if array.shape != shape or any(c is None or c > n for c, n in zip(chunk, shape, strict=False)):
-            return f"the files hold {name} in another shape than {shape}"
+        larger = any(c is None or c > n for c, n in zip(chunk, shape, strict=False))
+        if array.shape != shape or array.dtype.name != dtype or larger:
+            return f"the files do not hold {name} as {dtype} of shape {shape}"
         counted[name] = array.storage_statistics(query_fully_stored=True)
     parted = [name for name, statistics in counted.items() if not statistics.result().fully_stored]
     return f"the files hold {parted[0]} in part only" if parted else None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxdiff import checks
-from jaxdiff.checks import one_line
+from jaxdiff.checks import one_line, shortened
 from jaxdiff.distributed.collectives import broadcast_from_first, gather, on_all
 from jaxdiff.files import directory_for_checkpoints
 from jaxdiff.runs.checkpoints import arrays, leaves, manifest, meta, retention, saving
@@ -155,7 +155,7 @@ class Checkpoints:
                 "checkpoint, or save into another directory"
             )
         saving.compare(temporary, contents)
-        finish = saving.start(temporary, flat, contents)
+        finish = saving.start(temporary, flat, table, contents)
         self._pending = _Save(step, temporary, self._worker.submit(self._finish, finish, step, contents["metric"]))
         return True
 
@@ -204,17 +204,32 @@ class Checkpoints:
             template does not fit.
         """
         chosen, contents, saved = self._choose(step)
-        directory = self.directory / str(chosen)
-        paths, structure = jax.tree_util.tree_flatten_with_path(template)
-        wanted = {leaves.leaf_name(path): leaf for path, leaf in paths}
-        if reason := leaves.misfit(saved, wanted):
-            raise CheckpointError(f"{directory}: {reason}")
-        restored = self._load(directory, {name: (saved[name], leaf) for name, leaf in wanted.items()})
-        state = jax.tree_util.tree_unflatten(structure, [restored[leaves.leaf_name(path)] for path, _ in paths])
+        state = self._fitted(self.directory / str(chosen), saved, template, "", exact=True)
         return Restored(chosen, state, contents["iterator"], contents["config"])
 
+    def restore_part(self, path: Sequence[str], template: Any, step: int | None = None) -> tuple[int, Any]:
+        """Restores one part of the state with the template's structure and shapes, and as the numbers that were saved.
+
+        Leaves that are none of this part are not read. Nothing is allocated if the shapes differ.
+
+        Args:
+          path: the words that lead to the part, such as `["ema", "fast"]`. The files of the first part are verified.
+          template: a pytree as in `restore`. The type of a floating-point leaf may be another than in the checkpoint.
+          step: as in `restore`.
+
+        Returns:
+          The step and the part.
+
+        Raises:
+          CheckpointError: as in `restore`.
+        """
+        chosen, _, saved = self._choose(step, path[:1])
+        within = leaves.joined(path) + "."
+        inside = {name: info for name, info in saved.items() if name.startswith(within)}
+        return chosen, self._fitted(self.directory / str(chosen), inside, template, within, exact=False)
+
     def restore_parts(
-        self, names: Sequence[str] | None = None, step: int | None = None, optional: bool = False
+        self, names: Sequence[str] | None = None, step: int | None = None
     ) -> tuple[int, dict[str, Any], dict[str, Any]]:
         """Restores top-level parts of the state as they were saved, without a template.
 
@@ -223,7 +238,6 @@ class Checkpoints:
         Args:
           names: the names of the parts, such as `["params"]`; None for all.
           step: as in `restore`.
-          optional: whether a part that the checkpoint does not have is left out of the result.
 
         Returns:
           `(step, parts, config)`. Containers of every kind are restored as dicts with string keys (`"0"`, `"1"` for a
@@ -236,7 +250,7 @@ class Checkpoints:
         directory = self.directory / str(chosen)
         present = sorted({leaves.words_of(name)[0] for name in saved})
         for name in names or ():
-            if name not in present and not optional:
+            if name not in present:
                 raise CheckpointError(f"{directory}: has no part {name!r}; there are {', '.join(present)}")
         wanted = {
             name: (info, None) for name, info in saved.items() if names is None or leaves.words_of(name)[0] in names
@@ -273,7 +287,8 @@ class Checkpoints:
             program, running = next(iter(self._version.items()), ("", None))
             writer = contents["version"].get(program)
             if writer != running:
-                message = f"checkpoint {directory} was written by {program} {writer}; this is {running}"
+                written = f"{program} {shortened(str(writer), 40)}"
+                message = f"checkpoint {directory} was written by {written}; this is {running}"
                 warnings.warn(message, stacklevel=3)
         return chosen, contents, leaves.read_table(contents)
 
@@ -287,7 +302,10 @@ class Checkpoints:
         directory = self.directory / str(step)
         if reason := manifest.damage(directory, needed):
             return reason
-        table = leaves.read_table(meta.read(directory))
+        try:
+            table = leaves.read_table(meta.read(directory))
+        except ValueError as error:
+            return f"meta.json: {error}"
         wanted = {n: info for n, info in table.items() if parts is None or leaves.words_of(n)[0] in parts}
         return arrays.lacking(directory / "state", wanted)
 
@@ -296,7 +314,7 @@ class Checkpoints:
             present = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(f"{self.directory}: has no checkpoint of step {step}; there are: {present}")
         if reason := self._damage(step, parts):
-            raise CheckpointError(f"{self.directory / str(step)}: is broken: {reason}")
+            raise CheckpointError(f"{self.directory / str(step)}: is broken: {shortened(reason)}")
         return step
 
     def _newest(self, parts: Sequence[str] | None) -> int:
@@ -305,7 +323,7 @@ class Checkpoints:
             if (reason := self._damage(step, parts)) is None:
                 self._broken = broken
                 return step
-            broken[step] = reason
+            broken[step] = shortened(reason)
         if broken:
             reasons = "; ".join(f"step {step}: {reason}" for step, reason in broken.items())
             raise CheckpointError(f"{self.directory}: all checkpoints are broken ({reasons})")
@@ -322,6 +340,17 @@ class Checkpoints:
             return action()
         except OSError as error:
             raise CheckpointError(f"{self.directory}: {one_line(error)}") from error
+
+    def _fitted(
+        self, directory: Path, saved: Mapping[str, leaves.LeafInfo], template: Any, within: str, *, exact: bool
+    ) -> Any:
+        """Loads the leaves `saved` with the structure of the template, whose leaves have names that follow `within`."""
+        paths, structure = jax.tree_util.tree_flatten_with_path(template)
+        wanted = {within + leaves.leaf_name(path): leaf for path, leaf in paths}
+        if reason := leaves.misfit(saved, wanted, exact):
+            raise CheckpointError(f"{directory}: {reason}")
+        restored = self._load(directory, {name: (saved[name], leaf) for name, leaf in wanted.items()})
+        return jax.tree_util.tree_unflatten(structure, [restored[name] for name in wanted])
 
     def _load(self, directory: Path, wanted: dict[str, tuple[leaves.LeafInfo, Any]]) -> dict[str, Any]:
         def load() -> dict[str, Any]:
