@@ -48,16 +48,24 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """The contents of a JSON file, which may come from a stranger.
 
     Raises:
-      OSError: there is no such file, or it is no regular file: a link may lead to any file of this machine, and a pipe
-        or a device has no end.
+      OSError: there is no such file, or it is no regular file.
       ValueError: the file is no JSON in UTF-8, or larger or more deeply nested than the files of this library.
+    """
+    if require_regular(path) > _LARGEST:
+        raise ValueError(f"is larger than {_LARGEST} bytes")
+    return parse_json(Path(path).read_bytes().decode())
+
+
+def require_regular(path: str | os.PathLike[str]) -> int:
+    """The size of a regular file. A link may lead to any file of this machine, and a pipe or a device has no end.
+
+    Raises:
+      OSError: there is no such file, or it is no regular file.
     """
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
-    if status.st_size > _LARGEST:
-        raise ValueError(f"is larger than {_LARGEST} bytes")
-    return parse_json(Path(path).read_bytes().decode())
+    return status.st_size
 
 
 def parse_json(text: str) -> Any:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from jaxdiff.files import write_atomically
+from jaxdiff.files import require_regular, write_atomically
 from jaxdiff.logging.records import RecordFile
 
 
@@ -45,6 +45,7 @@ def drop_after(metrics: str | os.PathLike[str], step: int) -> None:
     """Removes all lines after `step`, and all lines that were torn by a kill, from a metrics file if there is one."""
     path = Path(metrics)
     try:
+        require_regular(path)
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return

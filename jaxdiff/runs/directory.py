@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -148,6 +149,25 @@ def write_config(run: Run, config: Mapping[str, Any]) -> None:
     write_atomically(run.config, (text + "\n").encode())
 
 
+def require_in_place(run: Run) -> None:
+    """Raises a RunError if the directory of a run that this process trains has been moved or deleted.
+
+    An error of the file system says nothing about the place.
+    """
+    with contextlib.suppress(OSError):
+        there = run.config.exists()
+        lock = run.directory / "trainer.lock"
+        if there and lock.exists():
+            there = lock.read_text(errors="replace") in ("", _holder())
+        if not there:
+            raise RunError(f"run directory {run.directory}: was moved, deleted or taken over while it was trained")
+
+
+def _holder() -> str:
+    """What a lock says of this process."""
+    return f"process {os.getpid()} on {socket.gethostname()}\n"
+
+
 _held: set[int] = set()
 
 
@@ -170,9 +190,10 @@ def lock_run(run: Run) -> Iterator[None]:
     """
     path = run.directory / "trainer.lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        # What a link leads to would lose its contents.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise RunError(f"{path}: {error.strerror}") from error
+        raise RunError(f"{path}: {'is a link' if error.errno == errno.ELOOP else error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -185,7 +206,8 @@ def lock_run(run: Run) -> Iterator[None]:
     _held.add(descriptor)
     try:
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        with contextlib.suppress(OSError):  # of a full disk: the lock is held without its holder's name
+            os.write(descriptor, _holder().encode())
         yield
     finally:
         if descriptor in _held:

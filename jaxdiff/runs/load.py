@@ -20,7 +20,7 @@ from jaxdiff.runs.directory import Run, open_run
 from jaxdiff.runs.parts import Parts, check_parts
 from jaxdiff.runs.provenance import provenance
 from jaxdiff.runs.recipe import bind, initial_values, load_frozen
-from jaxdiff.runs.settings import in_config, read_settings
+from jaxdiff.runs.settings import in_file, read_settings
 from jaxdiff.training.state import averaged
 
 
@@ -79,7 +79,7 @@ def load_at(
     frozen = load_frozen(config, needed.open)
     guides = config.sample.guidance.load(needed.open)
     check_parts(facts.parts, needed.checksums(), needed.places)
-    with in_config(opened):
+    with in_file(opened.config):
         bound = bind(config, facts.fields, frozen)
         params, extra = jax.eval_shape(partial(initial_values, config, bound), jax.random.key(0), frozen)
     if isinstance(ema, (int, float)):

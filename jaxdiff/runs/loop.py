@@ -27,7 +27,7 @@ from jaxdiff.runs.opened import open_entries, open_set
 from jaxdiff.runs.parts import Parts
 from jaxdiff.runs.program import Program, make_batches, make_program
 from jaxdiff.runs.recipe import load_frozen, make_training
-from jaxdiff.runs.settings import saved_settings
+from jaxdiff.runs.settings import in_file, saved_settings
 from jaxdiff.runs.trainer import Callback, Trainer
 from jaxdiff.runs.validation import Validation
 from jaxdiff.runs.window import Window
@@ -101,10 +101,13 @@ def train(
             on_all(lambda: stack.enter_context(lock_run(run)) if hosts.first() else None)
             saved = saved_settings(config, facts, run, needed.places)
             archive = stack.enter_context(open_archive(run, config, saved))
-        if archive is not None and (restored := archive.restore(program.shapes)) is not None:
-            state, first = restored.state, restored.step
-            batches.set_state(restored.iterator_state["batches"])
-            window = Window.from_json(restored.iterator_state["position"])
+        if run is not None and archive is not None and (restored := archive.restore(program.shapes)) is not None:
+            state, first, place = restored.state, restored.step, restored.iterator_state
+            with in_file(run.checkpoints / str(first) / "meta.json"):
+                good = isinstance(place, dict) and set(place) == {"batches", "position"}
+                require(good, "iterator", place, "objects with 'batches' and 'position'")
+                batches.set_state(place["batches"])
+                window = Window.from_json(place["position"])
         else:
             begin = begin if new else _start(config, program, start)
             state, first, window = program.initialise(begin), 0, Window()

@@ -39,12 +39,12 @@ class Settings(NamedTuple):
 
 
 @contextlib.contextmanager
-def in_config(run: Run) -> Iterator[None]:
-    """Puts the path of `config.json` before the text of a ValueError or TypeError, which becomes a RunError."""
+def in_file(path: Path) -> Iterator[None]:
+    """Puts the path of a file before the text of a ValueError or TypeError, which becomes a RunError."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise RunError(f"{run.config}: {one_line(error, 1000)}") from error
+        raise RunError(f"{path}: {one_line(error, 1000)}") from error
 
 
 def parts_of(config: Config) -> dict[str, str]:
@@ -60,20 +60,13 @@ def saved_settings(config: Config, facts: Facts, run: Run, places: dict[str, Pat
     return {"format": FORMAT, "config": tree, "data": facts.to_json(), "places": relative, "imports": imports}
 
 
-def read_saved(run: Run) -> dict[str, Any]:
-    """The contents of a run's `config.json`, as `saved_settings` made them.
-
-    Raises:
-      ValueError: the file cannot be read, or is of another format.
-    """
-    saved = read_config(run)
+def check_saved(saved: dict[str, Any]) -> None:
+    """Raises a ValueError unless `saved` has the entries that `saved_settings` makes."""
     if saved.get("format") != FORMAT or set(saved) != _ENTRIES:
         known = "of an older version" if set(saved) == {"config", "data"} else "not the configuration of a run"
-        raise ValueError(f"{run.config}: is {known}; this version reads format {FORMAT}: train the run again")
-    with in_config(run):
-        from_json(dict[str, str], saved["places"], "places")
-        from_json(tuple[str, ...], saved["imports"], "imports")
-    return saved
+        raise ValueError(f"is {known}; this version reads format {FORMAT}: train the run again")
+    from_json(dict[str, str], saved["places"], "places")
+    from_json(tuple[str, ...], saved["imports"], "imports")
 
 
 def read_settings(run: Run, model: Any = None) -> Settings:
@@ -88,7 +81,9 @@ def read_settings(run: Run, model: Any = None) -> Settings:
       ValueError: `config.json` cannot be read, this version does not allow its settings, the model has to be given
         again, or `model` is another one.
     """
-    saved = read_saved(run)
+    saved = read_config(run)
+    with in_file(run.config):
+        check_saved(saved)
     try:
         config, facts = from_json(Config, _given_again(saved["config"], model)), Facts.from_json(saved["data"])
         check(config)

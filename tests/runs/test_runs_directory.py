@@ -7,7 +7,16 @@ import sys
 
 import pytest
 
-from jaxdiff.runs.directory import RunError, create_run, lock_run, open_run, read_config, write_atomically, write_config
+from jaxdiff.files import write_atomically
+from jaxdiff.runs.directory import (
+    RunError,
+    create_run,
+    lock_run,
+    open_run,
+    read_config,
+    require_in_place,
+    write_config,
+)
 
 CONFIG = {"data": {"name": "digits"}, "lr": 1e-3, "widths": [1, 2], "nothing": None, "é": True}
 
@@ -128,3 +137,22 @@ def test_the_lock_keeps_other_trainers_away_until_its_holder_is_killed(tmp_path)
                 pass
         finally:
             os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_a_lock_that_is_a_link_leaves_the_file_that_it_leads_to(tmp_path):
+    run = create_run(tmp_path / "run")
+    (tmp_path / "precious").write_text("contents")
+    (run.directory / "trainer.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(RunError, match=r"trainer\.lock: is a link"), lock_run(run):
+        pass
+    assert (tmp_path / "precious").read_text() == "contents"
+
+
+def test_a_run_that_another_trainer_took_over_is_not_in_place(tmp_path):
+    run = create_run(tmp_path)
+    write_config(run, CONFIG)
+    with lock_run(run):
+        require_in_place(run)
+        (tmp_path / "trainer.lock").write_text("process 1 on another host")
+        with pytest.raises(RunError, match="was moved, deleted or taken over"):
+            require_in_place(run)
