@@ -21,7 +21,7 @@ import pytest
 import tensorstore
 
 import jaxdiff
-from jaxdiff.runs.checkpoints import CheckpointError, Checkpoints, arrays, manifest
+from jaxdiff.runs.checkpoints import CheckpointError, Checkpoints, arrays, manifest, retention
 from jaxdiff.runs.checkpoints.retention import retained
 from jaxdiff.runs.provenance import provenance
 
@@ -188,6 +188,36 @@ def test_retention_continues_after_a_restart(tmp_path):
         checkpoints.save(10, {"w": jnp.zeros(3)})
     assert 10 in checkpoints.steps()
     assert 6 not in checkpoints.steps()
+
+
+def test_nothing_that_is_not_ours_is_removed(tmp_path):
+    """Checkpoints may lie, by a link, in a directory that holds other things."""
+    scratch, old = tmp_path / "scratch", tmp_path / "old"
+    for name in ("tmp.mine", "tmp.5.kept", "2019", "x.broken"):
+        (scratch / name).mkdir(parents=True)
+    (tmp_path / "c").symlink_to(scratch)
+    save_all(tmp_path / "c", [3000], keep=1)
+    (scratch / "3000").rename(old)
+    (scratch / "3000").symlink_to(old)  # somebody has moved it to a larger disk
+    (scratch / "tmp.7").symlink_to(old)
+    (scratch / "tmp.7.1").mkdir()  # of a save that was killed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_all(tmp_path / "c", [4000], keep=1)
+    left = ["2019", "4000", "tmp.5.kept", "tmp.7", "tmp.mine", "x.broken"]
+    assert sorted(path.name for path in scratch.iterdir()) == left
+    assert (old / "manifest.json").is_file()
+
+
+def test_a_removal_that_fails_is_no_failed_save(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    save_all(tmp_path, [1])
+    monkeypatch.setattr(retention.shutil, "rmtree", refuse)
+    with pytest.warns(UserWarning, match="step 2 is saved, but an older checkpoint cannot be removed: .*Read-only"):
+        save_all(tmp_path, [2], keep=1)
+    assert Checkpoints(tmp_path).steps() == [2]
 
 
 def test_the_version_is_recorded_and_another_one_gives_a_warning(tmp_path):

@@ -16,7 +16,7 @@ from jaxdiff.distributed.collectives import gather
 from jaxdiff.files import sync_directory, write_atomically
 from jaxdiff.runs.checkpoints import arrays, leaves, manifest
 from jaxdiff.runs.checkpoints.errors import CheckpointError
-from jaxdiff.runs.checkpoints.retention import steps_in
+from jaxdiff.runs.checkpoints.retention import leftovers, steps_in
 
 # A failing process renames the first file to the second. A rename works even on a full disk.
 _GOING, _FAILED = "going", "failed"
@@ -36,7 +36,7 @@ def make_room(temporary: Path, step: int, broken: Iterable[int]) -> int:
     """
     directory = temporary.parent
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob("tmp.*"):
+    for leftover in leftovers(directory):
         shutil.rmtree(leftover, ignore_errors=True)
     for bad in broken:
         aside = directory / f"{bad}.broken"

@@ -41,7 +41,7 @@ class _Save(NamedTuple):
 
     step: int
     temporary: Path
-    future: concurrent.futures.Future[None]
+    future: concurrent.futures.Future[OSError | None]
 
 
 class Checkpoints:
@@ -164,6 +164,7 @@ class Checkpoints:
 
         This takes as long as the disk takes, but at most Orbax's timeout of 20 minutes. After a failure on another
         process a thread of Orbax may keep waiting for that process until the timeout; end such a process by `os._exit`.
+        If an older checkpoint cannot be removed afterwards, this is a warning.
 
         Raises:
           CheckpointError: the save failed on some process. Its files are removed, older checkpoints are unharmed, and
@@ -176,6 +177,9 @@ class Checkpoints:
         self._pending = None
         reasons = gather("" if failure is None else one_line(failure))
         if not any(reasons):
+            if (kept := future.result()) is not None:
+                reason = f"step {step} is saved, but an older checkpoint cannot be removed: {one_line(kept)}"
+                warnings.warn(f"{self.directory}: {reason}", stacklevel=2)
             return
         if jax.process_index() == 0:
             saving.remove(temporary)
@@ -260,12 +264,20 @@ class Checkpoints:
     def _failed(self, step: int, reason: str) -> str:
         return f"{self.directory}: saving step {step} failed: {reason}"
 
-    def _finish(self, finish: Callable[[], None], step: int, metric: float | None) -> None:
-        """Runs in the background: finishes the save, and then removes old checkpoints."""
+    def _finish(self, finish: Callable[[], None], step: int, metric: float | None) -> OSError | None:
+        """Runs in the background: finishes the save, and then removes old checkpoints.
+
+        Returns:
+          The reason why an old checkpoint cannot be removed; None if all could be.
+        """
         finish()
         if jax.process_index() == 0:
             self._metrics[step] = metric
-            retention.thin_out(self.directory, self._metrics, self.keep, self.keep_every, self.keep_best)
+            try:
+                retention.thin_out(self.directory, self._metrics, self.keep, self.keep_every, self.keep_best)
+            except OSError as error:
+                return error
+        return None
 
     def _choose(
         self, step: int | None, parts: Sequence[str] | None = None
