@@ -17,11 +17,11 @@ def message(name: str, value: Any, allowed: str) -> str:
 
     Args:
       name: the argument as the user knows it: `steps`, `x.shape`, `--train.steps`.
-      value: the value that was given. A string is shown in quotes.
+      value: the value that was given. A string is shown in quotes, and long values are cut.
       allowed: the values that are allowed, as the end of the sentence "allowed are ...".
     """
     shown = repr(value) if isinstance(value, str) else " ".join(str(value).split())  # arrays take several lines
-    return f"{name} = {shown}; allowed are {allowed}"
+    return f"{name} = {shortened(shown)}; allowed are {allowed}"
 
 
 def require(good: Any, name: str, value: Any, allowed: str, kind: type[Exception] = ValueError) -> None:
@@ -79,7 +79,7 @@ def did_you_mean(word: str, words: Iterable[Any]) -> str:
     def ratio(other: str) -> float:
         plain = _plain(other)
         candidates = (plain, plain.rpartition(".")[2])
-        return max(difflib.SequenceMatcher(None, _plain(word), candidate).ratio() for candidate in candidates)
+        return max(difflib.SequenceMatcher(None, _plain(word)[:100], candidate).ratio() for candidate in candidates)
 
     nearest = max(sorted(filter(None, map(str, words))), key=ratio, default=None)
     # Below this ratio of matching characters a suggestion is more likely to mislead than to help.
@@ -88,7 +88,11 @@ def did_you_mean(word: str, words: Iterable[Any]) -> str:
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """The text of an error on one line, cut after `limit` characters; the name of its type if it has no text."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split()) or type(error).__name__, limit)
+
+
+def shortened(text: str, limit: int = 300) -> str:
+    """A text, cut after `limit` characters. What a file or a command line holds may be of any length."""
     return text if len(text) <= limit else text[:limit] + "..."
 
 

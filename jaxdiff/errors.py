@@ -9,7 +9,10 @@ import sys
 import traceback
 from typing import NoReturn
 
+from jaxdiff.checks import shortened
+
 TRACEBACK_VARIABLE = "JAXDIFF_TRACEBACK"
+_LONGEST = 2000  # characters of a line; the names that a setting allows take hundreds
 
 
 def report_error(message: str, kind: str = "error") -> None:
@@ -21,8 +24,9 @@ def report_error(message: str, kind: str = "error") -> None:
     """
     if sys.stderr is None:  # Python's sign of a closed stream, for which `print` would write to standard output
         return
+    line = shortened(" ".join(message.split()), _LONGEST)
     with contextlib.suppress(OSError, ValueError):
-        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        print(f"{kind}: {line}", file=sys.stderr, flush=True)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -13,6 +13,7 @@ PACKAGES = {
     "flax": ("flax", "train"),
     "optax": ("optax", "train"),
     "orbax": ("orbax-checkpoint", "train"),
+    "tensorstore": ("tensorstore", "train"),
     "grain": ("grain", "train"),
     "absl": ("absl-py", "train"),
     "tensorflow_datasets": ("tensorflow-datasets", "train"),

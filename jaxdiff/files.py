@@ -1,8 +1,10 @@
 """Files of runs and files that a user has named, and Python files that are imported by their paths."""
 
 import contextlib
+import errno
 import importlib.util
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +14,18 @@ from typing import BinaryIO, cast
 from jaxdiff.checks import message
 
 _loaded: set[str] = set()
+
+
+def require_regular(path: str | os.PathLike[str]) -> int:
+    """The size of a regular file. A link may lead to any file of this machine, and a pipe or a device has no end.
+
+    Raises:
+      OSError: there is no such file, or it is no regular file.
+    """
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
+    return status.st_size
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

@@ -45,6 +45,7 @@ def test_allowed(check, arguments):
         (checks.one_of, ("kind", "Alpa", ("alpha", "beta")),
          "kind = 'Alpa'; allowed are 'alpha', 'beta'; did you mean 'alpha'?"),
         (checks.one_of, ("kind", 3, ("alpha", 1)), "kind = 3; allowed are 'alpha', 1"),
+        (checks.one_of, ("kind", "x" * 10**6, ("alpha",)), f"kind = '{'x' * 299}...; allowed are 'alpha'"),
     ],
 )  # fmt: skip
 def test_refused(check, arguments, error):

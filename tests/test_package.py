@@ -27,6 +27,7 @@ FLOORS = (
         "loops",
         "version",
         "files",
+        "json_files",
         "arithmetic",
         "batch_generator",
         "trees",
@@ -48,7 +49,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Within `runs` the store lies below the work that uses it.
 STORE = {
     "config", "config_checks", "facts", "directory", "compatibility", "checkpoints", "snapshots", "parts", "provenance",
-    "recipe", "load", "settings", "differences",
+    "recipe", "load", "settings", "differences", "place",
 }  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE = {"jax", "numpy", "scipy", "jaxtyping"}

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float
 from jaxdiff.checks import integer, positive, require
 from jaxdiff.components import Component
 
+_MOST = 1_000_000  # features: their frequencies are computed on the host when a network is made, even if in shape only
+
 
 class TimeEmbedding(Component):
     """The base of embeddings of the time input."""
@@ -56,10 +58,11 @@ class Sinusoidal(TimeEmbedding):
         """Embeds `time` `[batch]` as `[batch, features]`, in float32, or in float64 if `time` is float64.
 
         Raises:
-          ValueError: `features` is odd or too small.
+          ValueError: `features` is odd, too small or too large.
         """
         half, least = features // 2, 4 if self.endpoint else 2
-        require(features % 2 == 0 and features >= least, "features", features, f"even integers of at least {least}")
+        good = features % 2 == 0 and least <= features <= _MOST
+        require(good, "features", features, f"even integers from {least} to {_MOST}")
         frequencies = np.exp(-math.log(self.max_period) * np.arange(half) / (half - self.endpoint))
         return _waves(time, frequencies, self.cos_first)
 
@@ -86,9 +89,9 @@ class Fourier(TimeEmbedding):
         """Embeds `time` `[batch]` as `[batch, 2 * features]`, in float32, or in float64 if `time` is float64.
 
         Raises:
-          ValueError: `features` is not positive.
+          ValueError: `features` is not positive, or too large.
         """
-        integer("features", features)
+        integer("features", features, most=_MOST)
         normal = np.random.RandomState(self.seed).standard_normal(features)
         return _waves(time, 2 * np.pi * self.scale * normal, cos_first=False)
 

@@ -74,10 +74,10 @@ def vp_discrete(
       zero_terminal_snr: whether to leave no signal at the last index, by `enforce_zero_terminal_snr`.
 
     Raises:
-      ValueError: `schedule` is unknown, or `steps` is too small.
+      ValueError: `schedule` is unknown, or `steps` is too small or above 1,000,000.
     """
     one_of("schedule", schedule, _SHORTEST)
-    integer(f"steps of schedule {schedule!r}", steps, least=_SHORTEST[schedule])
+    integer(f"steps of schedule {schedule!r}", steps, least=_SHORTEST[schedule], most=1_000_000)
     rate = 1000 / steps
     if schedule == "linear":
         betas = np.linspace(1e-4 * rate, 0.02 * rate, steps)

@@ -103,12 +103,12 @@ def learned(key: Key[Array, ""], gamma_min: float = -13.3, gamma_max: float = 5.
 
     Raises:
       TypeError: `key` is not a JAX random key.
-      ValueError: the ends are not finite and increasing, or `hidden` is not an integer of at least 1.
+      ValueError: the ends are not finite and increasing, or `hidden` is not an integer from 1 to 1,000,000.
     """
     ends = gamma_min, gamma_max
     if not trees.traced(ends) and not -np.inf < gamma_min < gamma_max < np.inf:
         raise ValueError(message("(gamma_min, gamma_max)", ends, "finite numbers, gamma_min < gamma_max"))
-    integer("hidden", hidden)
+    integer("hidden", hidden, most=1_000_000)
     centre_key, width_key = trees.split(trees.as_key(key), 2)
     # The units bend at evenly spread times, over widths around a tenth. Their sum is nearly a line.
     centre = (jnp.arange(hidden) + jax.random.uniform(centre_key, (hidden,))) / hidden

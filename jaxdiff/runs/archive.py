@@ -8,6 +8,7 @@ from typing import Any
 from jaxdiff import averages
 from jaxdiff.distributed import hosts
 from jaxdiff.distributed.collectives import broadcast_from_first
+from jaxdiff.runs import directory
 from jaxdiff.runs.checkpoints import CheckpointError, Checkpoints
 from jaxdiff.runs.checkpoints.store import Restored
 from jaxdiff.runs.config import Config
@@ -23,9 +24,9 @@ class Archive:
     """
 
     def __init__(
-        self, config: Config, settings: dict[str, Any], checkpoints: Checkpoints, snapshots: Checkpoints
+        self, run: Run, config: Config, settings: dict[str, Any], checkpoints: Checkpoints, snapshots: Checkpoints
     ) -> None:
-        self._checkpoints, self._snapshots, self._settings = checkpoints, snapshots, settings
+        self._run, self._checkpoints, self._snapshots, self._settings = run, checkpoints, snapshots, settings
         self._averages = [averages.power_name(width) for width in config.train.ema_widths]
 
     def restore(self, shapes: State) -> Restored | None:
@@ -41,6 +42,18 @@ class Archive:
         if not broadcast_from_first(lambda: len(self._checkpoints.steps())):
             return None
         return self._checkpoints.restore(shapes)
+
+    def require_in_place(self) -> None:
+        """Raises a ValueError on all processes if the run directory has been moved or deleted.
+
+        Otherwise files would go to a new directory of this name, and training would end without its checkpoints.
+        """
+
+        def require() -> int:
+            directory.require_in_place(self._run)
+            return 0
+
+        broadcast_from_first(require)
 
     def save(self, step: int, state: State, place: dict[str, Any], loss: float | None, *, final: bool) -> None:
         """Saves a checkpoint in the background. A `final` checkpoint is complete on disk when the call returns.
@@ -94,7 +107,7 @@ def open_archive(run: Run, config: Config, settings: dict[str, Any]) -> Iterator
         Checkpoints(run.checkpoints, **retained, version=version) as checkpoints,
         Checkpoints(run.snapshots, keep_every=1, version=version) as snapshots,
     ):
-        yield Archive(config, settings, checkpoints, snapshots)
+        yield Archive(run, config, settings, checkpoints, snapshots)
 
 
 def _warn(error: CheckpointError) -> None:

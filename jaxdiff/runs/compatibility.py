@@ -1,15 +1,18 @@
 """Compatibility: which settings may change when a run is resumed."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from jaxdiff.components import Component, at, is_part, to_json, walk
+from jaxdiff.components import Component, is_part, to_json, walk
+from jaxdiff.runs.checkpoints import manifest, meta, retention
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.differences import differences
-from jaxdiff.runs.directory import Run, create_run
+from jaxdiff.runs.directory import Run, create_run, read_config
 from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.parts import check_parts
-from jaxdiff.runs.settings import read_saved
+from jaxdiff.runs.settings import check_saved, in_file
 
 # These settings do not affect the result of a run, or by rounding only.
 _REPORTS = ("log_every", "sample_every", "checkpoint_every", "snapshot_every", "validate_every")
@@ -24,10 +27,10 @@ def open_or_create(run_dir: str | os.PathLike[str], config: Config, facts: Facts
     Raises:
       ValueError: the directory holds another run, or cannot be used. Nothing in it has been changed.
     """
-    run = Run(Path(run_dir).absolute())
-    if run.config.exists():
-        saved = read_saved(run)
-        with at(str(run.config)):
+    run = Run.at(run_dir)
+    for file, saved in _saved(run):
+        with in_file(file):
+            check_saved(saved)
             before = Facts.from_json(saved["data"])
         free = free_settings(config)
         other = []
@@ -46,6 +49,20 @@ def open_or_create(run_dir: str | os.PathLike[str], config: Config, facts: Facts
             )
         check_parts(before.parts, facts.parts, places)
     return create_run(run.directory)
+
+
+def _saved(run: Run) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The settings of a run, from each file that holds them: `config.json`, the newest checkpoint, the newest snapshot.
+
+    The first may be lost, or be that of another run. A checkpoint or snapshot whose file is damaged says nothing.
+    """
+    if run.config.exists():
+        yield run.config, read_config(run)
+    for directory in (run.checkpoints, run.snapshots):
+        steps = [directory / str(step) for step in reversed(retention.steps_in(directory))]
+        readable = (path for path in steps if manifest.damage(path, lambda name: name == "meta.json") is None)
+        if newest := next(readable, None):
+            yield newest / "meta.json", meta.read(newest)["config"]
 
 
 def free_settings(config: Config) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxdiff.files import write_atomically
+from jaxdiff.json_files import read_json
 from jaxdiff.logging.names import METRICS, SAMPLES
+from jaxdiff.runs.place import directory_for_checkpoints
 
 
 class RunError(ValueError):
@@ -31,6 +34,18 @@ class Run:
     """The paths of a run. `create_run` makes the directory, and `open_run` checks that it is there."""
 
     directory: Path
+
+    @classmethod
+    def at(cls, directory: str | os.PathLike[str]) -> Run:
+        """The run in a directory, which need not exist.
+
+        Raises:
+          RunError: checkpoints cannot be in this directory.
+        """
+        try:
+            return cls(directory_for_checkpoints(directory, "run directory"))
+        except ValueError as error:
+            raise RunError(str(error)) from error
 
     @property
     def config(self) -> Path:
@@ -69,7 +84,7 @@ def create_run(directory: str | os.PathLike[str]) -> Run:
     Raises:
       RunError: the path is a file, or cannot be created or written to.
     """
-    run = Run(Path(directory).absolute())
+    run = Run.at(directory)
     try:
         for path in (run.directory, run.checkpoints, run.samples):
             path.mkdir(parents=True, exist_ok=True)
@@ -89,7 +104,7 @@ def open_run(directory: str | os.PathLike[str]) -> Run:
     Raises:
       RunError: there is no such directory, or it holds no `config.json`.
     """
-    run = Run(Path(directory).absolute())
+    run = Run.at(directory)
     if not run.directory.is_dir():
         raise RunError(f"run directory {run.directory}: there is no such directory")
     if not run.config.is_file():
@@ -105,15 +120,15 @@ def read_config(run: Run) -> dict[str, Any]:
         syntax error.
     """
     try:
-        text = run.config.read_text(encoding="utf-8")
+        config = read_json(run.config)
     except OSError as error:
         raise RunError(f"{run.config}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RunError(f"{run.config}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    try:
-        config = json.loads(text)
     except json.JSONDecodeError as error:
         raise RunError(f"{run.config}, line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except ValueError as error:
+        raise RunError(f"{run.config}: {error}") from error
     if not isinstance(config, dict):
         raise RunError(f"{run.config}: holds a JSON {type(config).__name__}, not an object")
     return config
@@ -134,6 +149,25 @@ def write_config(run: Run, config: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise ValueError(f"config: cannot be written as JSON: {error}") from error
     write_atomically(run.config, (text + "\n").encode())
+
+
+def require_in_place(run: Run) -> None:
+    """Raises a RunError if the directory of a run that this process trains has been moved or deleted.
+
+    An error of the file system says nothing about the place.
+    """
+    with contextlib.suppress(OSError):
+        there = run.config.exists()
+        lock = run.directory / "trainer.lock"
+        if there and lock.exists():
+            there = lock.read_text(errors="replace") in ("", _holder())
+        if not there:
+            raise RunError(f"run directory {run.directory}: was moved, deleted or taken over while it was trained")
+
+
+def _holder() -> str:
+    """What a lock says of this process."""
+    return f"process {os.getpid()} on {socket.gethostname()}\n"
 
 
 _held: set[int] = set()
@@ -158,9 +192,10 @@ def lock_run(run: Run) -> Iterator[None]:
     """
     path = run.directory / "trainer.lock"
     try:
+        # What a link leads to would lose its contents.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise RunError(f"{path}: {error.strerror}") from error
+        raise RunError(f"{path}: {'is a link' if error.errno == errno.ELOOP else error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -173,7 +208,8 @@ def lock_run(run: Run) -> Iterator[None]:
     _held.add(descriptor)
     try:
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        with contextlib.suppress(OSError):  # of a full disk: the lock is held without its holder's name
+            os.write(descriptor, _holder().encode())
         yield
     finally:
         if descriptor in _held:

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxdiff.averages import power_name
-from jaxdiff.checks import one_of
+from jaxdiff.checks import one_of, require
 from jaxdiff.distributed import all_devices
 from jaxdiff.models.model import with_state
 from jaxdiff.runs import snapshots
@@ -19,8 +21,9 @@ from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run, open_run
 from jaxdiff.runs.parts import Parts, check_parts
 from jaxdiff.runs.provenance import provenance
-from jaxdiff.runs.recipe import bind, load_frozen
-from jaxdiff.runs.settings import read_settings
+from jaxdiff.runs.recipe import bind, initial_values, load_frozen
+from jaxdiff.runs.settings import in_file, read_settings
+from jaxdiff.training.state import averaged
 
 
 def load(
@@ -64,41 +67,56 @@ def load_at(
     step: int | None = None,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
     model: Any = None,
+    above: tuple[Path, ...] = (),
 ) -> tuple[int, Any]:
-    """The step of the weights of a trained run, and its model. The arguments and errors are those of `load`."""
+    """The step of the weights of a trained run, and its model.
+
+    The arguments and errors are those of `load`. `above` are the runs of which this run is a part.
+    """
     opened = open_run(run)
     config, facts, places, _ = read_settings(opened, model)
     all_devices()
-    needed = Parts(config, load, parts, places)
+    above = (*above, opened.directory.resolve())
+    require(len({*above}) == len(above), "run", str(opened.directory), "runs that are no part of themselves")
+    needed = Parts(config, lambda part: load_at(part, above=above)[1], parts, places)
     frozen = load_frozen(config, needed.open)
     guides = config.sample.guidance.load(needed.open)
     check_parts(facts.parts, needed.checksums(), needed.places)
-    bound = bind(config, facts.fields, frozen)
+    with in_file(opened.config):
+        bound = bind(config, facts.fields, frozen)
+        params, extra = jax.eval_shape(partial(initial_values, config, bound), jax.random.key(0), frozen)
     if isinstance(ema, Real):
-        at, params, _ = snapshots.reconstruct(opened, config.train.ema_widths, float(ema), step)
+        at, params = _reconstructed(opened, config, float(ema), step, averaged(params))
     else:
-        at, params = _stored(opened, config, ema, step)
-    params, extra = jax.tree.map(jnp.asarray, (params, _extra(opened, at)))
+        at, params = _stored(opened, config, ema, step, params)
+    params, extra = jax.tree.map(jnp.asarray, (params, _extra(opened, at, extra)))
     frozen = {**frozen["model"], "guidance": guides}
     return at, bound.loaded(with_state(params, extra), frozen, extra, config.sample)
 
 
-def _stored(run: Run, config: Config, ema: Any, step: int | None) -> tuple[int, PyTree]:
+def _reconstructed(run: Run, config: Config, width: float, step: int | None, shapes: PyTree) -> tuple[int, PyTree]:
+    """The step and the average of a width that the snapshots give."""
+    at, average, _ = snapshots.reconstruct(run, config.train.ema_widths, width, step)
+    good = jax.tree.map(jnp.shape, average) == jax.tree.map(jnp.shape, shapes)
+    require(good, "the snapshots", str(run.snapshots), f"averages of the model in {run.config}")
+    return at, average
+
+
+def _stored(run: Run, config: Config, ema: Any, step: int | None, shapes: PyTree) -> tuple[int, PyTree]:
     """The step, and the parameters (`ema` is None) or an average of training or of `snapshots.store`."""
     if ema is None:
         with Checkpoints(run.checkpoints, version=provenance()) as checkpoints:
-            at, parts, _ = checkpoints.restore_parts(["params"], step)
-        return at, parts["params"]
+            return checkpoints.restore_part(["params"], shapes, step)
     trained = ["ema", *map(power_name, config.train.ema_widths), *config.objective.averages()]
     made = snapshots.averages_made(run)
     one_of("ema", ema, trained + made)
     with Checkpoints(run.checkpoints if ema in trained else run.averages / ema, version=provenance()) as checkpoints:
-        at, parts, _ = checkpoints.restore_parts(["ema"], step)
-    return at, parts["ema"][ema]
+        return checkpoints.restore_part(["ema", ema], averaged(shapes), step)
 
 
-def _extra(run: Run, step: int | None) -> PyTree:
-    """The mutable values of a run at a step, or at the newest step if this step has no checkpoint; {} for none."""
+def _extra(run: Run, step: int | None, shapes: PyTree) -> PyTree:
+    """The mutable values of a run at a step, or at the newest step if this step has no checkpoint."""
+    if not jax.tree.leaves(shapes):
+        return shapes
     with Checkpoints(run.checkpoints, version=provenance()) as checkpoints:
-        _, parts, _ = checkpoints.restore_parts(["extra"], step if step in checkpoints.steps() else None, optional=True)
-    return parts.get("extra", {})
+        return checkpoints.restore_part(["extra"], shapes, step if step in checkpoints.steps() else None)[1]

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,7 +27,7 @@ from jaxdiff.runs.opened import open_entries, open_set
 from jaxdiff.runs.parts import Parts
 from jaxdiff.runs.program import Program, make_batches, make_program
 from jaxdiff.runs.recipe import load_frozen, make_training
-from jaxdiff.runs.settings import saved_settings
+from jaxdiff.runs.settings import in_file, saved_settings
 from jaxdiff.runs.trainer import Callback, Trainer
 from jaxdiff.runs.validation import Validation
 from jaxdiff.runs.window import Window
@@ -72,6 +71,7 @@ def train(
     """
     check(config)
     all_devices()
+    target = None if run_dir is None else Run.at(run_dir)
     if config.log.wandb is not None:
         import_wandb(config.log.wandb)
     needed = Parts(config, load, parts)
@@ -91,21 +91,24 @@ def train(
         return training.bound.loaded(average, {**frozen["model"], "guidance": guides}, extra, config.sample)
 
     # A new run is refused before anything is written. A run that goes on may have lost the run that it started from.
-    new = run_dir is None or not Run(Path(run_dir).absolute()).config.exists()
+    new = target is None or not target.config.exists()
     begin = _start(config, program, start) if new else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
         run, saved, archive = None, None, None
-        if run_dir is not None:
-            directory = run_dir
+        if target is not None:
+            directory = target.directory
             run = on_all(lambda: open_or_create(directory, config, facts, needed.places))
             on_all(lambda: stack.enter_context(lock_run(run)) if hosts.first() else None)
             saved = saved_settings(config, facts, run, needed.places)
             archive = stack.enter_context(open_archive(run, config, saved))
-        if archive is not None and (restored := archive.restore(program.shapes)) is not None:
-            state, first = restored.state, restored.step
-            batches.set_state(restored.iterator_state["batches"])
-            window = Window.from_json(restored.iterator_state["position"])
+        if run is not None and archive is not None and (restored := archive.restore(program.shapes)) is not None:
+            state, first, place = restored.state, restored.step, restored.iterator_state
+            with in_file(run.checkpoints / str(first) / "meta.json"):
+                good = isinstance(place, dict) and set(place) == {"batches", "position"}
+                require(good, "iterator", place, "objects with 'batches' and 'position'")
+                batches.set_state(place["batches"])
+                window = Window.from_json(place["position"])
         else:
             begin = begin if new else _start(config, program, start)
             state, first, window = program.initialise(begin), 0, Window()

@@ -74,10 +74,11 @@ class Parts:
 def open_file(path: Path, load: Callable[[Path], Any]) -> Any:
     """A run directory as a model; an `.npz` file as a mapping of arrays."""
     if path.suffix == ".npz":
+        require(path.is_file(), "file of arrays", str(path), "regular files")
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except Exception as error:  # BadZipFile, EOFError, NotImplementedError, MemoryError, ...
+        except Exception as error:  # of NumPy, of `zipfile` and of `zlib`: the file may hold anything
             raise ValueError(f"{path}: cannot be read as a file of arrays: {one_line(error)}") from error
     return load(path)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from jaxdiff import averages, trees
 from jaxdiff.checks import require
@@ -63,14 +63,7 @@ class Training:
         """
         # The generator is fixed. With another default (rbg), `vmap` over keys draws all numbers from the first key.
         init_key, run_key = jax.random.split(jax.random.key(self.config.train.seed, impl="threefry2x32"))
-        params = self.bound.init(init_key)
-        own = self.config.objective.init(self.bound, jax.random.fold_in(init_key, 1))
-        params |= {"objective": own} if jax.tree.leaves(own) else {}
-        params = {**params, **(start or {})}
-        params = self.config.objective.start(params, frozen["objective"])
-        extra = self.config.objective.extra(self.bound)
-        if state := self.bound.state(init_key):
-            extra = {**extra, "network": state}
+        params, extra = initial_values(self.config, self.bound, init_key, frozen, start)
         return initial_state(params, self.optimizer, run_key, self.rules, extra)
 
 
@@ -109,12 +102,36 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
     return training
 
 
+def initial_values(
+    config: Config, bound: Bound, key: Key[Array, ""], frozen: Any, start: PyTree = None
+) -> tuple[dict[str, PyTree], PyTree]:
+    """The parameters and the mutable values before the first step. The function can be traced.
+
+    Args:
+      config: the configuration.
+      bound: its model on its data.
+      key: the key of the random parameters.
+      frozen, start: as of `Training.initial`.
+    """
+    params = bound.init(key)
+    own = config.objective.init(bound, jax.random.fold_in(key, 1))
+    params |= {"objective": own} if jax.tree.leaves(own) else {}
+    params = {**params, **(start or {})}
+    params = config.objective.start(params, frozen["objective"])
+    extra = config.objective.extra(bound)
+    if state := bound.state(key):
+        extra = {**extra, "network": state}
+    return params, extra
+
+
 def bind(config: Config, fields: Mapping[str, Field], frozen: Any) -> Bound:
     """The model of a configuration on its data, after augmentations.
 
     Arguments and errors are those of `make_training`.
     """
-    return config.model.bind(_augmented(config, fields), frozen["model"])
+    after = _augmented(config, fields)
+    config.model.entries(after)  # which refuses fields that the data lack
+    return config.model.bind(after, frozen["model"])
 
 
 def load_frozen(config: Config, open: Callable[[str], Any]) -> dict[str, Any]:

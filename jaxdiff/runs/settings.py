@@ -1,9 +1,12 @@
 """The `config.json` of a run: its configuration, the facts about its data, and where its parts lie."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdiff.checks import one_line, shortened
 from jaxdiff.components import from_json, is_opaque, is_part, to_json, walk
 from jaxdiff.models import Model
 from jaxdiff.networks import as_network
@@ -11,7 +14,7 @@ from jaxdiff.objectives.own import OwnObjective
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.config_checks import check
 from jaxdiff.runs.differences import differences
-from jaxdiff.runs.directory import Run, read_config
+from jaxdiff.runs.directory import Run, RunError, read_config
 from jaxdiff.runs.facts import Facts
 from jaxdiff.training.optimizers import OwnOptimizer
 
@@ -35,6 +38,15 @@ class Settings(NamedTuple):
     imports: tuple[str, ...]
 
 
+@contextlib.contextmanager
+def in_file(path: Path) -> Iterator[None]:
+    """Puts the path of a file before the text of a ValueError or TypeError, which becomes a RunError."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path}: {one_line(error, 1000)}") from error
+
+
 def parts_of(config: Config) -> dict[str, str]:
     """The settings that are parts: other runs and files of weights, by the path of the setting."""
     return {s.path: s.value for s in walk(config, Config) if is_part(s.hint) and s.value is not None}
@@ -48,17 +60,13 @@ def saved_settings(config: Config, facts: Facts, run: Run, places: dict[str, Pat
     return {"format": FORMAT, "config": tree, "data": facts.to_json(), "places": relative, "imports": imports}
 
 
-def read_saved(run: Run) -> dict[str, Any]:
-    """The contents of a run's `config.json`, as `saved_settings` made them.
-
-    Raises:
-      ValueError: the file cannot be read, or is of another format.
-    """
-    saved = read_config(run)
+def check_saved(saved: dict[str, Any]) -> None:
+    """Raises a ValueError unless `saved` has the entries that `saved_settings` makes."""
     if saved.get("format") != FORMAT or set(saved) != _ENTRIES:
         known = "of an older version" if set(saved) == {"config", "data"} else "not the configuration of a run"
-        raise ValueError(f"{run.config}: is {known}; this version reads format {FORMAT}: train the run again")
-    return saved
+        raise ValueError(f"is {known}; this version reads format {FORMAT}: train the run again")
+    from_json(dict[str, str], saved["places"], "places")
+    from_json(tuple[str, ...], saved["imports"], "imports")
 
 
 def read_settings(run: Run, model: Any = None) -> Settings:
@@ -73,15 +81,17 @@ def read_settings(run: Run, model: Any = None) -> Settings:
       ValueError: `config.json` cannot be read, this version does not allow its settings, the model has to be given
         again, or `model` is another one.
     """
-    saved = read_saved(run)
+    saved = read_config(run)
+    with in_file(run.config):
+        check_saved(saved)
     try:
         config, facts = from_json(Config, _given_again(saved["config"], model)), Facts.from_json(saved["data"])
         check(config)
     except (ValueError, TypeError) as error:
-        hint = ", ".join(saved["imports"])
+        hint = shortened(", ".join(saved["imports"]))
         more = f"; the run was made with {hint}: --import it" if hint and "is not imported" in str(error) else ""
         more = more or "; jd.load(run, model=model) takes it back" * ("of the user's own" in str(error))
-        raise ValueError(f"{run.config}: {error}{more}") from error
+        raise RunError(f"{run.config}: {one_line(error, 1000)}{more}") from error
     places = {name: (run.directory / place).resolve() for name, place in saved["places"].items()}
     return Settings(config, facts, places, tuple(saved["imports"]))
 

@@ -71,7 +71,7 @@ def reconstruct(
 def store(run: Run, width: float, step: int, average: PyTree) -> Path:
     """Stores an average in the run, where `jd.load(run, ema="power_0.075")` finds it.
 
-    An average of the same width is replaced.
+    An average of the same width is replaced when the new one is whole on disk.
 
     Returns:
       The directory of the average.
@@ -80,8 +80,10 @@ def store(run: Run, width: float, step: int, average: PyTree) -> Path:
       ValueError: the average cannot be written.
     """
     name = averages.power_name(width)
-    directory = run.averages / name
-    shutil.rmtree(directory, ignore_errors=True)
-    with Checkpoints(directory, keep=1, version=provenance()) as checkpoints:
+    directory, new = run.averages / name, run.averages / f"tmp.{name}"
+    shutil.rmtree(new, ignore_errors=True)
+    with Checkpoints(new, keep=1, version=provenance()) as checkpoints:
         checkpoints.save(step, {"ema": {name: average}})
+    shutil.rmtree(directory, ignore_errors=True)
+    new.rename(directory)
     return directory / str(step)

@@ -78,6 +78,7 @@ class Trainer:
 
         Raises:
           DivergedError: in `optimizer.max_skipped` consecutive steps the loss or the gradient was not finite.
+          RunError: the run directory has been moved or deleted.
           Stopped: a signal asked training to stop, and the run has been saved.
         """
         settings, strategy = self.config.train, self.program.strategy
@@ -105,6 +106,8 @@ class Trainer:
                 drawn, snapped = _due(number, settings.sample_every), _due(number, settings.snapshot_every)
                 saved = stopped or _due(number, settings.checkpoint_every) or number == last
                 if drawn or snapped or saved:
+                    if self.archive is not None:
+                        self.archive.require_in_place()
                     with meter.pause(state) if meter else contextlib.nullcontext():
                         canonical = strategy.to_canonical(state)
                         if drawn:

@@ -5,6 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdiff.checks import require
+
+_NEEDED = {"loss", "skipped", "consecutive_skips"}
+
 
 class Window:
     """The metrics of the steps since the last line of metrics.
@@ -27,8 +31,19 @@ class Window:
         return self.loss if self.validation is None else self.validation
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> "Window":
-        """The window that `to_json` saved."""
+    def from_json(cls, saved: Any) -> "Window":
+        """The window that `to_json` saved.
+
+        Raises:
+          ValueError: `saved` is of another form.
+        """
+        good = isinstance(saved, dict) and set(saved) == {"window", "loss", "validation"}
+        good = good and isinstance(saved["window"], list) and all(isinstance(step, dict) for step in saved["window"])
+        numbers = [number for step in saved["window"] for number in step.values()] if good else []
+        good = good and all(set(step) == set(saved["window"][0]) >= _NEEDED for step in saved["window"])
+        good = good and all(isinstance(number, int | float) for number in numbers)
+        good = good and all(isinstance(saved[name], float | None) for name in ("loss", "validation"))
+        require(good, "metrics since the last line", saved, "numbers by the names of metrics, for each step")
         return cls(saved["window"], saved["loss"], saved["validation"])
 
     def to_json(self) -> dict[str, Any]:

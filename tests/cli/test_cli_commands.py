@@ -268,6 +268,7 @@ def test_evaluate_prints_its_figures(call, capfd):
             ["other settings", "train.batch_size was 8, is 1024"],
         ),
         ("train", "toy2d --part teacher=points --run-dir new", ["part = 'teacher'", "the parts of the run: none"]),
+        ("train", "toy2d --run-dir 'lr=[1e-3]'", ["run directory = ", "lr=[1e-3]'; allowed are local paths"]),
         ("sample", "", ["missing RUN"]),
         ("sample", "runs", ["config.json"]),
         ("sample", "runs/tiny --ask label=3", ["tiny is not imported", "--import it"]),

@@ -13,6 +13,7 @@ from without_extras import WITHOUT_EXTRAS
 import jaxdiff
 from jaxdiff.cli.main import COMMANDS, main
 from jaxdiff.cli.streams import forgiving_streams
+from jaxdiff.errors import fail
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +79,12 @@ def test_characters_that_a_stream_lacks_are_escaped(monkeypatch):
     with forgiving_streams():
         print("\N{SNOWMAN} \udcff")
     assert out.buffer.getvalue() == b"\\u2603 \\udcff\n"
+
+
+def test_a_line_is_cut(capsys):
+    with pytest.raises(SystemExit):
+        fail("many words " * 10**5)
+    assert capsys.readouterr().err == f"error: {('many words ' * 200)[:2000]}...\n"
 
 
 def test_without_the_extra_each_command_is_one_line_that_names_it():

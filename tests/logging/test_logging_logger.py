@@ -82,6 +82,14 @@ def test_dropping_leaves_an_intact_file_untouched(tmp_path):
     assert path.stat().st_ino == before
 
 
+def test_metrics_go_neither_through_a_pipe_nor_through_a_link(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="is not a regular file"):
+            drop_after(tmp_path / name, 3)
+
+
 def png(pixels):
     """A picture as the bytes of a file."""
     written = io.BytesIO()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 
 import grain
 import jax
@@ -17,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorstore
 
 import jaxdiff
-from jaxdiff.runs.checkpoints import CheckpointError, Checkpoints
+from jaxdiff.runs.checkpoints import CheckpointError, Checkpoints, arrays, manifest, retention
 from jaxdiff.runs.checkpoints.retention import retained
 from jaxdiff.runs.provenance import provenance
 
@@ -188,6 +190,36 @@ def test_retention_continues_after_a_restart(tmp_path):
     assert 6 not in checkpoints.steps()
 
 
+def test_nothing_that_is_not_ours_is_removed(tmp_path):
+    """Checkpoints may lie, by a link, in a directory that holds other things."""
+    scratch, old = tmp_path / "scratch", tmp_path / "old"
+    for name in ("tmp.mine", "tmp.5.kept", "2019", "x.broken"):
+        (scratch / name).mkdir(parents=True)
+    (tmp_path / "c").symlink_to(scratch)
+    save_all(tmp_path / "c", [3000], keep=1)
+    (scratch / "3000").rename(old)
+    (scratch / "3000").symlink_to(old)  # somebody has moved it to a larger disk
+    (scratch / "tmp.7").symlink_to(old)
+    (scratch / "tmp.7.1").mkdir()  # of a save that was killed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_all(tmp_path / "c", [4000], keep=1)
+    left = ["2019", "4000", "tmp.5.kept", "tmp.7", "tmp.mine", "x.broken"]
+    assert sorted(path.name for path in scratch.iterdir()) == left
+    assert (old / "manifest.json").is_file()
+
+
+def test_a_removal_that_fails_is_no_failed_save(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    save_all(tmp_path, [1])
+    monkeypatch.setattr(retention.shutil, "rmtree", refuse)
+    with pytest.warns(UserWarning, match="step 2 is saved, but an older checkpoint cannot be removed: .*Read-only"):
+        save_all(tmp_path, [2], keep=1)
+    assert Checkpoints(tmp_path).steps() == [2]
+
+
 def test_the_version_is_recorded_and_another_one_gives_a_warning(tmp_path):
     one = {"w": jnp.ones(1)}
     with Checkpoints(tmp_path, version=provenance()) as checkpoints:
@@ -263,7 +295,70 @@ def flip_meta(checkpoint):
     flip_a_byte(checkpoint / "meta.json")
 
 
-DAMAGES = [remove_arrays, truncate_arrays, zero_arrays, flip_arrays, empty_directory, garble_manifest, flip_meta]
+def change_manifest(checkpoint, change):
+    path = checkpoint / "manifest.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def name_a_device(checkpoint):
+    change_manifest(checkpoint, lambda m: {**m, "files": {**m["files"], "/dev/zero": [1, 2]}})
+
+
+def name_another_checkpoint(checkpoint):
+    def change(m):
+        return {**m, "files": {**m["files"], "../10/meta.json": digest_of(checkpoint.parent / "10" / "meta.json")}}
+
+    change_manifest(checkpoint, change)
+
+
+def digest_of(path):
+    return [path.stat().st_size, zlib.crc32(path.read_bytes())]
+
+
+def replace_by_a_link(checkpoint):
+    """To a file with the same contents."""
+    path = array_file(checkpoint)
+    path.rename(checkpoint.parent / "elsewhere")
+    path.symlink_to(checkpoint.parent / "elsewhere")
+
+
+def replace_by_a_pipe(checkpoint):
+    (checkpoint / "manifest.json").unlink()
+    os.mkfifo(checkpoint / "manifest.json")
+
+
+def nest_the_manifest(checkpoint):
+    (checkpoint / "manifest.json").write_text("[" * 100_000 + "]" * 100_000)
+
+
+def list_sizes_alone(checkpoint):
+    change_manifest(checkpoint, lambda m: {**m, "files": {name: size for name, (size, _) in m["files"].items()}})
+
+
+def change_meta(checkpoint, change):
+    """The manifest fits the changed file."""
+    path = checkpoint / "meta.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    change_manifest(checkpoint, lambda m: {**m, "files": {**m["files"], "meta.json": digest_of(path)}})
+
+
+def empty_meta(checkpoint):
+    change_meta(checkpoint, lambda _: None)
+
+
+def lose_the_leaves(checkpoint):
+    change_meta(checkpoint, lambda meta: {**meta, "leaves": None})
+
+
+def enlarge_a_leaf(checkpoint):
+    """The files hold another shape."""
+    change = {"shape": [10**12], "stored_shape": [10**12]}
+    change_meta(checkpoint, lambda m: {**m, "leaves": {**m["leaves"], "step": {**m["leaves"]["step"], **change}}})
+
+
+ACCIDENTS = [remove_arrays, truncate_arrays, zero_arrays, flip_arrays, empty_directory, garble_manifest, flip_meta]
+ATTACKS = [name_a_device, name_another_checkpoint, replace_by_a_link, replace_by_a_pipe, nest_the_manifest]
+DAMAGES = [*ACCIDENTS, *ATTACKS, list_sizes_alone, empty_meta, lose_the_leaves, enlarge_a_leaf]
 
 
 @pytest.fixture(scope="module")
@@ -442,6 +537,53 @@ print("done")
     late = r"Traceback \(most recent call last\):\n(  .*\n)+RuntimeError: Event loop is closed\n"
     assert re.sub(late, "", result.stderr) == ""
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["5"]
+
+
+def test_a_link_leads_to_any_directory_and_its_path_alone_is_refused(tmp_path):
+    """Orbax takes a path for a pattern of file names, and would save nothing there."""
+    (tmp_path / "lr=[1e-3]").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "lr=[1e-3]")
+    with pytest.raises(ValueError, match=r"directory = '.*lr=\[1e-3\]'; allowed are local paths"):
+        Checkpoints(tmp_path / "lr=[1e-3]")
+    save_all(tmp_path / "link", [1])
+    assert_same(Checkpoints(tmp_path / "link").restore(make_state()).state, make_state(1))
+
+
+def test_a_save_without_all_arrays_fails_and_leaves_the_older_checkpoint(tmp_path, monkeypatch):
+    """The shards of a process that the first process does not see, for instance."""
+    state = {"w": {"a": jnp.ones(3), "b": jnp.zeros(3)}}
+    with Checkpoints(tmp_path) as some:
+        some.save(1, state)
+        start = arrays.start_save
+        monkeypatch.setattr(arrays, "start_save", lambda place, flat: start(place, {"w.a": flat["w.a"]}))
+        some.save(2, state)
+        with pytest.raises(CheckpointError, match=r"saving step 2 failed: the files do not hold w\.b"):
+            some.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def change_shape(store):
+    found = json.loads(store.read("params.dense.kernel/zarr.json").result().value)
+    store.write("params.dense.kernel/zarr.json", json.dumps(found | {"shape": [10**12, 8]})).result()
+
+
+def remove_chunks(store):
+    store.delete_range(tensorstore.KvStore.KeyRange("params.dense.kernel/c", "params.dense.kernel/d")).result()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(change_shape, r"do not hold {} as float32 of shape \(16, 8\)"), (remove_chunks, "hold {} in part only")],
+)
+def test_arrays_that_the_files_do_not_hold_are_neither_allocated_nor_read_as_zeros(tmp_path, saved, change, words):
+    """The manifest fits these files."""
+    directory = shutil.copytree(saved, tmp_path / "c") / "20"
+    base = {"driver": "file", "path": f"{directory / 'state' / 'part.params'}/"}
+    change(tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result())
+    (directory / "manifest.json").unlink()
+    manifest.write(directory)
+    with pytest.raises(CheckpointError, match="is broken: the files " + words.format("params.dense.kernel")):
+        Checkpoints(tmp_path / "c").restore(make_state(), 20)
 
 
 def test_the_end_of_the_block_waits_and_reports_a_failure(tmp_path, monkeypatch):

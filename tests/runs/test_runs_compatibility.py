@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from run_settings import TOY, contents, replaced
 
@@ -13,6 +14,7 @@ from jaxdiff.data.fields import Field
 from jaxdiff.models import Sampling
 from jaxdiff.networks import UNet
 from jaxdiff.objectives import Denoising, times
+from jaxdiff.runs.checkpoints import Checkpoints
 from jaxdiff.runs.compatibility import free_settings, open_or_create
 from jaxdiff.runs.directory import Run, create_run, write_config
 from jaxdiff.runs.facts import Facts
@@ -60,6 +62,22 @@ def test_other_settings_are_refused_by_name(tmp_path, settings, named):
     assert "\n" not in str(error.value)
     for words in named:
         assert words in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["checkpoints", "snapshots"])
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_checkpoint_says_of_which_run_it_is_where_config_json_does_not(tmp_path, place, lost):
+    """That file is lost, or it is the file of another run."""
+    run = create_run(tmp_path)
+    with Checkpoints(tmp_path / place) as checkpoints:
+        checkpoints.save(5800, {"w": np.ones(3)}, config=saved_settings(TOY, FACTS, run, {}))
+    other = replaced(TOY, train__seed=1)
+    if not lost:
+        saved(tmp_path, other)
+    with pytest.raises(ValueError, match=r"holds a run with other settings: train\.seed was 0, is 1"):
+        open_or_create(tmp_path, other, FACTS, {})
+    (tmp_path / "config.json").unlink(missing_ok=True)
+    open_or_create(tmp_path, TOY, FACTS, {})
 
 
 @pytest.mark.parametrize(

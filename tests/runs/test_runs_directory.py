@@ -11,8 +11,16 @@ from run_settings import TOY
 
 from jaxdiff.codecs import Latents
 from jaxdiff.data import Folder, Tfds
-from jaxdiff.files import write_output
-from jaxdiff.runs.directory import RunError, create_run, lock_run, open_run, read_config, write_atomically, write_config
+from jaxdiff.files import write_atomically, write_output
+from jaxdiff.runs.directory import (
+    RunError,
+    create_run,
+    lock_run,
+    open_run,
+    read_config,
+    require_in_place,
+    write_config,
+)
 from jaxdiff.runs.parts import Parts
 
 CONFIG = {"data": {"name": "digits"}, "lr": 1e-3, "widths": [1, 2], "nothing": None, "é": True}
@@ -61,6 +69,22 @@ def test_missing_and_unusable_places_are_refused_in_one_line(tmp_path):
         open_run(tmp_path / "none")
     with pytest.raises(RunError, match=r"config\.json: No such file"):
         read_config(create_run(tmp_path / "run"))
+
+
+def test_a_deleted_working_directory_is_named(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(RunError, match="run directory 'some/run': the working directory has been deleted"):
+        create_run("some/run")
+
+
+@pytest.mark.parametrize("name", ["lr=[1e-3]", "a*b", "a?b", "a\\b", os.fsdecode(b"a\xffb"), "gs://bucket"])
+def test_a_path_that_orbax_misreads_is_refused_before_anything_is_made(tmp_path, name):
+    for use in (create_run, open_run):
+        with pytest.raises(RunError, match=r"run directory = .*; allowed are local paths .* a link may lead"):
+            use(tmp_path / name / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_config_that_json_cannot_hold_leaves_the_old_one(tmp_path):
@@ -165,3 +189,22 @@ def test_the_lock_keeps_other_trainers_away_until_its_holder_is_killed(tmp_path)
                 pass
         finally:
             os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_a_lock_that_is_a_link_leaves_the_file_that_it_leads_to(tmp_path):
+    run = create_run(tmp_path / "run")
+    (tmp_path / "precious").write_text("contents")
+    (run.directory / "trainer.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(RunError, match=r"trainer\.lock: is a link"), lock_run(run):
+        pass
+    assert (tmp_path / "precious").read_text() == "contents"
+
+
+def test_a_run_that_another_trainer_took_over_is_not_in_place(tmp_path):
+    run = create_run(tmp_path)
+    write_config(run, CONFIG)
+    with lock_run(run):
+        require_in_place(run)
+        (tmp_path / "trainer.lock").write_text("process 1 on another host")
+        with pytest.raises(RunError, match="was moved, deleted or taken over"):
+            require_in_place(run)

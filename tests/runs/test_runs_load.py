@@ -1,6 +1,8 @@
 """A run as a model: the average that was asked for, its denoiser, and refusals in one line."""
 
 import json
+import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from run_settings import TOY
 import jaxdiff as jd
 from jaxdiff.networks.module import Spec
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.runs.directory import create_run, write_config
+from jaxdiff.runs.directory import Run, create_run, write_config
 from jaxdiff.runs.load import load_at
 
 
@@ -116,6 +118,15 @@ def test_a_run_that_cannot_be_loaded_is_refused_in_one_line(toy, tmp_path):
             r"config\.json: data\.kind = 'nowhere\.mine:Mine': .*is not imported.*was made with nowhere\.mine: --import",
         ),
         (changed("factless", data={}), {}, r"config\.json: data: has not exactly the entries 'fields'"),
+        (changed("placeless", places=None), {}, r"config\.json: places = None; allowed are mappings"),
+        (changed("importless", imports={"a": 1}), {}, r"config\.json: imports = {'a': 1}; allowed are lists"),
+        (changed("null", config__model__network=None), {}, r"config\.json: model\.network = None; allowed are objects"),
+        (
+            changed("fieldless", data__fields={}),
+            {},
+            r"config\.json: model\.field = 'x'; allowed are fields of the data",
+        ),
+        (changed("long", config__data__kind="x" * 10**6), {}, r"config\.json: data\.kind = 'x{299}\.\.\.; allowed are"),
         (changed("fresh"), {}, "has no checkpoint"),
         (toy, {"ema": "slow"}, r"ema = 'slow'; allowed are 'ema'"),
         (toy, {"step": 7}, "160, 200, 210"),
@@ -125,3 +136,42 @@ def test_a_run_that_cannot_be_loaded_is_refused_in_one_line(toy, tmp_path):
         with pytest.raises(ValueError, match=words) as error:
             jd.load(run, **options)
         assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("model.network.width", 18, r"ema\.ema\.model\S+ has shape \S.* in the checkpoint, \S.* in the template"),
+        ("model.network.width", 10**6, r"has shape \S.* in the checkpoint, .*1000000\S* in the template"),
+        ("model.network.width", 10**12, r"config\.json: model\.network\.features = 1000000000000; allowed are even"),
+        ("model.network.num_blocks", 2, "block_1_.* is in the template, but not in the checkpoint"),
+        ("model.network.num_blocks", 0, "block_0_.* is in the checkpoint, but not in the template"),
+    ],
+)
+def test_weights_of_another_network_are_refused_before_they_are_read(toy, tmp_path, monkeypatch, path, value, words):
+    copy = shutil.copytree(toy, tmp_path / "copy")
+    saved = json.loads((copy / "config.json").read_text())
+    *parents, last = path.split(".")
+    place = saved["config"]
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    write_config(Run(copy), saved)
+    monkeypatch.setattr("jaxdiff.runs.checkpoints.arrays.load", None)
+    with pytest.raises(ValueError, match=words):
+        jd.load(copy)
+
+
+@pytest.mark.parametrize("config", ["pipe", "deep", "link"])
+def test_a_config_that_never_ends_or_lies_elsewhere_is_not_read(tmp_path, config):
+    run = create_run(tmp_path)
+    if config == "pipe":
+        os.mkfifo(run.config)
+    elif config == "link":
+        (tmp_path / "elsewhere").write_text("{}")
+        run.config.symlink_to(tmp_path / "elsewhere")
+    else:
+        run.config.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(ValueError, match=r"is not a regular file|is nested deeper|holds no config\.json"):
+        jd.load(tmp_path)

@@ -31,6 +31,7 @@ from jaxdiff.runs.directory import open_run, read_config
 from jaxdiff.runs.loop import train
 from jaxdiff.runs.recipe import load_frozen, make_training
 from jaxdiff.runs.trainer import DivergedError
+from jaxdiff.runs.window import Window
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,6 +184,23 @@ def test_at_a_constant_rate_a_run_may_be_made_longer(toy, tmp_path):
     assert contents(run) == before
 
 
+def test_a_run_that_was_moved_while_it_was_trained_stops_and_goes_on_in_its_new_place(toy, tmp_path, monkeypatch):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+
+    def move():
+        while not (run / "checkpoints" / "40").exists():
+            time.sleep(0.01)
+        run.rename(moved)
+
+    with monkeypatch.context() as patch:
+        act_at(patch, 60, move)
+        with pytest.raises(ValueError, match="run: was moved, deleted or taken over while it was trained"):
+            train(TOY, run)
+    assert not run.exists()
+    train(TOY, moved)
+    assert_same_run(moved, toy)
+
+
 def test_a_run_with_other_settings_or_other_data_is_left_as_it_is(toy):
     before = contents(toy)
     for settings, words in (
@@ -278,6 +296,22 @@ def test_a_corrupt_checkpoint_is_passed_over_and_made_again(toy, tmp_path):
     assert contents(run / "checkpoints") == before
 
 
+@pytest.mark.parametrize(
+    "position",
+    [
+        None,
+        {"window": []},
+        {"window": 3, "loss": None, "validation": None},
+        {"window": [{"loss": 1.0}], "loss": None, "validation": None},
+        {"window": [{"loss": "x", "skipped": 0, "consecutive_skips": 0}], "loss": None, "validation": None},
+        {"window": [], "loss": "low", "validation": None},
+    ],
+)
+def test_a_malformed_place_in_the_metrics_is_refused(position):
+    with pytest.raises(ValueError, match=r"metrics since the last line = .*; allowed are numbers by the names"):
+        Window.from_json(position)
+
+
 def test_a_failed_snapshot_stops_nothing_and_no_snapshot_is_made_twice(tmp_path, monkeypatch):
     config = replaced(
         TOY,
@@ -289,10 +323,10 @@ def test_a_failed_snapshot_stops_nothing_and_no_snapshot_is_made_twice(tmp_path,
     )
     snapshots = tmp_path / "snapshots"
 
-    def commit(temporary, described, commit=saving._commit):
+    def commit(temporary, table, described, commit=saving._commit):
         if temporary.parent == snapshots and described["step"] == 20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        commit(temporary, described)
+        commit(temporary, table, described)
 
     with monkeypatch.context() as patch:
         patch.setattr(saving, "_commit", commit)

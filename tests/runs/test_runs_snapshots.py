@@ -17,9 +17,10 @@ from jaxdiff.data import Toy
 from jaxdiff.data.fields import Field
 from jaxdiff.models import Diffusion
 from jaxdiff.networks import MLP
+from jaxdiff.runs import snapshots
 from jaxdiff.runs.checkpoints import Checkpoints
 from jaxdiff.runs.config import Config, TrainConfig
-from jaxdiff.runs.directory import create_run, write_config
+from jaxdiff.runs.directory import create_run, open_run, write_config
 from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.provenance import provenance
 from jaxdiff.runs.settings import saved_settings
@@ -62,7 +63,7 @@ def run(tmp_path_factory):
 
     ema, exact = {power_name(width): params for width in (*WIDTHS, OTHER)}, {}
     with (
-        Checkpoints(directory / "snapshots", keep=100, version=provenance()) as snapshots,
+        Checkpoints(directory / "snapshots", keep=100, version=provenance()) as taken,
         Checkpoints(directory / "checkpoints", version=provenance()) as saved,
     ):
         for number in range(1, STEPS, EVERY):
@@ -70,7 +71,7 @@ def run(tmp_path_factory):
             last = number + EVERY - 1
             kept = {power_name(width): ema[power_name(width)] for width in WIDTHS}
             exact[last] = ema[power_name(OTHER)]
-            snapshots.save(last, kept)
+            taken.save(last, kept)
         saved.save(STEPS, {"params": params, "ema": {"ema": params, **kept}})
     return directory, params, kept, exact
 
@@ -113,6 +114,18 @@ def test_an_average_can_be_stored_and_loaded_by_name(run, reconstructed, capsys)
         jd.load(directory, ema="power_0.075", step=STEPS)
     with pytest.raises(ValueError, match=r"width = 0\.1; allowed are widths other than"):
         command.make_average(command.Arguments(directory, 0.1))
+
+
+def test_an_average_that_cannot_be_stored_leaves_the_one_before(run, reconstructed, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    opened = open_run(run[0])
+    snapshots.store(opened, 0.06, 5, reconstructed[STEPS].params)
+    monkeypatch.setattr("jaxdiff.runs.checkpoints.saving.write_atomically", refuse)
+    with pytest.raises(ValueError, match="No space left"):
+        snapshots.store(opened, 0.06, 6, reconstructed[120].params)
+    chex.assert_trees_all_equal(jd.load(run[0], ema="power_0.06", step=5).params, reconstructed[STEPS].params)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Arrays on disk: all calls of Orbax.
+"""Arrays on disk: all calls of Orbax, and of TensorStore, with which Orbax writes.
 
 With several processes each process writes its own shards. Orbax copies the shards off the devices before `start_save`
 returns. Its background threads meet at barriers of JAX's coordination service and run nothing on the devices.
@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jax
+import tensorstore
 from orbax.checkpoint import v1 as ocp
 
 from jaxdiff.runs.checkpoints import leaves
@@ -43,12 +44,17 @@ def _place(part: str) -> str:
     return f"part.{quote(part.replace('.', '%2E'), safe='')}"
 
 
+def _place_of(name: str) -> str:
+    """The subdirectory of a named array."""
+    part, *below = leaves.words_of(name)
+    return _place(part) if below else _SINGLE
+
+
 def _by_place(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Named arrays as Orbax is given them: for each subdirectory, nested dicts."""
     places: dict[str, dict[str, Any]] = {}
     for name, leaf in flat.items():
-        part, *below = leaves.words_of(name)
-        places.setdefault(_place(part) if below else _SINGLE, {})[name] = leaf
+        places.setdefault(_place_of(name), {})[name] = leaf
     return {place: leaves.nest(members, unescape=False) for place, members in places.items()}
 
 
@@ -58,6 +64,32 @@ def start_save(directory: Path, flat: Mapping[str, Any]) -> Any:
     context.async_options.timeout_secs = TIMEOUT
     with context:
         return ocp.save_checkpointables_async(directory, _by_place(flat))
+
+
+def lacking(directory: Path, table: Mapping[str, leaves.LeafInfo]) -> str | None:
+    """Says which array the files in `directory` do not hold whole, in its shape and type; None if there is none.
+
+    Orbax succeeds without a word where it finds the files of no process, or not of all: it merges those that it sees.
+    It also reads shapes from the files, and allocates them. Only the index of the arrays is read here.
+    """
+    context, opened, counted = tensorstore.Context(), {}, {}
+    for name in (name for name, info in table.items() if 0 not in info.shape):
+        base = {"driver": "file", "path": f"{directory / _place_of(name)}/"}
+        spec = {"driver": "auto", "kvstore": {"driver": "ocdbt", "base": base, "path": f"{name}/"}}
+        opened[name] = tensorstore.open(spec, open=True, read=True, context=context)
+    for name, future in opened.items():
+        shape, dtype = table[name].stored_shape, table[name].stored_dtype
+        try:
+            array = future.result()
+        except ValueError:
+            return f"the files do not hold {name}"
+        chunk = array.chunk_layout.write_chunk.shape or ()  # an array without axes has no shape of chunks
+        larger = any(c is None or c > n for c, n in zip(chunk, shape, strict=False))
+        if array.shape != shape or array.dtype.name != dtype or larger:
+            return f"the files do not hold {name} as {dtype} of shape {shape}"
+        counted[name] = array.storage_statistics(query_fully_stored=True)
+    parted = [name for name, statistics in counted.items() if not statistics.result().fully_stored]
+    return f"the files hold {parted[0]} in part only" if parted else None
 
 
 def load(directory: Path, wanted: Mapping[str, tuple[leaves.LeafInfo, Any]]) -> dict[str, Any]:

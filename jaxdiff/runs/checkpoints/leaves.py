@@ -4,17 +4,20 @@ Orbax takes nested dicts of plain arrays. A typed PRNG key is stored as its raw 
 array. An array without elements is not stored. The table records what each leaf was.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import trees
+from jaxdiff.checks import require
 
 
-class LeafInfo(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LeafInfo:
     """One leaf as it was saved.
 
     Attributes:
@@ -24,6 +27,9 @@ class LeafInfo(NamedTuple):
       key_impl: the implementation of a PRNG key; None for other leaves.
       stored_shape: the shape of the stored array, which for a key is its raw data.
       stored_dtype: the type of the stored array.
+
+    Raises:
+      ValueError: the stored array is not one of such a leaf.
     """
 
     shape: tuple[int, ...]
@@ -33,10 +39,32 @@ class LeafInfo(NamedTuple):
     stored_shape: tuple[int, ...]
     stored_dtype: str
 
+    def __post_init__(self) -> None:
+        same = (self.stored_shape, self.stored_dtype) == (self.shape, self.dtype)
+        # The data of a key have one axis more, of at most eight words.
+        data = self.stored_shape[:-1] == self.shape and max(self.stored_shape[len(self.shape) :], default=9) <= 8
+        good = min(self.stored_shape, default=0) >= 0 and (data if self.key_impl else same)
+        require(good, "stored_shape", self.stored_shape, f"the shape of a stored {self.dtype}{self.shape}")
+
+
+_KINDS = {
+    "shape": list,
+    "dtype": str,
+    "host": bool,
+    "key_impl": str | None,
+    "stored_shape": list,
+    "stored_dtype": str,
+}
+
 
 def leaf_name(path: Sequence[Any]) -> str:
     """The name of a leaf, from its path as JAX gives it: `params.dense.kernel`. A dot within a word becomes `%2E`."""
-    return ".".join(word.replace("%", "%25").replace(".", "%2E") for word in trees.words_of(path))
+    return joined(trees.words_of(path))
+
+
+def joined(words: Sequence[str]) -> str:
+    """The name of the leaf, or of the part of the state, to which these words lead."""
+    return ".".join(word.replace("%", "%25").replace(".", "%2E") for word in words)
 
 
 def stored_name(path: Sequence[Any]) -> str:
@@ -45,7 +73,7 @@ def stored_name(path: Sequence[Any]) -> str:
 
 
 def words_of(name: str) -> list[str]:
-    """The words that `leaf_name` joined."""
+    """The words that `joined` joined."""
     return [word.replace("%2E", ".").replace("%25", "%") for word in name.split(".")]
 
 
@@ -104,16 +132,28 @@ def _to_stored(name: str, leaf: Any) -> tuple[LeafInfo, Any]:
 
 
 def read_table(meta: Mapping[str, Any]) -> dict[str, LeafInfo]:
-    """The table of leaves from the contents of a `meta.json`."""
+    """The table of leaves from the contents of a `meta.json`.
+
+    Raises:
+      ValueError: the table is not one that `to_named` made.
+    """
     table = {}
     for name, entry in meta["leaves"].items():
+        good = isinstance(entry, dict) and set(entry) == set(_KINDS)
+        good = good and all(isinstance(entry[field], kind) for field, kind in _KINDS.items())
+        good = good and all(type(n) is int for n in entry["shape"] + entry["stored_shape"])
+        if not good:
+            raise ValueError(f"leaf {name} is unreadable")
         shapes = {field: tuple(entry[field]) for field in ("shape", "stored_shape")}
         table[name] = LeafInfo(**{**entry, **shapes})
     return table
 
 
-def misfit(saved: Mapping[str, LeafInfo], wanted: Mapping[str, Any]) -> str | None:
-    """The first difference between the leaves of a checkpoint and of a template, in words; None if they agree."""
+def misfit(saved: Mapping[str, LeafInfo], wanted: Mapping[str, Any], exact: bool = True) -> str | None:
+    """The first difference between the leaves of a checkpoint and of a template, in words; None if they agree.
+
+    Unless `exact`, all types of floating-point numbers agree.
+    """
     for name in saved:
         if name not in wanted:
             return f"leaf {name} is in the checkpoint, but not in the template"
@@ -125,7 +165,7 @@ def misfit(saved: Mapping[str, LeafInfo], wanted: Mapping[str, Any]) -> str | No
         shape, dtype = tuple(array.shape), str(array.dtype)
         if info.shape != shape:
             return f"leaf {name} has shape {info.shape} in the checkpoint, {shape} in the template"
-        if info.dtype != dtype:
+        if info.dtype != dtype and (exact or "float" not in info.dtype or "float" not in dtype):
             return f"leaf {name} has dtype {info.dtype} in the checkpoint, {dtype} in the template"
     return None
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import stat
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from jaxdiff.checks import shortened
 from jaxdiff.files import write_atomically
+from jaxdiff.json_files import read_json
 
 FORMAT = 3
 _CHUNK = 1 << 22
@@ -54,24 +57,32 @@ def damage(directory: Path, needed: Callable[[str], bool] = lambda _: True) -> s
       needed: tells from a file's name, relative to `directory`, whether the file has to be verified.
     """
     try:
-        manifest = json.loads((directory / "manifest.json").read_bytes())
+        manifest = read_json(directory / "manifest.json")
         version = manifest["format"]
-        files = dict(manifest["files"])
+        files = {name: (size, crc) for name, (size, crc) in manifest["files"].items()}
     except OSError as error:
         return f"manifest.json: {error.strerror}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return "manifest.json: unreadable"
     if version != FORMAT:
-        return f"manifest.json: format {version!r}, but this version reads {FORMAT}"
+        return f"manifest.json: format {shortened(repr(version), 20)}, but this version reads {FORMAT}"
     if "meta.json" not in files:
         return "manifest.json: incomplete"
+    # A manifest may name anything on this machine, and a checkpoint may hold links, pipes and devices: the files that
+    # are read are those that the directory itself holds.
+    held = {str(path.relative_to(directory)): path.lstat() for path in directory.rglob("*")}
+    for name, status in held.items():
+        if needed(name) and not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            return f"{name}: is not a regular file"
     names = [*filter(needed, files)]
+    for name in names:
+        if name not in held or not stat.S_ISREG(held[name].st_mode):
+            return f"{name}: there is no such file"
+        if held[name].st_size != files[name][0]:
+            return f"{name}: {held[name].st_size} bytes long instead of {files[name][0]}"
     for name, found in zip(names, _digests(directory, names), strict=True):
-        size, crc = files[name]
         if isinstance(found, OSError):
             return f"{name}: {found.strerror}"
-        if found[0] != size:
-            return f"{name}: {found[0]} bytes long instead of {size}"
-        if found[1] != crc:
+        if found[1] != files[name][1]:
             return f"{name}: its contents have changed"
     return None

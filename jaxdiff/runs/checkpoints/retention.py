@@ -1,7 +1,6 @@
 """Which checkpoints are kept on disk."""
 
 import math
-import os
 import re
 import shutil
 from collections.abc import Mapping, MutableMapping
@@ -36,15 +35,38 @@ def retained(metrics: Mapping[int, float | None], last: int, every: int = 0, bes
     return {*steps[-last:], *regular, *(step for _, step in sorted(known)[:best])}
 
 
+def leftovers(directory: Path) -> list[Path]:
+    """The directories of saves and of removals that did not end. Other files and links are not ours."""
+    ours = (path for path in directory.iterdir() if re.fullmatch(r"tmp\.\d+(\.\d+)?", path.name))
+    return [path for path in ours if path.is_dir() and not path.is_symlink()]
+
+
 def thin_out(
     directory: Path, metrics: MutableMapping[int, float | None], last: int, every: int = 0, best: int = 0
 ) -> None:
-    """Removes the checkpoints that are not `retained`. `metrics` caches the metrics that have been read."""
-    steps = steps_in(directory)
+    """Removes the checkpoints that are not `retained`. `metrics` caches the metrics that have been read.
+
+    A directory with a number for its name, but without a manifest, is not ours. Of a checkpoint that is a link, the
+    link is removed.
+
+    Raises:
+      OSError: a checkpoint cannot be removed. The others have been.
+    """
+    failure = None
+    steps = [step for step in steps_in(directory) if (directory / str(step) / "manifest.json").exists()]
     for step in steps:
         if best and step not in metrics:
             metrics[step] = read_metric(directory / str(step))
     for step in sorted({*steps} - retained({step: metrics.get(step) for step in steps}, last, every, best)):
-        # Renamed first: a kill during the removal leaves a temporary directory, not a broken checkpoint.
-        os.rename(directory / str(step), directory / f"tmp.{step}")
-        shutil.rmtree(directory / f"tmp.{step}")
+        path, temporary = directory / str(step), directory / f"tmp.{step}"
+        try:
+            if path.is_symlink():
+                path.unlink()
+            else:
+                # Renamed first: a kill during the removal leaves a temporary directory, not a broken checkpoint.
+                path.rename(temporary)
+                shutil.rmtree(temporary)
+        except OSError as error:
+            failure = error
+    if failure is not None:
+        raise failure

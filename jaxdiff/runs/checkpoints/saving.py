@@ -14,9 +14,9 @@ import jax
 
 from jaxdiff.distributed.collectives import gather
 from jaxdiff.files import sync_directory, write_atomically
-from jaxdiff.runs.checkpoints import arrays, manifest
+from jaxdiff.runs.checkpoints import arrays, leaves, manifest
 from jaxdiff.runs.checkpoints.errors import CheckpointError
-from jaxdiff.runs.checkpoints.retention import steps_in
+from jaxdiff.runs.checkpoints.retention import leftovers, steps_in
 
 # A failing process renames the first file to the second. A rename works even on a full disk.
 _GOING, _FAILED = "going", "failed"
@@ -36,7 +36,7 @@ def make_room(temporary: Path, step: int, broken: Iterable[int]) -> int:
     """
     directory = temporary.parent
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob("tmp.*"):
+    for leftover in leftovers(directory):
         shutil.rmtree(leftover, ignore_errors=True)
     for bad in broken:
         aside = directory / f"{bad}.broken"
@@ -75,8 +75,16 @@ def compare(temporary: Path, meta: Mapping[str, Any]) -> None:
             )
 
 
-def start(temporary: Path, flat: Mapping[str, Any], meta: Mapping[str, Any]) -> Callable[[], None]:
+def start(
+    temporary: Path, flat: Mapping[str, Any], table: Mapping[str, leaves.LeafInfo], meta: Mapping[str, Any]
+) -> Callable[[], None]:
     """Copies the arrays off the devices and starts to write them.
+
+    Args:
+      temporary: the directory that `make_room` made.
+      flat: the arrays by name.
+      table: what the arrays are.
+      meta: the contents of `meta.json`.
 
     Returns:
       A function that finishes the save, on any thread. An error of the start is raised there too: otherwise one process
@@ -94,7 +102,7 @@ def start(temporary: Path, flat: Mapping[str, Any], meta: Mapping[str, Any]) -> 
                 raise failure
             _await(response, temporary)
             if jax.process_index() == 0:
-                _commit(temporary, meta)
+                _commit(temporary, table, meta)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.rename(temporary / _GOING, temporary / _FAILED)
@@ -116,8 +124,14 @@ def _await(response: Any, temporary: Path) -> None:
                 raise
 
 
-def _commit(temporary: Path, meta: Mapping[str, Any]) -> None:
-    """Adds the remaining files, and gives the directory its final name."""
+def _commit(temporary: Path, table: Mapping[str, leaves.LeafInfo], meta: Mapping[str, Any]) -> None:
+    """Adds the remaining files, and gives the directory its final name.
+
+    Raises:
+      CheckpointError: Orbax has not written what it was given.
+    """
+    if reason := arrays.lacking(temporary / "state", table):
+        raise CheckpointError(reason)
     write_atomically(temporary / "meta.json", json.dumps(meta).encode())
     os.unlink(temporary / _GOING)
     manifest.write(temporary)

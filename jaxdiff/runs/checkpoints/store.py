@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxdiff import checks
-from jaxdiff.checks import one_line
+from jaxdiff.checks import one_line, shortened
 from jaxdiff.distributed.collectives import broadcast_from_first, gather, on_all
 from jaxdiff.runs.checkpoints import arrays, leaves, manifest, meta, retention, saving
 from jaxdiff.runs.checkpoints.errors import CheckpointError
+from jaxdiff.runs.place import directory_for_checkpoints
 
 
 class Restored(NamedTuple):
@@ -41,7 +42,7 @@ class _Save(NamedTuple):
 
     step: int
     temporary: Path
-    future: concurrent.futures.Future[None]
+    future: concurrent.futures.Future[OSError | None]
 
 
 class Checkpoints:
@@ -61,7 +62,7 @@ class Checkpoints:
         restoring a checkpoint of another version of the program gives a warning.
 
     Raises:
-      ValueError: `keep`, `keep_every` or `keep_best` is out of range.
+      ValueError: `keep`, `keep_every` or `keep_best` is out of range, or Orbax cannot use the path `directory`.
       NotADirectoryError: `directory` is a file.
     """
 
@@ -76,7 +77,7 @@ class Checkpoints:
         checks.integer("keep", keep)
         checks.integer("keep_every", keep_every, 0)
         checks.integer("keep_best", keep_best, 0)
-        self.directory = Path(directory).absolute()
+        self.directory = directory_for_checkpoints(directory)
         if self.directory.exists() and not self.directory.is_dir():
             raise NotADirectoryError(f"{self.directory} is not a directory")
         self.keep, self.keep_every, self.keep_best = keep, keep_every, keep_best
@@ -155,7 +156,7 @@ class Checkpoints:
                 "checkpoint, or save into another directory"
             )
         saving.compare(temporary, contents)
-        finish = saving.start(temporary, flat, contents)
+        finish = saving.start(temporary, flat, table, contents)
         self._pending = _Save(step, temporary, self._worker.submit(self._finish, finish, step, contents["metric"]))
         return True
 
@@ -164,6 +165,7 @@ class Checkpoints:
 
         This takes as long as the disk takes, but at most Orbax's timeout of 20 minutes. After a failure on another
         process a thread of Orbax may keep waiting for that process until the timeout; end such a process by `os._exit`.
+        If an older checkpoint cannot be removed afterwards, this is a warning.
 
         Raises:
           CheckpointError: the save failed on some process. Its files are removed, older checkpoints are unharmed, and
@@ -176,6 +178,9 @@ class Checkpoints:
         self._pending = None
         reasons = gather("" if failure is None else one_line(failure))
         if not any(reasons):
+            if (kept := future.result()) is not None:
+                reason = f"step {step} is saved, but an older checkpoint cannot be removed: {one_line(kept)}"
+                warnings.warn(f"{self.directory}: {reason}", stacklevel=2)
             return
         if jax.process_index() == 0:
             saving.remove(temporary)
@@ -204,17 +209,32 @@ class Checkpoints:
             template does not fit.
         """
         chosen, contents, saved = self._choose(step)
-        directory = self.directory / str(chosen)
-        paths, structure = jax.tree_util.tree_flatten_with_path(template)
-        wanted = {leaves.leaf_name(path): leaf for path, leaf in paths}
-        if reason := leaves.misfit(saved, wanted):
-            raise CheckpointError(f"{directory}: {reason}")
-        restored = self._load(directory, {name: (saved[name], leaf) for name, leaf in wanted.items()})
-        state = jax.tree_util.tree_unflatten(structure, [restored[leaves.leaf_name(path)] for path, _ in paths])
+        state = self._fitted(self.directory / str(chosen), saved, template, "", exact=True)
         return Restored(chosen, state, contents["iterator"], contents["config"])
 
+    def restore_part(self, path: Sequence[str], template: Any, step: int | None = None) -> tuple[int, Any]:
+        """Restores one part of the state with the template's structure and shapes, and as the numbers that were saved.
+
+        Leaves that are none of this part are not read. Nothing is allocated if the shapes differ.
+
+        Args:
+          path: the words that lead to the part, such as `["ema", "fast"]`. The files of the first part are verified.
+          template: a pytree as in `restore`. The type of a floating-point leaf may be another than in the checkpoint.
+          step: as in `restore`.
+
+        Returns:
+          The step and the part.
+
+        Raises:
+          CheckpointError: as in `restore`.
+        """
+        chosen, _, saved = self._choose(step, path[:1])
+        within = leaves.joined(path) + "."
+        inside = {name: info for name, info in saved.items() if name.startswith(within)}
+        return chosen, self._fitted(self.directory / str(chosen), inside, template, within, exact=False)
+
     def restore_parts(
-        self, names: Sequence[str] | None = None, step: int | None = None, optional: bool = False
+        self, names: Sequence[str] | None = None, step: int | None = None
     ) -> tuple[int, dict[str, Any], dict[str, Any]]:
         """Restores top-level parts of the state as they were saved, without a template.
 
@@ -223,7 +243,6 @@ class Checkpoints:
         Args:
           names: the names of the parts, such as `["params"]`; None for all.
           step: as in `restore`.
-          optional: whether a part that the checkpoint does not have is left out of the result.
 
         Returns:
           `(step, parts, config)`. Containers of every kind are restored as dicts with string keys (`"0"`, `"1"` for a
@@ -236,7 +255,7 @@ class Checkpoints:
         directory = self.directory / str(chosen)
         present = sorted({leaves.words_of(name)[0] for name in saved})
         for name in names or ():
-            if name not in present and not optional:
+            if name not in present:
                 raise CheckpointError(f"{directory}: has no part {name!r}; there are {', '.join(present)}")
         wanted = {
             name: (info, None) for name, info in saved.items() if names is None or leaves.words_of(name)[0] in names
@@ -246,12 +265,20 @@ class Checkpoints:
     def _failed(self, step: int, reason: str) -> str:
         return f"{self.directory}: saving step {step} failed: {reason}"
 
-    def _finish(self, finish: Callable[[], None], step: int, metric: float | None) -> None:
-        """Runs in the background: finishes the save, and then removes old checkpoints."""
+    def _finish(self, finish: Callable[[], None], step: int, metric: float | None) -> OSError | None:
+        """Runs in the background: finishes the save, and then removes old checkpoints.
+
+        Returns:
+          The reason why an old checkpoint cannot be removed; None if all could be.
+        """
         finish()
         if jax.process_index() == 0:
             self._metrics[step] = metric
-            retention.thin_out(self.directory, self._metrics, self.keep, self.keep_every, self.keep_best)
+            try:
+                retention.thin_out(self.directory, self._metrics, self.keep, self.keep_every, self.keep_best)
+            except OSError as error:
+                return error
+        return None
 
     def _choose(
         self, step: int | None, parts: Sequence[str] | None = None
@@ -273,18 +300,27 @@ class Checkpoints:
             program, running = next(iter(self._version.items()), ("", None))
             writer = contents["version"].get(program)
             if writer != running:
-                message = f"checkpoint {directory} was written by {program} {writer}; this is {running}"
+                written = f"{program} {shortened(str(writer), 40)}"
+                message = f"checkpoint {directory} was written by {written}; this is {running}"
                 warnings.warn(message, stacklevel=3)
         return chosen, contents, leaves.read_table(contents)
 
     def _damage(self, step: int, parts: Sequence[str] | None) -> str | None:
-        """Says what is wrong with the files that restoring these parts reads."""
+        """Says what is wrong with the files that restoring these parts reads; None if nothing is."""
 
         def needed(file: str) -> bool:
             folder, _, inside = file.partition("/")
             return folder != "state" or arrays.is_read_for(parts, inside)
 
-        return manifest.damage(self.directory / str(step), needed)
+        directory = self.directory / str(step)
+        if reason := manifest.damage(directory, needed):
+            return reason
+        try:
+            table = leaves.read_table(meta.read(directory))
+        except ValueError as error:
+            return f"meta.json: {error}"
+        wanted = {n: info for n, info in table.items() if parts is None or leaves.words_of(n)[0] in parts}
+        return arrays.lacking(directory / "state", wanted)
 
     def _verified(self, step: int, parts: Sequence[str] | None) -> int:
         if not isinstance(step, Integral) or isinstance(step, bool) or step not in self.steps():
@@ -292,7 +328,7 @@ class Checkpoints:
             shown = repr(step) if isinstance(step, str) else step
             raise CheckpointError(f"{self.directory}: has no checkpoint of step {shown}; there are: {present}")
         if reason := self._damage(step, parts):
-            raise CheckpointError(f"{self.directory / str(step)}: is broken: {reason}")
+            raise CheckpointError(f"{self.directory / str(step)}: is broken: {shortened(reason)}")
         return step
 
     def _newest(self, parts: Sequence[str] | None) -> int:
@@ -301,7 +337,7 @@ class Checkpoints:
             if (reason := self._damage(step, parts)) is None:
                 self._broken = broken
                 return step
-            broken[step] = reason
+            broken[step] = shortened(reason)
         if broken:
             reasons = "; ".join(f"step {step}: {reason}" for step, reason in broken.items())
             raise CheckpointError(f"{self.directory}: all checkpoints are broken ({reasons})")
@@ -318,6 +354,17 @@ class Checkpoints:
             return action()
         except OSError as error:
             raise CheckpointError(f"{self.directory}: {one_line(error)}") from error
+
+    def _fitted(
+        self, directory: Path, saved: Mapping[str, leaves.LeafInfo], template: Any, within: str, *, exact: bool
+    ) -> Any:
+        """Loads the leaves `saved` with the structure of the template, whose leaves have names that follow `within`."""
+        paths, structure = jax.tree_util.tree_flatten_with_path(template)
+        wanted = {within + leaves.leaf_name(path): leaf for path, leaf in paths}
+        if reason := leaves.misfit(saved, wanted, exact):
+            raise CheckpointError(f"{directory}: {reason}")
+        restored = self._load(directory, {name: (saved[name], leaf) for name, leaf in wanted.items()})
+        return jax.tree_util.tree_unflatten(structure, [restored[name] for name in wanted])
 
     def _load(self, directory: Path, wanted: dict[str, tuple[leaves.LeafInfo, Any]]) -> dict[str, Any]:
         def load() -> dict[str, Any]:
