@@ -3,7 +3,8 @@
 The store holds a run:
 - `config`: settings; `config_checks`: checks whether settings fit each other.
 - `facts`: the facts about the data; `parts`: other runs and files of weights that a run needs.
-- `directory`: the run directory; `settings`: its `config.json`; `compatibility`: settings that may change on resume.
+- `directory`: the run directory, at a `place` that Orbax understands; `settings`: its `config.json`.
+- `compatibility`: settings that may change on resume.
 - `checkpoints/`: train states on disk; `snapshots`: averages of the parameters on disk; `provenance`: code versions.
 - `recipe`: from a configuration to the loss, the optimiser and the initial state.
 - `load`: from a run directory to a model.
