@@ -17,7 +17,10 @@ DIGITS = np.rint(load_digits().images[:36, ..., None] / 16 * 255).astype(np.uint
 
 @pytest.fixture
 def library():
-    return pytest.importorskip("cv2") and pytest.importorskip("blind_watermark", exc_type=ImportError)
+    try:
+        return watermark.import_library()
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
