@@ -77,22 +77,23 @@ def solve(
     for name, value in (("rtol", rtol), ("atol", atol)):
         checks.require(trees.traced(value) or 0 < value < 1, name, value, "numbers between 0 and 1")
     checks.integer("max_steps", max_steps)
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(_rate_at_r),
-        diffrax.Tsit5(),
-        t0=start,
-        t1=stop,
-        dt0=0.01 * (stop - start),
-        y0=state,
-        args=(_Static(rate), path, extra),
-        # Proportional and integral control. With integral control alone, a step whose error estimate happens to vanish
-        # is followed by a step ten times as long, and errors reach 90 times the tolerance. With both they reach 10
-        # times the tolerance, with fewer evaluations.
-        stepsize_controller=_Counting(rtol=rtol, atol=atol, norm=_worst_example, pcoeff=0.3, icoeff=0.4),
-        saveat=diffrax.SaveAt(t1=True, controller_state=True),
-        max_steps=max_steps,
-        throw=False,
-    )
+    with jax.transfer_guard("allow"):  # Diffrax makes small constants while JAX traces it
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(_rate_at_r),
+            diffrax.Tsit5(),
+            t0=start,
+            t1=stop,
+            dt0=0.01 * (stop - start),
+            y0=state,
+            args=(_Static(rate), path, extra),
+            # Proportional and integral control. With integral control alone, a step whose error estimate happens to
+            # vanish is followed by a step ten times as long, and errors reach 90 times the tolerance. With both they
+            # reach 10 times the tolerance, with fewer evaluations.
+            stepsize_controller=_Counting(rtol=rtol, atol=atol, norm=_worst_example, pcoeff=0.3, icoeff=0.4),
+            saveat=diffrax.SaveAt(t1=True, controller_state=True),
+            max_steps=max_steps,
+            throw=False,
+        )
     reached = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
     reached = eqx.error_if(
         reached,
