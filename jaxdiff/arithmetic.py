@@ -25,8 +25,14 @@ def derivative(function: Callable[[Any], Any], t: Any) -> Any:
     if isinstance(t, jax.Array):
         t = t.astype(jnp.promote_types(t.dtype, jnp.float32))
         return jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
-    # In float64, outside of any trace, and on the CPU if there is one: TPUs have no float64.
-    with jax.enable_x64(True), jax.ensure_compile_time_eval(), jax.default_device(_cpu()):
+    # In float64, outside of any trace, and on the CPU if there is one: TPUs have no float64. A user's transfer guard is
+    # not meant for these few numbers.
+    with (
+        jax.enable_x64(True),
+        jax.ensure_compile_time_eval(),
+        jax.default_device(_cpu()),
+        jax.transfer_guard("allow"),
+    ):
         t = jnp.asarray(t, jnp.float64)
         return np.asarray(jax.jvp(function, (t,), (jnp.ones_like(t),))[1])
 

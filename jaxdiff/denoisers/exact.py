@@ -80,24 +80,24 @@ class MixtureDenoiser:
     def __call__(self, x: Float[Array, "batch *event"], t: Any, s: Any = None) -> Estimate:
         t, k = jnp.asarray(t), len(self.log_weights)
         _check_event(x, self.means, "means")
-        flat, means = x.reshape(x.shape[0], -1)[:, None], self.means.reshape(k, -1)
+        flat, means = x.reshape(x.shape[0], -1)[:, None], self.means.reshape(1, k, -1)
         alpha, sigma = (v[:, None, None] if v.ndim else v for v in (self.process.alpha(t), self.process.sigma(t)))
         # Without noise a component without variance is the nearest point, or has no weight.
-        total = jnp.maximum(alpha**2 * self.variances + sigma**2, _least(flat))
+        total = jnp.maximum(alpha**2 * self.variances[None] + sigma**2, _least(flat))
         centred = flat - alpha * means
         if self.axes is not None:
-            centred = _sum(centred[..., :, None] * self.axes, axis=-2)
+            centred = _sum(centred[..., :, None] * self.axes[None], axis=-2)
         scaled = centred / total
         size = flat.shape[-1] // self.variances.shape[-1]  # the number of coordinates that share a variance
         log_likelihood = -(size * _sum(jnp.log(total)) + _sum(centred * scaled)) / 2
-        posterior = jax.nn.softmax(self.log_weights + log_likelihood, axis=-1)[..., None]
+        posterior = jax.nn.softmax(self.log_weights[None] + log_likelihood, axis=-1)[..., None]
 
         def average(values: Array) -> Array:
             if self.axes is not None:
-                values = _sum(values[..., None, :] * self.axes)
+                values = _sum(values[..., None, :] * self.axes[None])
             return _sum(posterior * values, axis=1)
 
-        x0 = _sum(posterior * means, axis=1) + average(alpha * self.variances * scaled)
+        x0 = _sum(posterior * means, axis=1) + average(alpha * self.variances[None] * scaled)
         return Estimate(x0=x0.reshape(x.shape), eps=average(sigma * scaled).reshape(x.shape))
 
 
@@ -179,7 +179,7 @@ class EmpiricalDenoiser:
         flat, data = x.reshape(x.shape[0], -1), self.data.reshape(len(self.data), -1)
         alpha, sigma = (jnp.reshape(f(t), (-1, 1)) for f in (self.process.alpha, self.process.sigma))
         # The difference is taken before the square: |x|^2 - 2 x y + |y|^2 would lose every digit at small sigma.
-        distances = jnp.sum((flat[:, None] - alpha[..., None] * data) ** 2, axis=-1)
+        distances = jnp.sum((flat[:, None] - alpha[..., None] * data[None]) ** 2, axis=-1)
         # Without noise the estimate is the nearest point.
         x0 = jax.nn.softmax(-distances / (2 * jnp.maximum(sigma**2, _least(flat))), axis=-1)
         x0 = jnp.matmul(x0, data, precision="highest")

@@ -57,7 +57,8 @@ def gits(
     checks.require(good, "denoiser.process", denoiser.process, f"processes like that of the grid, {process}")
     times = _teacher_times(process, teacher_steps)
     scales = np.stack([process.alpha(times[1:]), process.sigma(times[1:])], axis=-1)
-    costs = np.asarray(_costs(denoiser, x, dpm_solver_pp(process, times, order=3), scales), np.float64)
+    arguments = jax.device_put((denoiser, x, dpm_solver_pp(process, times, order=3), scales))
+    costs = np.asarray(jax.device_get(_costs(*arguments)), np.float64)
     allowed = "denoisers with finite estimates along the whole path of the teacher"
     checks.require(np.isfinite(costs).all(), "type(denoiser)", type(denoiser).__name__, allowed)
     return times[best_path(costs, steps, coefficient)]

@@ -100,6 +100,6 @@ def _waves(time: Array, frequencies: np.ndarray, cos_first: bool) -> Array:
     # bfloat16 cannot tell time 999 from 1000, so the phase is in float32 or wider.
     time = jnp.asarray(time)
     time = time.astype(jnp.promote_types(time.dtype, jnp.float32))
-    phase = time[:, None] * jnp.asarray(frequencies, time.dtype)
+    phase = time[:, None] * jnp.asarray(frequencies, time.dtype)[None]
     waves = (jnp.cos(phase), jnp.sin(phase)) if cos_first else (jnp.sin(phase), jnp.cos(phase))
     return jnp.concatenate(waves, axis=-1)

@@ -55,5 +55,5 @@ class GroupNorm(nn.Module):
 
         flat = x.reshape(batch, -1, channels).astype(jnp.promote_types(x.dtype, jnp.float32))
         centred = flat - group_mean(flat)
-        gain = scale * lax.rsqrt(group_mean(jnp.square(centred)) + self.eps)
-        return (centred * gain + bias).reshape(x.shape).astype(self.dtype)
+        gain = scale[None, None] * lax.rsqrt(group_mean(jnp.square(centred)) + self.eps)
+        return (centred * gain + bias[None, None]).reshape(x.shape).astype(self.dtype)

@@ -39,8 +39,9 @@ class Learned(Process):
         def rise(t: Any) -> Any:
             # g(t) - g(0) of `learned`, with sigmoid(x) = (1 + tanh(x/2))/2, which cannot overflow.
             line = slope * xp.asarray(t)
-            bent = xp.tanh((inner * line[..., None] + bias) / 2) - xp.tanh(bias / 2)
-            return line + xp.sum(outer * bent, axis=-1) / 2
+            i, b, o = (xp.expand_dims(leaf, tuple(range(line.ndim))) for leaf in (inner, bias, outer))
+            bent = xp.tanh((i * line[..., None] + b) / 2) - xp.tanh(b / 2)
+            return line + xp.sum(o * bent, axis=-1) / 2
 
         return rise(t) / rise(1.0)
 

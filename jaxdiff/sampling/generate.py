@@ -89,7 +89,7 @@ def generate(
     def noise_of(index: np.ndarray, t: Any) -> tuple[Key[Array, " batch"], PyTree]:
         leaves, structure = jax.tree.flatten(like)
         part = tuple(jax.ShapeDtypeStruct((len(index), *leaf.shape[1:]), leaf.dtype) for leaf in leaves)
-        return _noise(structure, part, key, index, denoiser.process, t)
+        return _noise(structure, part, *jax.device_put((key, index, denoiser.process, t)))
 
     tableau = _tableau(denoiser, steps, solver, grid, lambda t: noise_of(np.arange(min(count, FOR_GRID)), t)[1])
     batches = -(-count // size)
@@ -99,9 +99,11 @@ def generate(
             # The last batch is filled up, so that all batches use the same compiled programs.
             index = np.minimum(np.arange(begin, begin + size), count - 1)
             keys, x = noise_of(index, tableau.times[0])
-            samples = _sample(keys, denoiser, x, tableau) if bar is None else _watched(keys, denoiser, x, tableau, bar)
+            # The numbers of the host are put on the device by name, which `jax.transfer_guard` lets pass.
+            arguments = jax.device_put((keys, denoiser, x, tableau))
+            samples = _sample(*arguments) if bar is None else _watched(keys, denoiser, x, tableau, bar)
             if batch_size is not None:
-                samples = jax.tree.map(lambda leaf, left=count - begin: np.asarray(leaf)[:left], samples)
+                samples = jax.tree.map(lambda leaf, left=count - begin: jax.device_get(leaf)[:left], samples)
             drawn.append(samples)
     return drawn[0] if len(drawn) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *drawn)
 
@@ -155,17 +157,17 @@ def keyed_noise(
     return sample_key, prior_sample(noise_key, process, like, t=t)
 
 
-_sample, _advance, _finish = jax.jit(sample), jax.jit(advance), jax.jit(finish)
+_sample, _begin, _advance, _finish = jax.jit(sample), jax.jit(start), jax.jit(advance), jax.jit(finish)
 
 
 def _watched(keys: Key[Array, " batch"], denoiser: Denoiser, x: PyTree, tableau: Tableau, bar: Any) -> PyTree:
     """The samples of `sample`, to the bit, with a bar that moves after every evaluation."""
     tableau = jax.device_get(tableau)  # cutting JAX arrays would compile a program for every place
-    state = start(keys, x, tableau)
+    state = _begin(keys, x, jax.device_put(tableau[:0]))
     for row in range(len(tableau)):
-        state = jax.block_until_ready(_advance(denoiser, state, tableau[row : row + 1]))
+        state = jax.block_until_ready(_advance(denoiser, state, jax.device_put(tableau[row : row + 1])))
         bar.update()
-    return _finish(state, tableau[-1:])
+    return _finish(state, jax.device_put(tableau[-1:]))
 
 
 def _bar(total: int) -> Any:

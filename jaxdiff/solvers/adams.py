@@ -111,7 +111,7 @@ def adams(
         after = history - before - columns.shape[1]
         return xp.concatenate([xp.zeros((steps, 2 + before)), columns, xp.zeros((steps, after))], axis=1)
 
-    base, point = (row * xp.ones((steps, 1)) for row in np.eye(2, 2 + history))
+    base, point = (row[None] * xp.ones((steps, 1)) for row in np.eye(2, 2 + history))
     decay = integral.decay[:, None]
     corrected = decay * base + wide(correct)
     if stochastic:
@@ -129,5 +129,5 @@ def adams(
         times=times[:-1],
         state=xp.concatenate([start, xp.stack([begin, arrive], axis=1)]),
         noise=noise,
-        history_target=xp.ones((steps, 1)) * xp.asarray(integral.target),
+        history_target=xp.ones((steps, 1)) * xp.asarray([integral.target]),
     )

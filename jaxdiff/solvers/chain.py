@@ -60,10 +60,10 @@ def join(pieces: Sequence[Tableau], scales: Sequence[Any], noises: Sequence[Any]
         begin = z[0]
         if noisy:
             begin = _add_noise(xp, share[:, None], (scale * lost) ** 2 + noise**2, begin)
-        states += [(share[:, None] * scale * arrived)[None], state[1:-1]]
+        states += [(share[:, None] * scale * arrived[None])[None], state[1:-1]]
         drawn += [begin[None], z[1:-1]]
         arrived, lost = state[-1, -1], z[-1, -1]
-    rows = (np.ones((points, 1)) * arrived)[None], (np.ones((points, 1)) * lost)[None]
+    rows = (np.ones((points, 1)) * arrived[None])[None], (np.ones((points, 1)) * lost[None])[None]
     return Tableau(
         pieces[0].process,
         times=xp.concatenate([piece.times for piece in pieces]),
@@ -93,7 +93,7 @@ def _add_noise(xp: Any, share: Any, variance: Any, own: Any) -> Any:
     Args:
       xp: numpy or jax.numpy.
       share: `[r, 1]`, the row sums of the piece's first combination: how much of its start each point takes.
-      variance: the variance of the noise of the start.
+      variance: the variance of the noise of the start, `[1]`.
       own: `[r, 1]`, the noise of the piece's first row.
     """
     concrete = not trees.traced((share, variance, own))
@@ -104,7 +104,7 @@ def _add_noise(xp: Any, share: Any, variance: Any, own: Any) -> Any:
         allowed = f"multiples of the row sums of second.state[0], {share.ravel()}, where first ends with noise"
         checks.require(good, "second.noise[0]", own.ravel(), allowed)
     variance = variance + (xp.sum(own * share) / xp.sum(share * share)) ** 2
-    return share * root(variance)
+    return share * root(variance)[None]
 
 
 def _check_history(piece: Tableau) -> None:

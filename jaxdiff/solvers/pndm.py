@@ -61,7 +61,7 @@ def pndm(process: Process, times: Grid, *, warm_up: Literal["runge_kutta", "heun
     def reach(end: Any, eps: Any) -> Any:
         keep = process.alpha(end) / process.alpha(t)
         move = process.sigma(end) - keep * process.sigma(t)
-        return keep[:, None] * base + move[:, None] * eps
+        return keep[:, None] * base[None] + move[:, None] * eps[None]
 
     if warm_up == "runge_kutta":
         stages, stage_times = [reach(m, h[0]), reach(m, h[0]), reach(s, h[0])], [t, m, m, s]
@@ -69,7 +69,7 @@ def pndm(process: Process, times: Grid, *, warm_up: Literal["runge_kutta", "heun
     else:
         stages, stage_times = [reach(s, h[0])], [t, s]
         arrive = reach(s, (h[1] + h[0]) / 2)
-    stay = base * xp.ones((warm, 1))
+    stay = base[None] * xp.ones((warm, 1))
     begin = xp.concatenate([base[None], arrive])[:warm]
     rows = [xp.stack([begin, begin], axis=1), *(xp.stack([stay, stage], axis=1) for stage in stages)]
     state = xp.stack(rows, axis=1).reshape(per_step * warm, 2, 2 + history)
@@ -85,5 +85,5 @@ def pndm(process: Process, times: Grid, *, warm_up: Literal["runge_kutta", "heun
         tail.append(row)
     state = xp.concatenate([state, xp.stack([xp.stack(tail)] * 2, axis=1)])
     where = xp.concatenate([xp.stack(stage_times, axis=1).reshape(per_step * warm), times[warm:-1]])
-    history_target = xp.ones((len(where), 1)) * xp.asarray((0.0, 1.0))
+    history_target = xp.ones((len(where), 1)) * xp.asarray([[0.0, 1.0]])
     return Tableau(process, where, state, xp.zeros((len(state), 2, 0)), history_target)

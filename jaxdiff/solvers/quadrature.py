@@ -40,7 +40,7 @@ def exponential_moments(xp: Any, length: Any, count: int) -> Any:
       The moments, `[..., count]`.
     """
     short = xp.minimum(length, 4.0)[..., None]
-    nodes, weights = _rule()
+    nodes, weights = (np.expand_dims(side, tuple(range(short.ndim - 1))) for side in _rule())
     kernel = short * xp.exp(-short * (1 - nodes)) * weights
     quadrature = xp.stack([xp.sum(kernel * nodes**j, axis=-1) for j in range(count)], axis=-1)
     recursion = [-xp.expm1(-length)]
@@ -51,8 +51,8 @@ def exponential_moments(xp: Any, length: Any, count: int) -> Any:
 
 
 def uniform_moments(count: int) -> Any:
-    """`m_j = int_0^1 v^j dv = 1/(j + 1)`, `[count]`."""
-    return 1 / np.arange(1.0, count + 1)
+    """`m_j = int_0^1 v^j dv = 1/(j + 1)`, `[1, count]`, the same for all steps."""
+    return 1 / np.arange(1.0, count + 1)[None]
 
 
 def moments_of_primitive(xp: Any, primitive: Callable[[Any], Any], end: Any, count: int) -> Any:
@@ -70,7 +70,7 @@ def moments_of_primitive(xp: Any, primitive: Callable[[Any], Any], end: Any, cou
     Returns:
       The moments, `[..., count - 1]`.
     """
-    nodes, weights = _rule()
+    nodes, weights = (np.expand_dims(side, tuple(range(end.ndim))) for side in _rule())
     rest = (end[..., None] - primitive(nodes)) * weights
     return xp.stack([xp.sum(j * nodes ** (j - 1) * rest, axis=-1) for j in range(1, count)], axis=-1)
 

@@ -95,7 +95,7 @@ def stages(
     drawn = xp.zeros((steps, count, 2, 0))
     if noise is not None:
         arrives = np.arange(count) == (np.where(made.all(axis=1), count - 1, 0))[:, None]
-        drawn = (xp.asarray(noise)[:, None] * arrives)[..., None, None] * xp.ones((2, 1))
+        drawn = (xp.asarray(noise)[:, None] * arrives)[..., None, None] * xp.ones((1, 1, 2, 1))
     kept = np.flatnonzero(made)
     first = xp.stack([base[:1]] * 2, axis=1)
     state = xp.concatenate([first, table.reshape(steps * count, 2, 2 + count)[kept]])
@@ -105,5 +105,5 @@ def stages(
         times=stage_times.reshape(steps * count)[kept],
         state=state,
         noise=xp.concatenate([xp.zeros((1, 2, drawn.shape[-1])), drawn]),
-        history_target=xp.ones((len(kept), 1)) * xp.asarray(target),
+        history_target=xp.ones((len(kept), 1)) * xp.asarray([target]),
     )

@@ -210,5 +210,5 @@ def one_point(
         times=times[:-1],
         state=xp.concatenate([start, state])[:, None],
         noise=xp.concatenate([xp.zeros((1, noise.shape[1])), noise])[:, None],
-        history_target=xp.ones((len(state), 1)) * xp.asarray(target),
+        history_target=xp.ones((len(state), 1)) * xp.asarray([target]),
     )
