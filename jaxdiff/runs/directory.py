@@ -89,10 +89,11 @@ def create_run(directory: str | os.PathLike[str]) -> Run:
         for path in (run.directory, run.checkpoints, run.samples):
             path.mkdir(parents=True, exist_ok=True)
             # On a read-only or remote file system permission bits do not show whether writing works.
-            with tempfile.TemporaryFile(dir=path):
-                pass
+            with tempfile.TemporaryFile(dir=path) as file:
+                file.write(b"x")  # a full disk takes files without contents
+                file.flush()
     except FileExistsError as error:
-        raise RunError(f"run directory {run.directory}: {error.filename} is a file, not a directory") from error
+        raise RunError(f"run directory {run.directory}: {_no_directory(Path(error.filename))}") from error
     except OSError as error:
         raise RunError(f"run directory {run.directory}: cannot be written to: {error.strerror}") from error
     return run
@@ -106,10 +107,17 @@ def open_run(directory: str | os.PathLike[str]) -> Run:
     """
     run = Run.at(directory)
     if not run.directory.is_dir():
-        raise RunError(f"run directory {run.directory}: there is no such directory")
+        raise RunError(f"run directory {run.directory}: {_no_directory(run.directory)}")
     if not run.config.is_file():
         raise RunError(f"run directory {run.directory}: holds no config.json, so it is not a run")
     return run
+
+
+def _no_directory(path: Path) -> str:
+    """Why a path is no directory, in words."""
+    if path.is_symlink() and not path.exists():
+        return f"{path} is a link to {os.readlink(path)}, which does not exist"
+    return f"{path} is a file, not a directory" if path.exists() else "there is no such directory"
 
 
 def read_config(run: Run) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 import zlib
+from pathlib import Path
 
 import grain
 import jax
@@ -608,6 +610,28 @@ def test_the_end_of_the_block_waits_and_reports_a_failure(tmp_path, monkeypatch)
     assert some.steps() == [1]
 
 
+def test_nothing_of_a_failed_last_save_stays(tmp_path, monkeypatch):
+    """Neither where the disk is full after the first directory, nor where a thread of Orbax writes on for a while."""
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    def start(place, _):
+        late = threading.Timer(0.2, lambda: place.mkdir(parents=True))
+        late.start()
+        threads.append(late)
+        refuse()
+
+    threads = []
+    for owner, name, change in ((Path, "touch", refuse), (arrays, "start_save", start)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, change)
+            with pytest.raises(CheckpointError, match="No space left"), Checkpoints(tmp_path / "c") as some:
+                some.save(1, {"w": jnp.ones(3)})
+        assert not any(thread.is_alive() for thread in threads)
+        assert not list((tmp_path / "c").iterdir())
+
+
 def test_sigkill_at_any_moment_of_a_save_leaves_the_previous_checkpoint(tmp_path):
     """Kills around every rename, at seeded random file operations, and at seeded random times while Orbax writes."""
     script = """
@@ -714,8 +738,10 @@ with Checkpoints({str(directory)!r}) as checkpoints:
 
 def test_wrong_arguments_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="file is not a directory"):
-        Checkpoints(tmp_path / "file")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("file", "dangling"):
+        with pytest.raises(NotADirectoryError, match=f"{name} is not a directory"):
+            Checkpoints(tmp_path / name)
     for name, value, least in (("keep", 0, 1), ("keep_every", -1, 0), ("keep_best", -2, 0)):
         with pytest.raises(ValueError, match=f"{name} = {value}; allowed are integers of at least {least}"):
             Checkpoints(tmp_path, **{name: value})

@@ -1,6 +1,7 @@
 """Run directories: errors come before work, files are never half written, and one trainer works at a time."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -71,6 +72,24 @@ def test_missing_and_unusable_places_are_refused_in_one_line(tmp_path):
         read_config(create_run(tmp_path / "run"))
 
 
+def test_a_link_that_leads_nowhere_is_no_file(tmp_path):
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for use, place in ((create_run, "dangling"), (create_run, "dangling/run"), (open_run, "dangling")):
+        with pytest.raises(RunError, match="dangling is a link to nowhere, which does not exist"):
+            use(tmp_path / place)
+
+
+def test_a_full_disk_is_noticed_before_training(tmp_path):
+    """A limit on the size of files replaces a full disk, which takes files without contents."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(RunError, match=r"run directory .*: cannot be written to: File too large"):
+            create_run(tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_deleted_working_directory_is_named(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
@@ -106,7 +125,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left on device: .*file"):
             write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]

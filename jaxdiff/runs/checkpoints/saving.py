@@ -45,15 +45,26 @@ def make_room(temporary: Path, step: int, broken: Iterable[int]) -> int:
     latest = max(steps_in(directory), default=-1)
     if latest < step:
         temporary.mkdir()
-        (temporary / _GOING).touch()
+        try:
+            (temporary / _GOING).touch()
+        except OSError:
+            remove(temporary)
+            raise
     return latest
 
 
-def remove(temporary: Path) -> None:
-    """Removes the files of a failed save. Tries for a second, since a thread of Orbax may still be writing."""
-    for _ in range(10):
+def remove(temporary: Path, patience: int = 0) -> None:
+    """Removes the files of a failed save, since a thread of Orbax may still be writing, for three seconds at most.
+
+    Args:
+      temporary: the directory of the save.
+      patience: how many tenths of a second the directory has to stay away.
+    """
+    gone = 0
+    for _ in range(30):
         shutil.rmtree(temporary, ignore_errors=True)
-        if not temporary.exists():
+        gone = 0 if temporary.exists() else gone + 1
+        if gone > patience:
             return
         time.sleep(0.1)
 

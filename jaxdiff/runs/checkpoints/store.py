@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import os
 import warnings
@@ -63,7 +64,7 @@ class Checkpoints:
 
     Raises:
       ValueError: `keep`, `keep_every` or `keep_best` is out of range, or Orbax cannot use the path `directory`.
-      NotADirectoryError: `directory` is a file.
+      NotADirectoryError: `directory` is a file, or a link that leads to no directory.
     """
 
     def __init__(
@@ -78,12 +79,13 @@ class Checkpoints:
         checks.integer("keep_every", keep_every, 0)
         checks.integer("keep_best", keep_best, 0)
         self.directory = directory_for_checkpoints(directory)
-        if self.directory.exists() and not self.directory.is_dir():
+        if os.path.lexists(self.directory) and not self.directory.is_dir():
             raise NotADirectoryError(f"{self.directory} is not a directory")
         self.keep, self.keep_every, self.keep_best = keep, keep_every, keep_best
         self._worker = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._version = {} if version is None else dict(version)
         self._pending: _Save | None = None
+        self._failures: collections.deque[Path] = collections.deque(maxlen=2)  # a last save is tried twice
         self._saves = 0
         self._broken: dict[int, str] = {}
         self._metrics: dict[int, float | None] = {}
@@ -101,10 +103,11 @@ class Checkpoints:
         failure = self._pending and self._pending.future.exception()
         if self._pending and failure:
             if jax.process_count() == 1:
-                saving.remove(self._pending.temporary)
+                self._remove(self._pending.temporary)
             # The exception says why the run ends. The failed save must not take its place.
             warnings.warn(self._failed(self._pending.step, one_line(failure)), stacklevel=2)
         self._pending = None
+        self._remove_again()
 
     def steps(self) -> list[int]:
         """The steps of the finished checkpoints on disk, ascending. Only restoring verifies their files."""
@@ -155,7 +158,11 @@ class Checkpoints:
                 f"{self.directory}: holds a checkpoint of step {latest}, which is newer than step {step}; restore that "
                 "checkpoint, or save into another directory"
             )
-        saving.compare(temporary, contents)
+        try:
+            saving.compare(temporary, contents)
+        except CheckpointError:
+            self._remove(temporary)
+            raise
         finish = saving.start(temporary, flat, table, contents)
         self._pending = _Save(step, temporary, self._worker.submit(self._finish, finish, step, contents["metric"]))
         return True
@@ -182,8 +189,7 @@ class Checkpoints:
                 reason = f"step {step} is saved, but an older checkpoint cannot be removed: {one_line(kept)}"
                 warnings.warn(f"{self.directory}: {reason}", stacklevel=2)
             return
-        if jax.process_index() == 0:
-            saving.remove(temporary)
+        self._remove(temporary)
         causes = [reason for reason in reasons if reason not in ("", saving.ELSEWHERE)]
         raise CheckpointError(self._failed(step, causes[0] if causes else saving.ELSEWHERE)) from failure
 
@@ -193,6 +199,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._worker.shutdown()
+            self._remove_again()
 
     def restore(self, template: Any, step: int | None = None) -> Restored:
         """Restores the newest undamaged checkpoint, or that of `step`, with the template's shapes, types and shardings.
@@ -261,6 +268,17 @@ class Checkpoints:
             name: (info, None) for name, info in saved.items() if names is None or leaves.words_of(name)[0] in names
         }
         return chosen, leaves.nest(self._load(directory, wanted)), contents["config"]
+
+    def _remove(self, temporary: Path) -> None:
+        """Removes the files of a failed save."""
+        if jax.process_index() == 0:
+            saving.remove(temporary)
+            self._failures.append(temporary)
+
+    def _remove_again(self) -> None:
+        """Removes what a thread of Orbax wrote after its save had failed, as the next save would."""
+        while self._failures:
+            saving.remove(self._failures.pop(), patience=5)
 
     def _failed(self, step: int, reason: str) -> str:
         return f"{self.directory}: saving step {step} failed: {reason}"
