@@ -86,7 +86,7 @@ class TextTransformer(Network):
         init = nn.initializers.normal(0.02)
         table = nn.Embed(self.vocabulary, self.width, embedding_init=init, dtype=dtype, name="token_table")
         positions = self.param("positions", init, (self.length, self.width))
-        h = table(ids) + positions[: ids.shape[1]].astype(dtype)
+        h = table(ids) + positions[None, : ids.shape[1]].astype(dtype)
         for i in range(self.depth):
             r = nn.LayerNorm(dtype=dtype, use_fast_variance=False, name=f"block_{i}_attention_norm")(h)
             h = h + MaskedAttention(self.heads, dtype, name=f"block_{i}_attention")(r, mask)
