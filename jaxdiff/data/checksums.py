@@ -26,7 +26,9 @@ class Checksum:
                 self._hash.update(struct.pack("<Q", part.nbytes))
                 self._hash.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
             else:
-                data = bytes(part) if isinstance(part, bytes | bytearray | memoryview) else str(part).encode()
+                # The names of files need not be UTF-8. Python escapes their bytes, and here they are bytes again.
+                text = not isinstance(part, bytes | bytearray | memoryview)
+                data = str(part).encode(errors="surrogateescape") if text else bytes(part)
                 self._hash.update(struct.pack("<Q", len(data)))
                 self._hash.update(data)
         return self

@@ -176,7 +176,7 @@ def _caption(where: str, line: str) -> tuple[str, str]:
     allowed = 'objects {"file": "a.png", "caption": "a cat"}'
     try:
         tree = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # RecursionError: thousands of brackets
         tree = None
     require(isinstance(tree, dict), where, line, allowed)
     name, text = tree.get("file", tree.get("file_name")), tree.get("caption", tree.get("text"))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxdiff import trees
-from jaxdiff.checks import did_you_mean, require
+from jaxdiff.checks import did_you_mean, one_line, require
 from jaxdiff.components import Table
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.settings import parts_of
@@ -72,13 +72,15 @@ class Parts:
 
 def open_file(path: Path, load: Callable[[Path], Any]) -> Any:
     """A run directory as a model; an `.npz` file as a mapping of arrays."""
-    if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be read as a file of arrays: {error}") from error
-    return load(path)
+    if path.suffix != ".npz":
+        return load(path)
+    if not path.is_file():  # a pipe would never end
+        raise ValueError(f"{path}: is not a regular file")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # NumPy and zipfile raise many types: EOFError, BadZipFile, TokenError, MemoryError, ...
+        raise ValueError(f"{path}: cannot be read as a file of arrays: {one_line(error)}") from error
 
 
 def weights_checksum(weights: PyTree) -> str:

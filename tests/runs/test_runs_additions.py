@@ -6,6 +6,7 @@ Every preset in `tests/additions` is trained, stopped half way, resumed, loaded 
 import dataclasses
 import importlib
 import json
+import os
 import shutil
 
 import jax
@@ -20,7 +21,7 @@ from jaxdiff.models import AutoencoderModel, ClassifierModel, DiffusionModel
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.load import load
 from jaxdiff.runs.loop import train
-from jaxdiff.runs.parts import Parts
+from jaxdiff.runs.parts import Parts, open_file
 
 # The largest part of its first value that the loss may have at the end.
 ADDITIONS = {
@@ -145,3 +146,22 @@ def test_settings_that_name_one_part_move_with_it(tmp_path):
     assert set(parts.places) == {"model.codec.weights", "model.codec.others"}
     assert set(parts.places.values()) == {tmp_path / "moved.npz"}
     np.testing.assert_array_equal(parts.open("one.npz")["e"], np.arange(3.0))
+
+
+BROKEN = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[:-30],
+    "of a huge shape": lambda data: data.replace(b"(3,), }            ", b"(1000000000000,), }"),
+}
+
+
+@pytest.mark.parametrize("how", [*BROKEN, "a pipe"])
+def test_a_broken_file_of_arrays_is_one_error_that_names_it(tmp_path, how):
+    path = tmp_path / "broken.npz"
+    if how == "a pipe":
+        os.mkfifo(path)
+    else:
+        np.savez(path, e=np.arange(3.0))
+        path.write_bytes(BROKEN[how](path.read_bytes()))
+    with pytest.raises(ValueError, match=r"broken\.npz: .*(cannot be read as a file of arrays|not a regular file)"):
+        open_file(path, load)
