@@ -93,11 +93,9 @@ def run(case: Case, made: Path, own: Path, timeout: float) -> sandbox.End:
         COMMANDS[case.words[0]](case.words[1:])
 
     cache = Path(jax.config.values["jax_compilation_cache_dir"])
-    readable = (made / "run", made / "preset.py")
+    readable = (made / "run", made / "preset.py", *case.named)
     training = own / "run" / "metrics.jsonl" if case.words[0] == "train" and not (own / "run").exists() else None
-    return sandbox.run(
-        command, own, readable, (cache, *case.named), timeout=timeout, training=None if case.fresh else training
-    )
+    return sandbox.run(command, own, readable, (cache,), timeout=timeout, training=None if case.fresh else training)
 
 
 def fault(case: Case, end: sandbox.End) -> str | None:
@@ -165,7 +163,7 @@ def try_all(arguments: Arguments, root: Path) -> int:
     if not made.exists():
         prepare(made, root)
     sys.path.append(str(made / "canary"))
-    print(f"{'sort':20}{'inputs':>8}{'refused':>9}{'harmless':>10}{'faults':>8}{'seconds':>9}", flush=True)
+    print(f"{'sort':20}{'inputs':>8}{'refused':>10}{'harmless':>10}{'faults':>10}{'seconds':>10}", flush=True)
     faults: list[str] = []
     for sort, numbers in counts(arguments).items():
         ends, found, start = [], [], time.monotonic()
@@ -180,16 +178,14 @@ def try_all(arguments: Arguments, root: Path) -> int:
             finally:
                 shutil.rmtree(own.parent, ignore_errors=True)
             wrong = fault(case, end) or ("changes what nobody named" if state_of(made) != before else None)
-            ends.append(end.status)
+            ends.append("fault" if wrong else "refused" if end.status == 2 else "harmless")
             if wrong:
                 found.append(f"{sort} {number}: {case.words[0]}: {case.says}\n    {wrong}")
                 (made / "canary" / "executed").unlink(missing_ok=True)  # the mark of code that has run
             if arguments.number is not None:
                 print(case, end.out, end.err, *end.touched, f"status {end.status}, {end.seconds:.1f} s", sep="\n")
-        refused = ends.count(2)
-        good = len(ends) - refused - len(found)
-        seconds = time.monotonic() - start
-        print(f"{sort:20}{len(ends):8}{refused:9}{good:10}{len(found):8}{seconds:9.0f}", flush=True)
+        counted = "".join(f"{ends.count(how):10}" for how in ("refused", "harmless", "fault"))
+        print(f"{sort:20}{len(ends):8}{counted}{time.monotonic() - start:10.0f}", flush=True)
         faults += found
     print(f"seed {arguments.seed}: {len(faults)} faults in {time.monotonic() - began:.0f} s", *faults, sep="\n")
     return len(faults)

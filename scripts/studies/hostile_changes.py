@@ -22,7 +22,7 @@ class Case:
       names: words of which an error has to name one.
       environment: further environment variables.
       fresh: whether the environment is read when modules are imported, so that a new process is needed.
-      named: paths that the user has named, so that a command may read and write there.
+      named: further paths that may be read.
       refused: whether status 0 would be wrong.
     """
 

@@ -64,6 +64,11 @@ class Tiny(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": io.BytesIO(file.getvalue()), "label": i % 2, "caption": f"number {i}"}
 
 
+def _linked(made: Path) -> list[Path]:
+    """What links lead to: links in a directory of data are the user's own, and are followed."""
+    return [made / "canary" / "secret"]
+
+
 def png(width: int, height: int, kind: bytes = b"\x08\x02\0\0\0") -> bytes:
     """A PNG file with any size in its header, and few pixels."""
 
@@ -141,7 +146,7 @@ def pictures(rng: random.Random, made: Path, own: Path) -> Case:
         chosen.write_text("\n".join(lines))
         says = f"has a line {short(line)}"
     words = ["read", "--data.kind", "Folder", "--data.path", str(folder), *rng.choice([[], ["--data.size", "8"]])]
-    return Case(words, f"{chosen.name!r} {says}", [chosen.name, str(folder), "'image'"])
+    return Case(words, f"{chosen.name!r} {says}", [chosen.name, str(folder), "'image'"], named=_linked(made))
 
 
 def _bmp(size: int) -> bytes:
@@ -182,7 +187,7 @@ def tfds_sets(rng: random.Random, made: Path, own: Path) -> Case:
         data, says = changed_bytes(rng, chosen.read_bytes())
         chosen.write_bytes(data)
     line = ["read", "--data.kind", "Tfds", "--data.name", "tiny", "--data.data-dir", str(root)]
-    return Case(line, f"{chosen.name}: {says}", ["tiny", str(root)])
+    return Case(line, f"{chosen.name}: {says}", ["tiny", str(root)], named=_linked(made))
 
 
 class _Payload:
@@ -234,4 +239,4 @@ def arrays(rng: random.Random, made: Path, own: Path) -> Case:
         path.write_bytes(data)
         says = replaced(rng, path, made / "canary")
     line = ["train", "digits", "--model.codec.kind", "Latents", "--model.codec.run", str(path), "--run-dir", "run"]
-    return Case(line, f"arrays.npz {says}", ["arrays.npz", "model.codec.run"], refused=True)
+    return Case(line, f"arrays.npz {says}", ["arrays.npz", "model.codec.run"], named=_linked(made), refused=True)

@@ -5,14 +5,17 @@ returns the command that reads them. `made` holds the real files that `make` has
 seed say everything about it.
 """
 
+import functools
 import json
+import operator
 import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from hostile_changes import CANARY, NUMBERS, WORDS, Case, changed_bytes, changed_json, replaced, short
+from hostile_changes import CANARY, NUMBERS, WORDS, Case, changed_bytes, changed_json, places, replaced, short
 from hostile_data import arrays, pictures, tfds_sets, write_data
 
 from jaxdiff.components import kinds_of, walk
@@ -108,11 +111,35 @@ def settings(rng: random.Random, made: Path, own: Path) -> Case:
     """A run whose config.json or meta.json is changed. The manifest fits, so that no checksum finds the change."""
     run = copied_run(made, own)
     chosen = rng.choice([run / "config.json", *sorted(run.glob("*/*/meta.json"))])
-    says = changed_json(rng, chosen)
+    says = calling(rng, made, chosen) if rng.random() < 0.1 else changed_json(rng, chosen)
     if chosen.name == "meta.json":
         (chosen.parent / "manifest.json").unlink()
         manifest.write(chosen.parent)
     return Case(reading(rng, made, run), f"{chosen.relative_to(run).parent}: {says}", [str(run)])
+
+
+def calling(rng: random.Random, made: Path, path: Path) -> str:
+    """Puts a function that does harm in the place of a component. Returns the change in words."""
+    canary = made / "canary"
+    harm: dict[str, Any] = rng.choice(
+        [
+            {"kind": "os:remove", "path": str(canary / "secret")},
+            {"kind": "os:system", "command": f"touch {canary / 'executed'}"},
+            {"kind": "shutil:rmtree", "path": str(canary / "tmp.secret"), "ignore_errors": True},
+            {"kind": "pathlib:Path.unlink", "self": str(canary / "secret")},
+            {"kind": "builtins:exec", "source": f"open({str(canary / 'executed')!r}, 'w')"},
+            {"kind": "jaxdiff.files:write_atomically", "path": str(canary / "executed"), "data": ""},
+            {"kind": "jaxdiff.files:load_module", "path": str(canary / f"{CANARY}.py")},
+            {"kind": f"{CANARY}:Kind"},
+        ]
+    )
+    tree = json.loads(path.read_text())
+    components = [place for place in places(tree) if place[-1] == "kind"]
+    *above, last, _ = rng.choice(components)
+    parent = functools.reduce(operator.getitem, above, tree)
+    parent[last] = harm
+    path.write_text(json.dumps(tree))
+    return f"{path.name}: {'.'.join(map(str, above))}.{last} is {harm}"
 
 
 def manifests(rng: random.Random, made: Path, own: Path) -> Case:
