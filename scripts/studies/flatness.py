@@ -40,7 +40,7 @@ class Notes:
         self.values: list[tuple[float, ...]] = []
         jax.monitoring.register_event_duration_secs_listener(self._count)
 
-    def _count(self, event: str, duration: float, **_: object) -> None:
+    def _count(self, event: str, duration_secs: float, **_: str | int) -> None:
         self.programs += event == COMPILED
 
     def take(self) -> None:

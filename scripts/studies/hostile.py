@@ -93,7 +93,7 @@ def run(case: Case, made: Path, own: Path, timeout: float) -> sandbox.End:
         COMMANDS[case.words[0]](case.words[1:])
 
     cache = Path(jax.config.values["jax_compilation_cache_dir"])
-    readable = (made / "run", made / "preset.py", *case.named)
+    readable = (made / "run", made / "preset.py", made / "__pycache__", *case.named)
     training = own / "run" / "metrics.jsonl" if case.words[0] == "train" and not (own / "run").exists() else None
     return sandbox.run(command, own, readable, (cache,), timeout=timeout, training=None if case.fresh else training)
 
@@ -164,9 +164,9 @@ def try_all(arguments: Arguments, root: Path) -> int:
         prepare(made, root)
     sys.path.append(str(made / "canary"))
     print(f"{'sort':20}{'inputs':>8}{'refused':>10}{'harmless':>10}{'faults':>10}{'seconds':>10}", flush=True)
-    faults: list[str] = []
+    faults = 0
     for sort, numbers in counts(arguments).items():
-        ends, found, start = [], [], time.monotonic()
+        ends, found, start = list[str](), list[str](), time.monotonic()
         for number in numbers:
             rng = random.Random(f"{arguments.seed} {sort} {number}")
             own = Path(tempfile.mkdtemp(dir=root)) / "own"
@@ -180,15 +180,15 @@ def try_all(arguments: Arguments, root: Path) -> int:
             wrong = fault(case, end) or ("changes what nobody named" if state_of(made) != before else None)
             ends.append("fault" if wrong else "refused" if end.status == 2 else "harmless")
             if wrong:
-                found.append(f"{sort} {number}: {case.words[0]}: {case.says}\n    {wrong}")
+                found.append(f"{sort} {number}: {case.words[0]}: {case.says}\n      {wrong}")
                 (made / "canary" / "executed").unlink(missing_ok=True)  # the mark of code that has run
             if arguments.number is not None:
                 print(case, end.out, end.err, *end.touched, f"status {end.status}, {end.seconds:.1f} s", sep="\n")
         counted = "".join(f"{ends.count(how):10}" for how in ("refused", "harmless", "fault"))
-        print(f"{sort:20}{len(ends):8}{counted}{time.monotonic() - start:10.0f}", flush=True)
-        faults += found
-    print(f"seed {arguments.seed}: {len(faults)} faults in {time.monotonic() - began:.0f} s", *faults, sep="\n")
-    return len(faults)
+        print(f"{sort:20}{len(ends):8}{counted}{time.monotonic() - start:10.0f}", *found, sep="\n  ", flush=True)
+        faults += len(found)
+    print(f"seed {arguments.seed}: {faults} faults in {time.monotonic() - began:.0f} s")
+    return faults
 
 
 def prepare(made: Path, root: Path) -> None:

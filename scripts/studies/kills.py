@@ -9,6 +9,7 @@ The runs lie below `--root`. The same command again goes on after the last finis
 """
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -60,11 +61,11 @@ def main(arguments: Arguments) -> None:
     wrong: list[str] = []
     for name, way in WAYS.items():
         kills = round(arguments.kills * SHARES[name])
-        whole = once(root / name / "alone", lambda run, way=way: left_alone(run, way))
+        whole = once(root / name / "alone", functools.partial(left_alone, way=way))
         found = [
             once(
                 root / name / f"seed {arguments.seed}, run {i}, {most} kills",
-                lambda run, way=way, most=most, whole=whole: killed(run, way, most, whole, arguments.seed),
+                functools.partial(killed, way=way, kills=most, whole=whole, seed=arguments.seed),
             )
             for i, most in enumerate(min(EACH, kills - first) for first in range(0, kills, EACH))
         ]
