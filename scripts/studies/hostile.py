@@ -95,7 +95,9 @@ def run(case: Case, made: Path, own: Path, timeout: float) -> sandbox.End:
     cache = Path(jax.config.values["jax_compilation_cache_dir"])
     readable = (made / "run", made / "preset.py", made / "__pycache__", *case.named)
     training = own / "run" / "metrics.jsonl" if case.words[0] == "train" and not (own / "run").exists() else None
-    return sandbox.run(command, own, readable, (cache,), timeout=timeout, training=None if case.fresh else training)
+    if case.fresh:  # nothing is imported or compiled yet
+        return sandbox.run(command, own, readable, (cache,), timeout=3 * timeout)
+    return sandbox.run(command, own, readable, (cache,), timeout=timeout, training=training)
 
 
 def fault(case: Case, end: sandbox.End) -> str | None:
@@ -154,6 +156,8 @@ def main(arguments: Arguments) -> None:
 
 def try_all(arguments: Arguments, root: Path) -> int:
     """Tries the inputs below a directory. Returns the number of faults."""
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for a command in a new process
+    jax.config.update("jax_disable_most_optimizations", True)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -86,7 +86,8 @@ def flags(rng: random.Random, made: Path, own: Path) -> Case:
     if value == f"{CANARY}:Kind" and flag == "--import":
         value = "nosuch_module"
     words += [f"{flag}={value}"] if rng.random() < 0.5 else [flag, value]
-    names = [flag, flag.rpartition(".")[0] or flag, *([repr(value)[:20]] if value.strip() else [])]
+    path = flag.removeprefix("--")
+    names = [path, path.rpartition(".")[0] or path, *([repr(value)[:20]] if value.strip() else [])]
     return Case(words, f"{flag} {short(value)}", names)
 
 
