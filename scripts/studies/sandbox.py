@@ -38,6 +38,8 @@ _READING = {"os.listdir", "os.scandir"}
 _PROGRAMS = ("os.exec", "os.posix_spawn", "os.startfile", "os.system", "pty.spawn", "subprocess.Popen")
 _SYSTEM = ("/dev/null", "/dev/urandom", "/etc/localtime", "/etc/mime.types", "/lib", "/proc", "/sys", "/usr")
 
+_LIBRARIES = {str(Path(place).resolve()) for place in (*sys.path, sys.prefix, sys.base_prefix) if place}
+
 
 @dataclasses.dataclass(frozen=True)
 class End:
@@ -156,21 +158,12 @@ def _in_child(
 
 def watch(descriptor: int, readable: tuple[Path, ...], writable: tuple[Path, ...]) -> None:
     """From now on, writes a line to a descriptor for each path, program and address outside of what is allowed."""
-    libraries = {str(Path(p).resolve()) for p in (*sys.path, sys.prefix, sys.base_prefix) if p}
     may_write = [str(path.resolve()) for path in writable]
-    may_read = [*may_write, *(str(path.resolve()) for path in readable), *libraries, *_SYSTEM]
-    busy = False
+    may_read = [*may_write, *(str(path.resolve()) for path in readable), *_LIBRARIES, *_SYSTEM]
 
     def note(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal busy
-        if busy:
-            return
-        busy = True
-        try:
-            for line in _outside(event, args, may_read, may_write):
-                os.write(descriptor, f"{' '.join(line.split())[:300]}\n".encode(errors="replace"))
-        finally:
-            busy = False
+        for line in _outside(event, args, may_read, may_write):
+            os.write(descriptor, f"{' '.join(line.split())[:300]}\n".encode(errors="replace"))
 
     sys.addaudithook(note)
 
