@@ -93,7 +93,7 @@ def run(case: Case, made: Path, own: Path, timeout: float) -> sandbox.End:
         COMMANDS[case.words[0]](case.words[1:])
 
     cache = Path(jax.config.values["jax_compilation_cache_dir"])
-    readable = (made / "run", made / "preset.py", made / "__pycache__", *case.named)
+    readable = (made / "run", made / "preset.py", made / "__pycache__", made / "modules", *case.named)
     training = own / "run" / "metrics.jsonl" if case.words[0] == "train" and not (own / "run").exists() else None
     if case.fresh:  # nothing is imported or compiled yet
         return sandbox.run(command, own, readable, (cache,), timeout=3 * timeout)
@@ -166,7 +166,7 @@ def try_all(arguments: Arguments, root: Path) -> int:
     made, began = root / "made", time.monotonic()
     if not made.exists():
         prepare(made, root)
-    sys.path.append(str(made / "canary"))
+    sys.path.append(str(made / "modules"))
     print(f"{'sort':20}{'inputs':>8}{'refused':>10}{'harmless':>10}{'faults':>10}{'seconds':>10}", flush=True)
     faults = 0
     for sort, numbers in counts(arguments).items():

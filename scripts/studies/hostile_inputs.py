@@ -49,7 +49,8 @@ def make(made: Path, train: Callable[[list[str]], None]) -> None:
     canary = made / "canary"
     canary.mkdir(parents=True)
     mark = f"open({str(canary / 'executed')!r}, 'w').close()"
-    (canary / f"{CANARY}.py").write_text(f"{mark}\nclass Kind: pass\nImage = CONFIG = Kind\n")
+    (made / "modules").mkdir()
+    (made / "modules" / f"{CANARY}.py").write_text(f"{mark}\nclass Kind: pass\nImage = CONFIG = Kind\n")
     (canary / "secret").write_text("nobody may read or change this\n")
     (canary / "tmp.secret").mkdir()
     (canary / "tmp.secret" / "kept").write_text("nobody may delete this\n")
@@ -130,7 +131,7 @@ def calling(rng: random.Random, made: Path, path: Path) -> str:
             {"kind": "pathlib:Path.unlink", "self": str(canary / "secret")},
             {"kind": "builtins:exec", "source": f"open({str(canary / 'executed')!r}, 'w')"},
             {"kind": "jaxdiff.files:write_atomically", "path": str(canary / "executed"), "data": ""},
-            {"kind": "jaxdiff.files:load_module", "path": str(canary / f"{CANARY}.py")},
+            {"kind": "jaxdiff.files:load_module", "path": str(made / "modules" / f"{CANARY}.py")},
             {"kind": f"{CANARY}:Kind"},
         ]
     )
