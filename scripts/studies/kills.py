@@ -29,9 +29,9 @@ WAYS = {
     "8 devices, data 2 x fsdp 4": Way("--parallel.fsdp 4", 8),
     "2 processes": Way(devices=1, processes=2),
 }
-SHARES = {"one device": 0.5, "8 devices, data 2 x fsdp 4": 0.25, "2 processes": 0.25}
+SHARES = {"one device": 0.6, "8 devices, data 2 x fsdp 4": 0.2, "2 processes": 0.2}
 EACH = 10  # kills of one run
-STEPS = 80  # for each kill
+STEPS = 40  # for each kill
 TINY = ["--model.network.width", "32", "--model.network.num-blocks", "1", "--train.batch-size", "64", "--data.n", "640"]
 TINY += ["--train.log-every", "1", "--train.checkpoint-every", "10", "--train.sample-every", "0", "--sample.steps", "2"]
 TINY += ["--train.ema-widths", "0.1", "--optimizer.schedule", "constant"]
