@@ -28,9 +28,9 @@ class Checksum:
                 self._hash.update(struct.pack("<Q", part.nbytes))
                 self._hash.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
             else:
+                # Names of files need not be UTF-8. Python escapes their bytes, and here they are bytes again.
                 raw = isinstance(part, bytes | bytearray | memoryview)
-                # Names of files that are no UTF-8 hold lone surrogates.
-                data = bytes(part) if raw else str(part).encode("utf-8", "surrogatepass")
+                data = bytes(part) if raw else str(part).encode(errors="surrogateescape")
                 self._hash.update(struct.pack("<Q", len(data)))
                 self._hash.update(data)
         return self

@@ -193,6 +193,13 @@ def test_links_are_followed_for_classes_and_inside_them(tmp_path):
         open_folder(root)
 
 
+def test_a_name_that_is_not_utf8_is_a_name_like_others(tmp_path):
+    write(tmp_path / os.fsdecode(b"\xff.png"), grey(3))
+    found = open_folder(tmp_path)
+    assert in_memory(found).source[0]["image"][0, 0, 0] == 3
+    assert len(found.identity()) == 32
+
+
 def captioned(folder, lines):
     write(folder / "b.png", grey(2))
     write(folder / "deep" / "a.png", grey(1))
@@ -224,6 +231,7 @@ def test_a_file_of_captions_gives_captions_in_its_order(tmp_path):
         (["[" * 100_000], "line 1 = "),
         (['{"file": "b.png"}'], "line 1 = "),
         ([], r"has no caption of 'b\.png'"),
+        ([A, "[" * 100_000], r"captions\.jsonl, line 2 = '\["),
     ],
 )
 def test_captions_that_do_not_fit_the_pictures_are_refused(tmp_path, lines, message):

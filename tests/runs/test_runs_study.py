@@ -1,6 +1,6 @@
 """Jobs in processes of their own, as users start them: ended, resumed, and equal to a run without interruption.
 
-The short form of `scripts/studies/resume.py`, on `scripts/studies/distillation.py`: with a frozen teacher, an encoder of
+The short form of `scripts/studies/kills.py` and `resume.py`, on `scripts/studies/distillation.py`: with a frozen teacher, an encoder of
 captions that is trained jointly, and an objective with parameters and mutable values of its own.
 """
 
@@ -34,7 +34,7 @@ def from_studies(name):
 
 
 processes = from_studies("processes")
-resume = from_studies("resume")
+chains = from_studies("chains")
 
 STEPS = 100
 PRESET = str(processes.DISTILLATION)
@@ -71,12 +71,12 @@ def test_killed_in_a_save_and_terminated_on_other_processes_a_job_comes_to_the_s
     line = [PRESET, "--objective.teacher", str(tmp_path / "teacher"), *SHORT, "--train.steps", str(STEPS)]
     finish_here(line, whole)
 
-    resume.Chain(line, run, seed=0).killed_in_a_save()
+    chains.Chain(line, run, seed=0).killed_in_a_save()
     made = processes.lines(run)[-1]["step"]
     assert made < STEPS
     shutil.copytree(run, tmp_path / "resumed")
     finish_here(line, tmp_path / "resumed")
-    resume.same(tmp_path / "resumed", whole)
+    chains.same(tmp_path / "resumed", whole)
 
     # Two processes of two devices, over Gloo, resume the run of one process. A signal to one of them ends both.
     started = processes.start(processes.Way(devices=2, processes=2), [*line, "--parallel.fsdp", "2"], run)
@@ -101,4 +101,4 @@ def test_killed_in_a_save_and_terminated_on_other_processes_a_job_comes_to_the_s
     assert len([name for name in state if name.startswith(trained) and "dense_in']['kernel']" in name]) == 2
     assert any("conditions" in name for name in state)
     assert any("objective" in name for name in state)
-    assert resume.place(run)["batches"] == resume.place(whole)["batches"] == {"next": STEPS}
+    assert chains.place(run)["batches"] == chains.place(whole)["batches"] == {"next": STEPS}
