@@ -35,7 +35,7 @@ from jaxdiff.distributed import hosts
 MODULES = ("jaxdiff.runs.load", "jaxdiff.runs.loop", "jaxdiff.data.tfds_reading")
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
-LONGEST = 2000  # letters of a line
+LONGEST = 2100  # letters of a line, with `error: ` before it and dots after it
 
 
 @dataclasses.dataclass(frozen=True)
