@@ -143,7 +143,7 @@ def counts(arguments: Arguments) -> dict[str, range]:
 
 def main(arguments: Arguments) -> None:
     """Tries the inputs, and prints a table and the faults."""
-    warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", module="PIL")  # of pictures that are made badly here
     root = Path(tempfile.mkdtemp()) if arguments.root is None else arguments.root.absolute()
     try:
         faults = try_all(arguments, root)
