@@ -59,10 +59,21 @@ def _saved(run: Run) -> Iterator[tuple[Path, dict[str, Any]]]:
     if run.config.exists():
         yield run.config, read_config(run)
     for directory in (run.checkpoints, run.snapshots):
-        steps = [directory / str(step) for step in reversed(retention.steps_in(directory))]
-        readable = (path for path in steps if manifest.damage(path, lambda name: name == "meta.json") is None)
-        if newest := next(readable, None):
-            yield newest / "meta.json", meta.read(newest)["config"]
+        for step in reversed(retention.steps_in(directory)):
+            checkpoint = directory / str(step)
+            if (contents := _contents(checkpoint)) is not None:
+                yield checkpoint / "meta.json", contents["config"]
+                break
+
+
+def _contents(checkpoint: Path) -> dict[str, Any] | None:
+    """The contents of the `meta.json` of a checkpoint; None if the file is damaged or malformed."""
+    if manifest.damage(checkpoint, lambda name: name == "meta.json") is not None:
+        return None
+    try:
+        return meta.read(checkpoint)
+    except ValueError:
+        return None
 
 
 def free_settings(config: Config) -> set[str]:

@@ -35,7 +35,7 @@ from jaxdiff.distributed import hosts
 MODULES = ("jaxdiff.runs.load", "jaxdiff.runs.loop", "jaxdiff.data.tfds_reading")
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
-LONGEST = 2000  # letters of a line
+LONGEST = 2100  # letters of a line, with `error: ` before it and dots after it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ def counts(arguments: Arguments) -> dict[str, range]:
 
 def main(arguments: Arguments) -> None:
     """Tries the inputs, and prints a table and the faults."""
-    warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", module="PIL")  # of pictures that are made badly here
     root = Path(tempfile.mkdtemp()) if arguments.root is None else arguments.root.absolute()
     try:
         faults = try_all(arguments, root)

@@ -14,7 +14,7 @@ from jaxdiff.data.fields import Field
 from jaxdiff.models import Sampling
 from jaxdiff.networks import UNet
 from jaxdiff.objectives import Denoising, times
-from jaxdiff.runs.checkpoints import Checkpoints
+from jaxdiff.runs.checkpoints import Checkpoints, manifest
 from jaxdiff.runs.compatibility import free_settings, open_or_create
 from jaxdiff.runs.directory import Run, create_run, write_config
 from jaxdiff.runs.facts import Facts
@@ -78,6 +78,19 @@ def test_a_checkpoint_says_of_which_run_it_is_where_config_json_does_not(tmp_pat
         open_or_create(tmp_path, other, FACTS, {})
     (tmp_path / "config.json").unlink(missing_ok=True)
     open_or_create(tmp_path, TOY, FACTS, {})
+
+
+def test_a_malformed_checkpoint_says_nothing_and_the_one_before_is_asked(tmp_path):
+    run = create_run(tmp_path)
+    with Checkpoints(run.checkpoints) as checkpoints:
+        checkpoints.save(1, {"w": np.ones(3)}, config=saved_settings(TOY, FACTS, run, {}))
+        checkpoints.save(2, {"w": np.ones(3)})
+    malformed = run.checkpoints / "2"
+    (malformed / "meta.json").write_text("[[]]")
+    (malformed / "manifest.json").unlink()
+    manifest.write(malformed)
+    with pytest.raises(ValueError, match=r"train\.seed was 0, is 1"):
+        open_or_create(tmp_path, replaced(TOY, train__seed=1), FACTS, {})
 
 
 @pytest.mark.parametrize(
