@@ -187,7 +187,7 @@ def tfds_sets(rng: random.Random, made: Path, own: Path) -> Case:
         data, says = changed_bytes(rng, chosen.read_bytes())
         chosen.write_bytes(data)
     line = ["read", "--data.kind", "Tfds", "--data.name", "tiny", "--data.data-dir", str(root)]
-    return Case(line, f"{chosen.name}: {says}", ["tiny", str(root)], named=_linked(made))
+    return Case(line, f"{chosen.name}: {says}", ["tiny", str(root), "fields."], named=_linked(made))
 
 
 class _Payload:

@@ -62,13 +62,14 @@ def make(made: Path, train: Callable[[list[str]], None]) -> None:
 
 def flags(rng: random.Random, made: Path, own: Path) -> Case:
     """A flag of a command with a value of another type, out of range, or of odd letters; or an odd flag."""
-    run = str(made / "run")
+    command = rng.choice(["train", "train", "train", "sample", "ema"])
     commands: dict[str, list[str]] = {
         "train": [str(made / "preset.py"), *TINY, "--run-dir", "run"],
-        "sample": [run, "--count", "2", "--out", "out.png"],
-        "ema": [run, "--width", "0.08", "--step", "3"],  # no such step: the run stays as it is
+        "sample": [str(made / "run"), "--count", "2", "--out", "out.png"],
+        "ema": [str(own / "run"), "--width", "0.08"],
     }
-    command = rng.choice(["train", "train", "train", "sample", "ema"])
+    if command == "ema":  # which writes into the run
+        copied_run(made, own)
     words = [command, *commands[command]]
     # Devices and profiles of the training itself are not at stake here, and long trainings are no bad input.
     left_out = ("train.steps", "loading", "log.profile", "sample.steps")
