@@ -93,11 +93,12 @@ def gamma_of_width(relative_width: float) -> float:
     Viete's cosine formula gives the largest root, which is the only one with a positive gamma.
 
     Raises:
-      ValueError: `relative_width` is outside (0, 1/sqrt(12)).
+      ValueError: `relative_width` is below 1e-9, where it is an average of the last step alone, or not below
+        1/sqrt(12).
     """
-    good = 0 < relative_width < 12**-0.5
-    require(good, "relative_width", relative_width, "numbers between 0 and 1/sqrt(12) = 0.2886...")
-    h = math.hypot(1 / relative_width, 3**-0.5)  # sqrt(s + 1/3), computed without s, which might overflow
+    good = 1e-9 <= relative_width < 12**-0.5
+    require(good, "relative_width", relative_width, "numbers from 1e-9 to below 1/sqrt(12) = 0.2886...")
+    h = math.hypot(1 / relative_width, 3**-0.5)  # sqrt(s + 1/3)
     angle = math.acos(-math.sqrt(12) / h * (1 - 5 / 18 / h / h))
     return max(2 / math.sqrt(3) * h * math.cos(angle / 3) - 7 / 3, 0.0)
 

@@ -75,7 +75,6 @@ def test_gammas_in_closed_form():
     """At gamma = 1 the profile is a triangle, of standard deviation 1/sqrt(18); at gamma = 2 it is Beta(3, 1)."""
     np.testing.assert_allclose(averages.gamma_of_width(18**-0.5), 1.0, rtol=1e-12)
     np.testing.assert_allclose(averages.gamma_of_width(math.sqrt(3 / 80)), 2.0, rtol=1e-12)
-    assert math.isfinite(averages.gamma_of_width(1e-300))
 
 
 @pytest.mark.parametrize("width", [0.05, 0.1])
@@ -114,6 +113,7 @@ def test_a_power_rule_keeps_its_digits_in_float32():
         (lambda: averages.half_life(10, 8, ramp=0.0), r"ramp = 0\.0"),
         (lambda: averages.half_life(math.nan, 8), "examples = nan"),
         (lambda: averages.power(0.0), r"relative_width = 0\.0"),
+        (lambda: averages.power(1e-320), "relative_width = 1e-320"),
         (lambda: averages.power(-0.1), r"relative_width = -0\.1"),
         (lambda: averages.power(12**-0.5), r"relative_width = 0\.288675"),
         (lambda: averages.power(math.nan), "relative_width = nan"),

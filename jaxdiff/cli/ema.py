@@ -20,7 +20,7 @@ class Arguments:
     run: Path = dataclasses.field(metadata={"positional": True})
     """The run directory."""
     width: float
-    """The relative width of the average (EDM2), between 0 and 0.2886."""
+    """The relative width of the average (EDM2), from 1e-9 to 0.2886."""
     step: int | None = None
     """The step at which the average ends, which must have a snapshot; None for the newest."""
 

@@ -11,9 +11,9 @@ HOSTILE = ROOT / "scripts" / "studies" / "hostile.py"
 
 
 @pytest.mark.long
-def test_forty_bad_inputs_do_no_harm(monkeypatch):
+def test_a_few_bad_inputs_do_no_harm(monkeypatch):
     """The short form of `scripts/studies/hostile.py`, which tries a thousand."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    words = [sys.executable, str(HOSTILE), "--inputs", "40", "--seed", "1", "--timeout", "30"]
+    words = [sys.executable, str(HOSTILE), "--inputs", "24", "--seed", "1", "--timeout", "30"]
     process = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert process.returncode == 0, process.stdout + process.stderr
