@@ -78,8 +78,10 @@ def open_own(path: str | os.PathLike[str], mode: str) -> BinaryIO:
     A run directory may come from anybody, and a link in it may lead anywhere.
 
     Raises:
-      OSError: the file cannot be opened, or is a link.
+      OSError: the file cannot be opened, or is no regular file.
     """
+    if os.path.lexists(path):
+        require_regular(path)
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)

@@ -163,5 +163,8 @@ def test_a_broken_file_of_arrays_is_one_error_that_names_it(tmp_path, how):
     else:
         np.savez(path, e=np.arange(3.0))
         path.write_bytes(BROKEN[how](path.read_bytes()))
-    with pytest.raises(ValueError, match=r"broken\.npz: .*(cannot be read as a file of arrays|not a regular file)"):
+    with pytest.raises(
+        ValueError,
+        match=r"broken\.npz: cannot be read as a file of arrays|file of arrays = .*allowed are regular files",
+    ):
         open_file(path, load)

@@ -113,7 +113,7 @@ def test_drawing_no_samples_is_refused(count):
         ({"label": 2.0}, r"label = 2\.0"),
         ({"label": [[1, 2]]}, "label = "),
         ({"label": [1, 9]}, r"label = \[1, 9\]"),
-        ({"label": "e"}, r"label = \['e'\]; allowed are names of classes: a, b, c, d"),
+        ({"label": "e"}, r"label = 'e'; allowed are names of classes: a, b, c, d"),
         ({"lable": 1}, r"condition = 'lable'; .*label, place; did you mean 'label'\?"),
         ({"place": [1.0]}, "place"),
         ({"guidance": 2.0}, r"guidance = 2\.0; allowed are 0 and 1"),
