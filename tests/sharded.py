@@ -52,7 +52,7 @@ CASES = {
     "learned_variance": lambda d, keys, x, data: sampling.learned_variance(keys, VARIED, x, TIMES),
     "adaptive": lambda d, keys, x, data: sampling.adaptive(d, x)[0],
     "slope of adaptive": slope,
-    "bits, adaptive": lambda d, keys, x, data: likelihood.bits_per_dimension(keys, d, data, levels=4),
+    "bits": lambda d, keys, x, data: likelihood.bits_per_dimension(keys, d, data, levels=4, times=TIMES),
     "log_density": lambda d, keys, x, data: likelihood.log_density(d, x, times=TIMES).log_density,
     "continuous_time": lambda d, keys, x, data: likelihood.continuous_time(keys, d, data / 1.5 - 1, levels=4).nats,
     "discrete_time": lambda d, keys, x, data: likelihood.discrete_time(keys, DENOISER, data / 1.5 - 1, TIMES).nats,

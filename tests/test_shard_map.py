@@ -3,9 +3,11 @@
 import subprocess
 import sys
 
+import pytest
 from devices import ROOT, forced
 
 
+@pytest.mark.long
 def test_the_parts_of_a_batch_are_the_batch():
     done = subprocess.run([sys.executable, "tests/sharded.py"], cwd=ROOT, env=forced(2), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
