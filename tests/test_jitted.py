@@ -57,6 +57,9 @@ def test_a_second_call_compiles_nothing(name):
     first = CASES[name](0.5)
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
+        jax.jit(lambda x: x + 1)(1.0)  # a function that is new is heard
+        assert compiled
+        compiled.clear()
         second = CASES[name](0.7)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)

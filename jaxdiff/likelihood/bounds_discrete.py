@@ -90,8 +90,8 @@ def discrete_time(
     gain = (alpha[1:] * sigma[:-1] / left) ** 2 - alpha[:-1] ** 2
     # The log-variances of the decoder, whose mean is x0_hat.
     large = 2 * xp.log(sigma[-2] / alpha[-1])
-    first = len(times) == 2
-    small = large if first else large + xp.log1p(-((alpha[-3] * sigma[-2] / (alpha[-2] * sigma[-3])) ** 2))
+    only_step = len(times) == 2
+    small = large if only_step else large + xp.log1p(-((alpha[-3] * sigma[-2] / (alpha[-2] * sigma[-3])) ** 2))
     decoder = (clean, small, large, alpha[-1], left[-1])
     prior = prior_divergence(host, x, times[0]).astype(trees.wide(*jax.tree.leaves(x)))
     samples = None if samples is None else int(samples)
