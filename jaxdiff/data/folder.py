@@ -1,6 +1,5 @@
 """Data sets from folders of pictures."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from jaxdiff.data.picture_files import SUFFIXES, read_header, read_picture
 from jaxdiff.data.pixels import Fit, check_size
 from jaxdiff.data.sources import Examples
 from jaxdiff.files import expand_user
+from jaxdiff.json_files import parse_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +176,8 @@ def _captioned(root: Path, captions: Path) -> tuple[list[str], list[str]]:
 def _caption(where: str, line: str) -> tuple[str, str]:
     allowed = 'objects {"file": "a.png", "caption": "a cat"}'
     try:
-        tree = json.loads(line)
-    except (ValueError, RecursionError):  # RecursionError: many lists in lists
+        tree = parse_json(line)
+    except ValueError:
         tree = None
     require(isinstance(tree, dict), where, line, allowed)
     name, text = tree.get("file", tree.get("file_name")), tree.get("caption", tree.get("text"))
