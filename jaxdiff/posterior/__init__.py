@@ -10,9 +10,12 @@ Other samplers with loops of their own:
 - `repaint`: `repaint`, inpainting with jumps back to more noise
 - `daps`: `daps`, decoupled annealing with Langevin steps
 
+`editing` has a room of its own: new data that keep something of given data.
+
 `observations` holds what they have in common.
 """
 
+from jaxdiff.posterior import editing
 from jaxdiff.posterior.daps import daps
 from jaxdiff.posterior.repaint import jump_schedule, repaint
 from jaxdiff.posterior.steering import steer
@@ -22,6 +25,7 @@ __all__ = [
     "GaussianTwist",
     "Twist",
     "daps",
+    "editing",
     "gaussian_twist",
     "jump_schedule",
     "repaint",
