@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
 from jaxdiff.checks import message, require
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, is_consistent
 from jaxdiff.guidance.guidance import Asked, Guidance
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, same_process
@@ -29,6 +29,11 @@ class ClassifierFreeDenoiser:
     def process(self) -> Process:
         """The process of both denoisers."""
         return self.conditional.process
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the pairs of both denoisers are consistent."""
+        return is_consistent(self.conditional) and is_consistent(self.unconditional)
 
     def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
         if self.scale.ndim:
