@@ -9,13 +9,13 @@ new compilation.
 `from_network` makes a denoiser of any network, and `from_function` of a function `(x, t) -> x0`. For data of a known
 distribution, the exact denoiser has a closed form. The tests compare the rest of the library with these closed forms.
 
-- `denoiser`: the interface, and the score
+- `denoiser`: the interface, also of denoisers with a memory, and the score
 - `network`: `from_network`, and `from_network_with_variance`
 - `function`: `from_function`
 - `exact`: `gaussian`, `gaussian_mixture`, and `empirical` for a finite data set
 """
 
-from jaxdiff.denoisers.denoiser import Denoiser, check_denoiser, score
+from jaxdiff.denoisers.denoiser import Denoiser, DenoiserWithMemory, check_denoiser, is_consistent, score
 from jaxdiff.denoisers.exact import (
     EmpiricalDenoiser,
     GaussianDenoiser,
@@ -35,6 +35,7 @@ from jaxdiff.denoisers.network import (
 
 __all__ = [
     "Denoiser",
+    "DenoiserWithMemory",
     "EmpiricalDenoiser",
     "FunctionDenoiser",
     "GaussianDenoiser",
@@ -49,5 +50,6 @@ __all__ = [
     "from_network_with_variance",
     "gaussian",
     "gaussian_mixture",
+    "is_consistent",
     "score",
 ]

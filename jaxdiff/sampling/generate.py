@@ -77,7 +77,7 @@ def generate(
       TypeError: an argument of the wrong type, or a denoiser whose process has traced numbers.
       ValueError: arguments that are not allowed or do not fit each other, such as a solver that needs another grid.
     """
-    check_denoiser(denoiser)
+    check_denoiser(denoiser, consistent=False)  # `sample` knows whether the tableau needs it
     key, like = trees.as_key(key), jax.eval_shape(lambda: prior_sample(jax.random.key(0), denoiser.process, shape))
     count = size = trees.batch_size(like)
     checks.integer("n", count)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from jaxdiff import loops, trees
 from jaxdiff.checks import message
-from jaxdiff.denoisers import Denoiser, check_denoiser
+from jaxdiff.denoisers import Denoiser, DenoiserWithMemory, check_denoiser
 from jaxdiff.jitted import jitted
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import same_process
@@ -32,12 +32,14 @@ class State:
       index: the number of evaluations made so far.
       points: r pytrees of the shape of the data. The last one is the point of the latest evaluation.
       history: K pytrees of the shape of the data: the remembered estimates, newest first.
+      memory: what a `DenoiserWithMemory` remembers; None before its first evaluation and for all other denoisers.
     """
 
     key: Key[Array, "*batch"]
     index: Int[Array, ""]
     points: tuple[PyTree, ...]
     history: tuple[PyTree, ...]
+    memory: PyTree = None
 
 
 def sample(
@@ -71,9 +73,10 @@ def sample(
 
     Raises:
       TypeError: an argument of the wrong type.
-      ValueError: arguments that do not fit each other. A tableau that was made for another kind of process is always
-        refused. A tableau for the same kind of process with other numbers is refused only outside `jit`, where the
-        numbers are known.
+      ValueError: arguments that do not fit each other, such as a denoiser whose pairs are not consistent and a tableau
+        that is not of the form "renoise". A tableau that was made for another kind of process is always refused. A
+        tableau for the same kind of process with other numbers is refused only outside `jit`, where the numbers are
+        known.
     """
     state, path = scan_rows(denoiser, start(key, x, tableau), tableau, trajectory=trajectory)
     samples = finish(state, tableau)
@@ -104,6 +107,9 @@ def advance(denoiser: Denoiser, state: State, tableau: Tableau) -> State:
         state = advance(denoiser, state, tableau[:5])
         state = advance(another, state, tableau[5:])
         x = finish(state, tableau[5:])
+
+    A denoiser with a memory goes on with the memory of the state, if it has the structure of its own. Otherwise its
+    memory begins anew.
     """
     return scan_rows(denoiser, state, tableau)[0]
 
@@ -157,7 +163,7 @@ def scan_rows(
     Returns:
       The state after the last evaluation; and `(points, estimates)` with `trajectory`, None without.
     """
-    check_denoiser(denoiser)
+    check_denoiser(denoiser, consistent=correct is not None or tableau.form != "renoise")
     if not same_process(denoiser.process, tableau.process):
         allowed = f"denoisers for the process of the tableau, {tableau.process}"
         raise ValueError(message("denoiser.process", denoiser.process, allowed))
@@ -172,6 +178,9 @@ def _scan_rows(
     denoiser: Denoiser, state: State, tableau: Tableau, correct: Correction | None, *, trajectory: bool
 ) -> tuple[State, Any]:
     first = state.index
+    begun = denoiser.start(state.points[-1]) if isinstance(denoiser, DenoiserWithMemory) else None
+    if not trees.same_structure(state.memory, begun):
+        state = dataclasses.replace(state, memory=begun)
 
     def evaluate(state: State, _: None) -> tuple[State, Any]:
         # Each row is looked up by its index. A scan over the table itself would copy every slice of it.
@@ -184,12 +193,16 @@ def _scan_rows(
         if correct is not None:
             points = (*points[:-1], correct(denoiser, state, points[-1], time))
         point = points[-1]
-        estimate = denoiser(point, time)
+        memory = state.memory
+        if isinstance(denoiser, DenoiserWithMemory):
+            estimate, memory = denoiser.with_memory(memory, point, time)
+        else:
+            estimate = denoiser(point, time)
         trees.check_alike("the denoiser's estimate", estimate, Estimate(point, point))
         history = state.history
         if history:
             newest = trees.lincomb((history_target[0], history_target[1]), estimate)
             history = (trees.cast_like(newest, history[0]), *history[:-1])
-        return State(state.key, state.index + 1, points, history), (point, estimate) if trajectory else None
+        return State(state.key, state.index + 1, points, history, memory), (point, estimate) if trajectory else None
 
     return loops.scan(evaluate, state, length=len(tableau))

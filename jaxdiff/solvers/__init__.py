@@ -19,6 +19,7 @@ The solvers:
 - `exponential`: the multistep family of any order and prediction, with or without noise. Its named members are
   `dpm_solver_pp`, `deis` (with `lms` and `ipndm`), `pndm`, `uni_pc` and `sa_solver`.
 - `reverse_sde`: `euler_maruyama` and `reverse_diffusion`
+- `renoise`: noise is added to each estimate of the data anew
 
 - `churn`, `restarts` and `temperature`: solvers that are made of a solver, their option `solver`
 
@@ -35,6 +36,7 @@ from jaxdiff.solvers.dpm_solver_pp import dpm_solver_pp
 from jaxdiff.solvers.exponential import exponential
 from jaxdiff.solvers.heun import heun
 from jaxdiff.solvers.pndm import pndm
+from jaxdiff.solvers.renoise import renoise
 from jaxdiff.solvers.restarts import Restart, restarts
 from jaxdiff.solvers.reverse_sde import euler_maruyama, reverse_diffusion
 from jaxdiff.solvers.runge_kutta import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, Butcher, runge_kutta
@@ -72,6 +74,7 @@ __all__ = [
     "ipndm",
     "lms",
     "pndm",
+    "renoise",
     "restarts",
     "reverse_diffusion",
     "runge_kutta",

@@ -20,7 +20,8 @@ def chain(first: Tableau, second: Tableau, *, scale: Any = 1.0, noise: Any = 0.0
     row: the coefficients of the sample, times the row sums of `second`. The noises that meet in this row are
     independent, and their variances add. The row draws one z for all of them. The samples therefore have the same
     distribution as those of `first` and `second` one after the other. Without noise in this row they are the same to
-    rounding. Both tableaux are padded to the larger number of points and the longer history.
+    rounding. Both tableaux are padded to the larger number of points and the longer history. The chain renoises if both
+    tableaux do.
 
     Args:
       first: the tableau that begins.
@@ -70,6 +71,7 @@ def join(pieces: Sequence[Tableau], scales: Sequence[Any], noises: Sequence[Any]
         state=xp.concatenate([*states, rows[0]]),
         noise=xp.concatenate([*drawn, rows[1]]),
         history_target=xp.concatenate([piece.history_target for piece in pieces]),
+        form="renoise" if all(piece.form == "renoise" for piece in pieces) else "solve",
     )
 
 

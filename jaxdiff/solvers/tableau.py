@@ -29,12 +29,17 @@ evaluations therefore has n + 1 combinations. In DDIM, for example, r = K = 1 an
 that takes the point from time t to time s has the coefficients
 
     state[i + 1] = [[sigma_s/sigma_t, alpha_s - alpha_t sigma_s/sigma_t]]
+
+DDIM reads the noise of a point from the point itself, as `eps = (x - alpha_t x0)/sigma_t`. Such a tableau has the form
+"solve", and needs denoisers whose pairs are consistent, `x = alpha x0 + sigma eps`. A tableau of the form "renoise"
+takes the noise from the estimate alone. Its history holds `alpha_s x0 + sigma_s eps`, and its points have the
+coefficient 0 after an evaluation.
 """
 
 import dataclasses
 import numbers
 from collections.abc import Callable
-from typing import Annotated, Any, SupportsIndex
+from typing import Annotated, Any, Literal, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
@@ -67,6 +72,7 @@ class Tableau(trees.ByValue):
       state: the coefficients of the points and of the history.
       noise: the coefficients of the noise. The last axis is empty for deterministic methods, which draw no noise.
       history_target: `(p, q)`: the history holds `p x0 + q eps`.
+      form: "renoise" if the noise comes from the estimates alone, so that their pairs need not be consistent; static.
     """
 
     process: Process
@@ -74,6 +80,7 @@ class Tableau(trees.ByValue):
     state: Float[Any, "n+1 r r+K"]
     noise: Float[Any, "n+1 r 0_or_1"]
     history_target: Float[Any, "n 2"]
+    form: Literal["solve", "renoise"] = dataclasses.field(default="solve", metadata={"static": True})
 
     def __len__(self) -> int:
         return len(self.times)
@@ -97,8 +104,12 @@ class Tableau(trees.ByValue):
             start <= stop, "the index of a tableau", piece, f"slices from a lower to a higher index, up to {len(self)}"
         )
         rows = slice(start, stop + 1)
-        return Tableau(
-            self.process, self.times[start:stop], self.state[rows], self.noise[rows], self.history_target[start:stop]
+        return dataclasses.replace(
+            self,
+            times=self.times[start:stop],
+            state=self.state[rows],
+            noise=self.noise[rows],
+            history_target=self.history_target[start:stop],
         )
 
     def __str__(self) -> str:

@@ -57,4 +57,5 @@ def temperature(
         checks.require(good, "temperature", temperature, "1, or grids that begin with some signal, alpha > 0")
     ratio = sigma / xp.where(alpha > 0, alpha, 1.0)
     history_target = xp.stack([p, p * ratio * change + q / temperature], axis=-1)
-    return dataclasses.replace(tableau, history_target=history_target, noise=noise * tableau.noise)
+    # The score of a pair that is not consistent is not defined.
+    return dataclasses.replace(tableau, history_target=history_target, noise=noise * tableau.noise, form="solve")

@@ -35,6 +35,7 @@ _PATHS = {
     "shutil.rmtree": (0,),
 }
 _READING = {"os.listdir", "os.scandir"}
+_OF_NAMES = {"os.remove", "os.rename", "os.symlink"}  # change a link itself, and not the file that it leads to
 _PROGRAMS = ("os.exec", "os.posix_spawn", "os.startfile", "os.system", "pty.spawn", "subprocess.Popen")
 _SYSTEM = ("/dev/null", "/dev/urandom", "/etc/localtime", "/etc/mime.types", "/lib", "/proc", "/sys", "/usr")
 
@@ -184,7 +185,10 @@ def _outside(event: str, args: tuple[Any, ...], may_read: list[str], may_write: 
             if not isinstance(path, str | bytes | os.PathLike):  # a descriptor, of a path that was noted
                 continue
             reading = event in _READING or (event == "open" and not _writes(args))
-            real = os.path.realpath(_absolute(os.fsdecode(path), event, args))
+            absolute = _absolute(os.fsdecode(path), event, args)
+            parent, name = os.path.split(absolute)
+            itself = event in _OF_NAMES and name not in ("", ".", "..")
+            real = os.path.join(os.path.realpath(parent), name) if itself else os.path.realpath(absolute)
             roots = may_read if reading else may_write
             if real != os.devnull and not any(real == root or real.startswith(f"{root}/") for root in roots):
                 yield f"{event} {'' if reading else 'to change '}{real}"
