@@ -85,8 +85,8 @@ def apg(
         x0 = c_x0 + (scale - 1) d
 
     Sadat et al. 2024 (arXiv 2410.02416), algorithm 1. eps follows from x0. With `eta=1`, without `norm` and without
-    momentum this is `classifier_free`. With momentum the denoiser remembers d before it is shortened. `sample` carries this
-    memory, and nothing else can call the denoiser.
+    momentum this is `classifier_free`. With momentum the denoiser remembers d before it is shortened. `sample` carries
+    this memory, and nothing else can call the denoiser.
 
     Args:
       conditional, unconditional, scale: as for `classifier_free`.
@@ -137,5 +137,6 @@ class APG(Guidance):
         if self.scale == 1:
             return denoiser_of(asked.cond)
         asked.require_conditions("scale", self.scale)
-        pair = of_conditions(denoiser_of, asked.cond, asked.without(self.negative))
-        return apg(*pair, self.scale, eta=self.eta, norm=self.norm, momentum=self.momentum)
+        conditional, unconditional = of_conditions(denoiser_of, asked.cond, asked.without(self.negative))
+        options = {"eta": self.eta, "norm": self.norm, "momentum": self.momentum}
+        return apg(conditional, unconditional, self.scale, **options)

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from jaxtyping import PyTree
 
-from jaxdiff.checks import require
+from jaxdiff.checks import message, require
 from jaxdiff.components import Part
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.guidance.classifier_free import Extrapolation
@@ -63,5 +63,10 @@ class Autoguidance(Guidance):
         model = opened(frozen, "run", self.run)
         good = hasattr(model, "denoiser_of") and hasattr(model, "encode")
         require(good, "run", self.run, "runs of a model that is sampled")
-        weak = model.denoiser_of(model.encode(asked.entries))
+        try:
+            told = model.encode(asked.entries)
+        except KeyError as absent:
+            allowed = "runs of a model whose conditions this model has too"
+            raise ValueError(message("run", f"{self.run}, with a condition on {absent}", allowed)) from absent
+        weak = model.denoiser_of(told)
         return autoguidance(denoiser_of(asked.cond), weak, self.scale)

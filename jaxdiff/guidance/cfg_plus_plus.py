@@ -35,9 +35,8 @@ def cfg_plus_plus(conditional: Denoiser, unconditional: Denoiser, scale: Any) ->
 
         x0 = u_x0 + scale (c_x0 - u_x0)        eps = u_eps        x_s = alpha_s x0 + sigma_s eps
 
-    Chung et al. 2024 (arXiv 2406.08070), algorithm 1. The pair is not consistent with x_t, and is meant for solvers that
-    renoise it: `solvers.renoise`. Everything else refuses it. A scale of 0.6 acts like one of 7.5 of classifier-free
-    guidance.
+    Chung et al. 2024 (arXiv 2406.08070), algorithm 1. The pair is not consistent with x_t, and is meant for
+    `solvers.renoise`. Everything else refuses it. A scale of 0.6 acts like one of 7.5 of classifier-free guidance.
 
     Args:
       conditional, unconditional, scale: as for `classifier_free`; the paper's scales lie between 0 and 1.
@@ -66,4 +65,5 @@ class CFGPlusPlus(Guidance):
 
     def __call__(self, denoiser_of: Callable[[PyTree], Denoiser], asked: Asked, frozen: Any = None) -> Denoiser:
         asked.require_conditions("kind", "CFGPlusPlus", "rules that lead to no conditions")
-        return cfg_plus_plus(*of_conditions(denoiser_of, asked.cond, asked.without(self.negative)), self.scale)
+        conditional, unconditional = of_conditions(denoiser_of, asked.cond, asked.without(self.negative))
+        return cfg_plus_plus(conditional, unconditional, self.scale)

@@ -45,14 +45,14 @@ def cfg_zero_star(
 
         s = <v_c, v_u> / (|v_u|^2 + 1e-8)        v = s v_u + scale (v_c - s v_u)
 
-    Fan et al. 2025 (arXiv 2503.18886), equations 8 to 10 and algorithm 1. The velocity is that of the process,
+    Fan et al. 2025 (arXiv 2503.18886), algorithm 1. The velocity is that of the process,
     `v = alpha' x0 + sigma' eps`, which is `eps - x0` for `processes.flow()`, the process of the paper. On another
     process it is what `parametrizations.velocity` predicts, and another time of the same process gives another s. A
     scale of 1 is no guidance.
 
     The paper also sets the velocity to zero in the first steps ("zero-init"), about 4 % of them for large models. Here
-    it is zero for the first part of time, which is independent of the steps. On flow, x then stays where it is. On other
-    processes a solver moves x a little: the pair of a zero velocity on `vp_cosine` is `x0 = alpha x`, `eps = sigma x`.
+    it is zero for the first part of time, which is independent of the steps. On flow, x then stays where it is. On
+    other processes a solver moves x a little: on `vp_cosine` a zero velocity means `x0 = alpha x` and `eps = sigma x`.
 
     Args:
       conditional, unconditional, scale: as for `classifier_free`.
@@ -89,5 +89,5 @@ class CFGZeroStar(Guidance):
         if self.scale == 1 and not self.zero_init:
             return denoiser_of(asked.cond)
         asked.require_conditions("scale", self.scale)
-        pair = of_conditions(denoiser_of, asked.cond, asked.without(self.negative))
-        return cfg_zero_star(*pair, self.scale, zero_init=self.zero_init)
+        conditional, unconditional = of_conditions(denoiser_of, asked.cond, asked.without(self.negative))
+        return cfg_zero_star(conditional, unconditional, self.scale, zero_init=self.zero_init)

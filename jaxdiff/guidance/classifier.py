@@ -52,14 +52,16 @@ def gradient_of(function: Callable[[PyTree], tuple[Float[Array, " batch"], Any]]
     return jax.grad(total, has_aux=True)(x)
 
 
-def classifier(denoiser: Denoiser, log_prob: Callable[[PyTree, Any], Float[Array, " batch"]], scale: Any) -> Any:
+def classifier(
+    denoiser: Denoiser, log_prob: Callable[[PyTree, Any], Float[Array, " batch"]], scale: Any
+) -> GuidedDenoiser:
     """Classifier guidance: the score grows by the gradient of `scale log p(y | x_t)`.
 
         eps' = eps - scale sigma grad        x0' = x0 + scale sigma^2/alpha grad
 
-    Dhariwal & Nichol 2021 (arXiv 2105.05233), algorithm 2. A scale of 1 is exact: with `p(y | x_t, t)` of the noisy data
-    of an unconditional denoiser, samples follow `p(x | y)`. Without signal (`alpha = 0`) x_t says nothing of y, and x0
-    stays. A step costs one evaluation, and the classifier with its gradient.
+    Dhariwal & Nichol 2021 (arXiv 2105.05233), algorithm 2. A scale of 1 is exact: with `p(y | x_t, t)` of the noisy
+    data of an unconditional denoiser, samples follow `p(x | y)`. Without signal (`alpha = 0`) x_t says nothing of y,
+    and x0 stays. A step costs one evaluation, and the classifier with its gradient.
 
     Args:
       denoiser: the denoiser of `p(x)`; or a conditional one.
@@ -126,13 +128,12 @@ class ClassifierGuidance(Guidance):
 
     def __call__(self, denoiser_of: Callable[[PyTree], Denoiser], asked: Asked, frozen: Any = None) -> Denoiser:
         model = opened(frozen, "run", self.run)
-        known = getattr(model, "bound", None)
-        good = hasattr(model, "log_probability") and known is not None and known.process is not None
+        good = hasattr(model, "log_probability") and model.bound.process is not None
         require(good, "run", self.run, "runs of a Classifier with a process, which knows noisy examples")
-        inner = self.rule(denoiser_of, asked, frozen)
-        if not same_process(inner.process, known.process):
-            raise ValueError(message("process of the classifier", known.process, f"that of the model, {inner.process}"))
-        labels = self._labels(known.fields[known.settings.label], asked)
+        inner, process = self.rule(denoiser_of, asked, frozen), model.bound.process
+        if not same_process(inner.process, process):
+            raise ValueError(message("process of the classifier", process, f"that of the model, {inner.process}"))
+        labels = self._labels(model.bound.fields[model.bound.settings.label], asked)
         return classifier(inner, ClassProbability(model, labels), self.scale)
 
     def _labels(self, field: Any, asked: Asked) -> Int[Array, " 1_or_batch"]:

@@ -7,7 +7,6 @@ from typing import Any
 from jaxtyping import PyTree
 
 from jaxdiff import trees
-from jaxdiff.checks import require
 from jaxdiff.components import Table
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.guidance.both import of_conditions
@@ -74,4 +73,5 @@ class ClassifierFree(Guidance):
         if self.scale == 1:
             return denoiser_of(asked.cond)
         asked.require_conditions("scale", self.scale)
-        return classifier_free(*of_conditions(denoiser_of, asked.cond, asked.without(self.negative)), self.scale)
+        conditional, unconditional = of_conditions(denoiser_of, asked.cond, asked.without(self.negative))
+        return classifier_free(conditional, unconditional, self.scale)

@@ -39,10 +39,10 @@ class WeightedSum:
 def product(conditional: Sequence[Denoiser], unconditional: Denoiser, scales: Sequence[Any]) -> GuidedDenoiser:
     """Several conditions at once: the estimate `u + sum_i scale_i (c_i - u)`.
 
-    Liu et al. 2022 (arXiv 2206.01714), equation 11: conjunction. A negative scale is their negation, which leads away from
-    a condition. At each time the score is that of `p_u(x_t) prod_i (p_i(x_t)/p_u(x_t))^scale_i`, so that the remarks of
-    `classifier_free` hold: this is exact in special cases only. With denoisers of one call of `both`, the unconditional
-    one last, the network is called once.
+    Liu et al. 2022 (arXiv 2206.01714): conjunction. A negative scale is their negation, which leads away from a
+    condition. At each time the score is that of `p_u(x_t) prod_i (p_i(x_t)/p_u(x_t))^scale_i`, so that the remarks of
+    `classifier_free` hold: this is exact in special cases only. With the denoisers of one call of `both`, of which the
+    unconditional one is the last, the network is called once.
 
     Args:
       conditional: denoisers with a condition each, of the process of `unconditional`.
@@ -88,12 +88,12 @@ def mixture(
 
     Args:
       denoisers: denoisers of one process.
-      log_densities: for each of them a function `(x_t, t) -> [batch]`: the logarithm of its weight in the mixture times its
-        density at x_t, up to a number that all share. If it is a pytree, its numbers are leaves.
+      log_densities: for each of them a function `(x_t, t) -> [batch]`: the logarithm of its weight in the mixture times
+        its density at x_t, up to a number that all share. If it is a pytree, its numbers are leaves.
 
     Raises:
-      ValueError: there are no denoisers, another number of densities, or different processes. When the result is called:
-        a shape does not fit.
+      ValueError: there are no denoisers, another number of densities, or different processes. When the result is
+        called: a shape does not fit.
     """
     n = len(denoisers)
     integer("number of denoisers", n)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import PyTree
 
-from jaxdiff.checks import require
+from jaxdiff.checks import message, require
 from jaxdiff.components import Component
 from jaxdiff.denoisers import Denoiser
 
@@ -20,13 +20,13 @@ class Asked(NamedTuple):
       cond: what is asked for, by the name of the condition; leaves `[1, ...]` or `[batch, ...]`.
       null: the same structure, where nothing is asked for.
       entries: what is asked for, before it is encoded: batch entries, which another model can encode.
-      of: encodes other wishes, by the name of the condition: the `Asked` of these.
+      encode: encodes other wishes, by the name of the condition, as `cond`.
     """
 
     cond: PyTree
     null: PyTree
     entries: Mapping[str, Any] | None = None
-    of: Callable[[Mapping[str, Any]], Any] | None = None
+    encode: Callable[[Mapping[str, Any]], PyTree] | None = None
 
     def without(self, negative: Mapping[str, Wish]) -> PyTree:
         """The conditions that samples are led away from: the null conditions, or wishes of a rule.
@@ -42,8 +42,9 @@ class Asked(NamedTuple):
         Raises:
           ValueError: the model has no such condition, or the condition does not allow the value.
         """
-        require(self.of is not None, "wishes", dict(values), "none, since the model cannot encode them")
-        return self.of(values).cond  # type: ignore[misc]
+        if self.encode is None:
+            raise ValueError(message("wishes of the rule", dict(values), "none, since nothing encodes them"))
+        return self.encode(values)
 
     def require_conditions(self, name: str, value: Any, allowed: str = "1") -> None:
         """Raises a ValueError about a setting, of which only some values are allowed if the model has no conditions."""

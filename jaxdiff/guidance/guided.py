@@ -1,7 +1,7 @@
 """Denoisers that combine several estimates of one point by a rule.
 
-A guidance rule needs a conditional and an unconditional estimate, or those of a strong and a weak model, or one estimate
-that it changes. `guided` makes the denoiser. The rule is a pytree whose numbers are leaves, and it is called as
+A guidance rule needs a conditional and an unconditional estimate, or those of a strong and a weak model, or one
+estimate that it changes. `guided` makes the denoiser. The rule is a pytree of numbers, and it is called as
 
     rule(process, x, t, *estimates) -> Estimate
 
@@ -53,14 +53,11 @@ class Each:
         """The estimates of all denoisers."""
         return tuple(evaluate(denoiser, x, t, s) for denoiser in self.denoisers)
 
-
     def start(self, x: PyTree) -> tuple[Any, ...]:
         """The first memories of all denoisers."""
         return tuple(first_memory(denoiser, x) for denoiser in self.denoisers)
 
-    def with_memory(
-        self, memories: tuple[Any, ...], x: PyTree, t: Any
-    ) -> tuple[tuple[Estimate, ...], tuple[Any, ...]]:
+    def with_memory(self, memories: tuple[Any, ...], x: PyTree, t: Any) -> tuple[tuple[Estimate, ...], tuple[Any, ...]]:
         """The estimates and the next memories of all denoisers."""
         pairs = zip(self.denoisers, memories, strict=True)
         estimates, memories = zip(*(remember(denoiser, memory, x, t) for denoiser, memory in pairs), strict=True)

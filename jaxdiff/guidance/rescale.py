@@ -63,15 +63,14 @@ def rescale(guided: GuidedDenoiser, factor: Any = 0.7, *, prediction: Prediction
 
         F' = factor std(F_c)/std(F) F + (1 - factor) F
 
-    Lin et al. 2023 (arXiv 2305.08891), equations 15 and 16. The standard deviation is that of all numbers of an example,
-    unbiased as in the published code. This costs no evaluation, since the guided denoiser has made the conditional
-    estimate already.
+    Lin et al. 2023 (arXiv 2305.08891), equations 15 and 16. The standard deviation is that of all numbers of an
+    example, unbiased. This costs no evaluation, since the guided denoiser has made the conditional estimate already.
 
     Args:
       guided: the result of `classifier_free` or of another rule with a conditional and another estimate.
       factor: 0 for no change, 1 for the whole; 0.7 in the paper. A leaf.
-      prediction: the prediction whose spread is kept, whatever the network predicts: "v" as in the paper; "x0", "eps" or
-        "velocity".
+      prediction: the prediction whose spread is kept, whatever the network predicts: "v" as in the paper; "x0", "eps"
+        or "velocity".
 
     Raises:
       TypeError: `guided` is no such denoiser.
