@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxdiff import batch_generator
+from jaxdiff.arithmetic import root
 from jaxdiff.checks import message, require
 
 T = TypeVar("T")
@@ -336,7 +337,7 @@ def std(tree: PyTree) -> Float[Array, " batch"]:
     """The standard deviation of all numbers of one example, unbiased, over all leaves; 0 for a single number."""
     values = flat(tree)
     centred = values - jnp.mean(values, axis=1, keepdims=True)
-    return jnp.sqrt(jnp.sum(centred**2, axis=1) / max(values.shape[1] - 1, 1))
+    return root(jnp.sum(centred**2, axis=1) / max(values.shape[1] - 1, 1))
 
 
 def traced(tree: PyTree) -> bool:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxdiff import trees
+from jaxdiff.arithmetic import root
 from jaxdiff.checks import require
 from jaxdiff.components import Table
 from jaxdiff.denoisers import Denoiser
@@ -37,9 +38,10 @@ class Projection:
 
     def moved(self, process: Process, x: PyTree, t: Any, c: Estimate, difference: PyTree) -> Estimate:
         """The conditional estimate, moved along a difference of data that is shortened and split first."""
-        length = jnp.sqrt(trees.inner(difference, difference))
-        shortened = trees.lincomb((jnp.minimum(1.0, _quotient(self.norm, length, jnp.inf)),), (difference,))
-        parallel = _quotient(trees.inner(shortened, c.x0), trees.inner(c.x0, c.x0), 0.0)
+        length, size = root(trees.inner(difference, difference)), trees.inner(c.x0, c.x0)
+        # An infinite norm leaves the difference as it is, with a finite derivative.
+        shortened = trees.lincomb((1 / jnp.maximum(1.0, length * (1 / self.norm)),), (difference,))
+        parallel = trees.inner(shortened, c.x0) / jnp.where(size > 0, size, 1)
         scale = scale_at(self.scale, process, x, t) - 1
         # The update is the orthogonal part and eta times the parallel part.
         x0 = trees.lincomb((1.0, scale, scale * (self.eta - 1) * parallel), (c.x0, shortened, c.x0))
@@ -101,11 +103,6 @@ def apg(
     none = isinstance(momentum, int | float) and momentum == 0
     rule = Projection(*numbers) if none else ProjectionWithMomentum(*numbers, jnp.asarray(momentum, float))
     return guided(rule, conditional=conditional, unconditional=unconditional)
-
-
-def _quotient(a: Any, b: Any, otherwise: float) -> Any:
-    """`a/b`, and another number where `b = 0`."""
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), otherwise)
 
 
 @dataclasses.dataclass(frozen=True)

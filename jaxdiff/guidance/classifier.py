@@ -141,7 +141,7 @@ class ClassifierGuidance(Guidance):
         if self.label is None:
             asked_for = asked.cond.get(self.condition)
             allowed = "names of conditions of classes, or a label of its own"
-            good = asked_for is not None and jnp.issubdtype(jnp.result_type(asked_for), jnp.integer)
+            good = isinstance(asked_for, jax.Array) and jnp.issubdtype(asked_for.dtype, jnp.integer)
             require(good, "condition", self.condition, allowed)
             return jnp.asarray(asked_for)
         if str(self.label) in field.names:
