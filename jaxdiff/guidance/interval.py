@@ -45,8 +45,8 @@ class IntervalDenoiser:
     def _chosen(self, t: Any, guided: Callable[[], PyTree], unguided: Callable[[], PyTree]) -> PyTree:
         """The result of one of two functions, by the noise level at t."""
         t = jnp.asarray(t)
-        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        inside = (sigma > self.low * alpha) & (sigma <= self.high * alpha)
+        level = self.process.sigma(t) / self.process.alpha(t)  # infinite without signal
+        inside = (level > self.low) & (level <= self.high)
         if inside.ndim:
             return choose(inside, guided(), unguided())
         like = jax.eval_shape(guided)
