@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxdiff import batch_generator
+from jaxdiff.arithmetic import root
 from jaxdiff.checks import message, require
 
 T = TypeVar("T")
@@ -214,6 +215,45 @@ def expand(coefficient: Any, leaf: Array) -> Array:
     return coefficient.reshape(coefficient.shape + (1,) * (leaf.ndim - 1))
 
 
+def broadcast_examples(tree: PyTree, batch: int) -> PyTree:
+    """Leaves `[1, ...]` or `[batch, ...]` as `[batch, ...]`.
+
+    Args:
+      tree: a mapping of names to pytrees, such as the values of conditions.
+      batch: the number of examples.
+
+    Raises:
+      ValueError: a leaf has another number of values. The error tells the name.
+    """
+
+    def expanded(path: Any, leaf: Array) -> Array:
+        allowed = f"1 and {batch}, one for each example"
+        require(len(leaf) in (1, batch), f"number of values of {words_of(path[:1])[0]}", len(leaf), allowed)
+        return jnp.broadcast_to(leaf, (batch, *leaf.shape[1:]))
+
+    return jax.tree_util.tree_map_with_path(expanded, tree)
+
+
+def interleave(trees: Sequence[PyTree]) -> PyTree:
+    """The examples of n pytrees in turn, leaves `[n batch, ...]`: rows n i to n i + n - 1 are examples i of all trees.
+
+    The rows of one example stand side by side, so that they stay on the device of the example.
+    """
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1).reshape(-1, *leaves[0].shape[1:]), *trees)
+
+
+def deinterleave(tree: PyTree, n: int) -> list[PyTree]:
+    """The n pytrees of which `interleave` made `tree`."""
+    apart = jax.tree.map(lambda leaf: leaf.reshape(-1, n, *leaf.shape[1:]), tree)
+    return [jax.tree.map(lambda leaf, i=i: leaf[:, i], apart) for i in range(n)]
+
+
+def flat(tree: PyTree) -> Float[Array, "batch n"]:
+    """All numbers of each example in one row, in float32 or wider."""
+    leaves = jax.tree.leaves(tree)
+    return jnp.concatenate([leaf.reshape(len(leaf), -1).astype(wide(*leaves)) for leaf in leaves], axis=1)
+
+
 def per_example(value: Any, tree: PyTree) -> Float[Array, " batch"]:
     """Broadcasts a scalar or `[batch]` value to `[batch]`, in float32 or the wider type of `tree`."""
     return jnp.broadcast_to(value, (batch_size(tree),)).astype(wide(*jax.tree.leaves(tree)))
@@ -291,6 +331,13 @@ def mean_square(tree: PyTree) -> Float[Array, " batch"]:
     """The mean of the squares over all event axes and all leaves: one number per example."""
     tree = jax.tree.map(lambda leaf: leaf.astype(wide(leaf)), tree)
     return inner(tree, tree) / event_size(tree)
+
+
+def std(tree: PyTree) -> Float[Array, " batch"]:
+    """The standard deviation of all numbers of one example, unbiased, over all leaves; 0 for a single number."""
+    values = flat(tree)
+    centred = values - jnp.mean(values, axis=1, keepdims=True)
+    return root(jnp.sum(centred**2, axis=1) / max(values.shape[1] - 1, 1))
 
 
 def traced(tree: PyTree) -> bool:

@@ -69,13 +69,14 @@ def sample(arguments: Arguments) -> None:
     if arguments.watermark:
         watermark.import_library()
     config = read_settings(open_run(arguments.run)).config
-    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part)
+    rule = arguments.guidance
+    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part, guidance=rule)
     require(isinstance(model, DiffusionModel), "run", str(arguments.run), "runs of a model that is sampled")
     sampling = command_line.narrowed(arguments, Sampling)
     conditions = model.bound.conditioning
     told, asked = _wishes(arguments, conditions)
     allowed = f"{config.sample.guidance}, that of the run, since nothing is asked for"
-    require(asked or sampling.guidance == config.sample.guidance, "guidance", sampling.guidance, allowed)
+    require(asked or rule == config.sample.guidance or rule.unasked(), "guidance", rule, allowed)
     entries = {
         name: np.broadcast_to(value, (arguments.count, *value.shape[1:]))
         for name, value in conditions.ask(asked, arguments.count).items()
