@@ -37,14 +37,12 @@ class Conditioned:
       denoiser: the denoiser of the prior.
       operator: what is seen of the data.
       observation: what was seen, with one row or `[batch]` rows.
-      std: the standard deviation of the observation's noise.
       latest: the time at which `sigma/alpha` is `MOST_NOISE`, or `t_max`.
     """
 
     denoiser: Denoiser
     operator: Operator
     observation: PyTree
-    std: Float[Array, "*batch"]
     latest: Float[Array, ""]
 
     @property
@@ -55,6 +53,11 @@ class Conditioned:
     def prior(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
         """The estimate of the prior's denoiser."""
         return self.denoiser(x, t) if s is None else self.denoiser(x, t, s)
+
+    def innovation(self, x0: PyTree, damping: Any = 0.0) -> PyTree:
+        """The least change of x0 that explains the residual, `A^T (A A^T + damping)^-1 (y - A(x0))`."""
+        operator = invertible(self.operator)
+        return operator.pseudo_inverse(difference(self.observation, operator(x0)), damping)
 
     def differentiated(self, x: PyTree, t: Any, s: Any = None) -> "Differentiated":
         """The estimate of the prior's denoiser with its derivative.
@@ -124,41 +127,61 @@ def linearised(operator: Operator, x0: PyTree) -> tuple[PyTree, Callable[[PyTree
 
 
 def difference(observation: PyTree, value: PyTree) -> PyTree:
-    """The residual `y - A(x)`, and 0 where a mask hides the observation.
+    """The residual `y - A(x)`.
 
     Raises:
-      ValueError: the observation has another structure or other shapes than the operator's values. It may have one row
-        for the whole batch.
+      ValueError: see `check_observation`.
     """
-    shapes, wanted = (jax.tree.map(np.shape, tree) for tree in (observation, value))
-    one = jax.tree.map(lambda leaf: (1, *leaf.shape[1:]), value)
-    require(shapes in (wanted, one), "shape of observation", shapes, f"{wanted}, as the operator's values")
+    check_observation(observation, value)
     return jax.tree.map(lambda y, a: y.astype(trees.wide(y, a)) - a, observation, value)
 
 
+def check_observation(observation: PyTree, value: PyTree) -> None:
+    """Raises a ValueError unless `observation` has the shapes of an operator's `value`, or one row for the batch."""
+    shapes, wanted = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (observation, value))
+    one = jax.tree.map(lambda leaf: (1, *leaf.shape[1:]), value)
+    require(shapes in (wanted, one), "shape of observation", shapes, f"{wanted}, as the operator's values")
+
+
 def arguments(
-    denoiser: Denoiser, operator: Operator, observation: PyTree, std: Any
-) -> tuple[Denoiser, Operator, PyTree, Array, Array]:
+    denoiser: Denoiser, operator: Operator, observation: PyTree
+) -> tuple[Denoiser, Operator, PyTree, Float[Array, ""]]:
     """Checks the arguments of a method and returns the fields of `Conditioned`.
 
     Raises:
       TypeError: `denoiser` is no denoiser, or `operator` is not callable.
-      ValueError: `std` is negative or not finite, or has more than one axis; or the denoiser is not consistent.
+      ValueError: the pairs of the denoiser are not consistent.
     """
     check_denoiser(denoiser)
+    return denoiser, operator, seen(operator, observation), latest_time(denoiser.process)
+
+
+def seen(operator: Operator, observation: PyTree) -> PyTree:
+    """The observation as arrays, with 0 where a mask hides it.
+
+    Raises:
+      TypeError: `operator` is not callable.
+    """
     require(callable(operator), "operator", operator, "functions x -> y, such as operators.mask(...)", TypeError)
-    consistent = getattr(denoiser, "consistent", True)
-    require(consistent, "denoiser.consistent", consistent, "denoisers whose x0 and eps make x_t")
+    hide = getattr(operator, "hide", lambda y: y)
+    return hide(jax.tree.map(jnp.asarray, observation))
+
+
+def noise_level(std: Any) -> Float[Array, "*batch"]:
+    """The standard deviation of the observation's noise as an array.
+
+    Raises:
+      ValueError: it is negative or not finite, or has more than one axis.
+    """
     good = trees.traced(std) or np.all(np.isfinite(std) & (np.asarray(std) >= 0))
     require(good, "std", std, "finite numbers of at least 0")
     std = jnp.asarray(std, float)
     require(std.ndim <= 1, "std.shape", std.shape, "() and [batch]")
-    hide = getattr(operator, "hide", lambda y: y)
-    return denoiser, operator, hide(jax.tree.map(jnp.asarray, observation)), std, latest_time(denoiser.process)
+    return std
 
 
-def check_inverse(operator: Any) -> LinearOperator:
-    """Returns an operator that has a pseudo-inverse.
+def invertible(operator: Any) -> LinearOperator:
+    """The operator, which has a pseudo-inverse.
 
     Raises:
       TypeError: it has none.

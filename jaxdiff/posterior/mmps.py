@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Any
 
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
 from jaxdiff.checks import integer, one_of
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.conditioned import Conditioned, arguments
+from jaxdiff.posterior.conditioned import Conditioned, arguments, noise_level
 from jaxdiff.posterior.krylov import Solver, solve
 from jaxdiff.posterior.operators.operator import Operator
 
@@ -19,6 +19,7 @@ from jaxdiff.posterior.operators.operator import Operator
 class MMPSDenoiser(Conditioned):
     """The denoiser of moment-matching posterior sampling. `mmps` makes it."""
 
+    std: Float[Array, "*batch"]
     iterations: int = dataclasses.field(metadata={"static": True})
     solver: Solver = dataclasses.field(metadata={"static": True})
 
@@ -70,4 +71,4 @@ def mmps(
     """
     integer("iterations", iterations)
     one_of("solver", solver, ("gmres", "cg"))
-    return MMPSDenoiser(*arguments(denoiser, operator, observation, std), int(iterations), solver)
+    return MMPSDenoiser(*arguments(denoiser, operator, observation), noise_level(std), int(iterations), solver)

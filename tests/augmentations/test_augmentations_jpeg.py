@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_image
 from jaxdiff.augmentations.degradations import Jpeg
 from jaxdiff.posterior.operators.jpeg import CHROMINANCE, LUMINANCE, compress, scaled
 
-QUALITIES = (5, 30, 60, 90, 100)
+QUALITIES = (5, 10, 50, 75, 95, 100)
 compressed = jax.jit(compress, static_argnums=2)
 
 
@@ -39,13 +39,7 @@ def test_pixels_are_those_of_a_file(name, subsampled):
     for quality in QUALITIES:
         expected, _ = written_and_read(picture, quality, subsampled)
         ours = np.asarray(compressed(picture.astype(np.float32), quality, subsampled))
-        loss, difference = np.abs(expected - picture).mean(), np.abs(expected - ours).mean()
-        # Integer arithmetic rounds some coefficients to the other neighbour. The loss is up to 20 grey levels.
-        assert difference < 0.6, (quality, difference)
-        assert difference < 0.3 * loss or quality == 100, (quality, difference, loss)
-        assert ours.min() >= 0
-        assert ours.max() <= 255
-        np.testing.assert_array_equal(ours, np.round(ours))
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_tables_are_those_of_a_file():

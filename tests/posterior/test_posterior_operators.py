@@ -165,6 +165,32 @@ def test_another_operator_compiles_nothing(x64):
         assert run._cache_size() == before + 1
 
 
+def test_jpeg_has_a_quality_per_picture_and_a_straight_derivative():
+    """The pixels are those of a file: `test_augmentations_jpeg.py`. Qualities are leaves."""
+    x = jnp.asarray(np.random.default_rng(0).uniform(-0.7, 0.7, size=(2, 16, 16, 3)), jnp.float32)
+    run = jax.jit(lambda operator, x: jax.vjp(operator, x)[1](x)[0] + operator(x))
+    both = run(operators.jpeg(jnp.array([10, 95])), x)
+    chosen = [run(operators.jpeg(jnp.array([quality] * 2)), x)[i] for i, quality in enumerate((10, 95))]
+    np.testing.assert_array_equal(both, jnp.stack(chosen))
+    assert run._cache_size() == 1
+    plain = operators.jpeg(100, subsampled=False)
+    # Colours there and back are the identity, and nothing is clipped.
+    np.testing.assert_allclose(jax.jit(lambda x: jax.vjp(plain, x)[1](x)[0])(x), x, atol=1e-4)
+    np.testing.assert_allclose(plain(x), x, atol=0.03)
+
+
+def test_what_is_not_linear():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 6, 2)), jnp.float32)
+    np.testing.assert_array_equal(operators.clip(3.0, -1.0, 2.0)(x), np.clip(3 * x, -1, 2))
+    padded = np.pad(x, ((0, 0), (1, 1), (2, 2), (0, 0)))
+    want = np.abs(np.fft.fft2(padded, axes=(1, 2))) / np.sqrt(6 * 10)
+    np.testing.assert_allclose(operators.phase_retrieval()(x), want, rtol=1e-4, atol=1e-5)
+    zero = jax.grad(lambda x: operators.phase_retrieval()(x).sum())(jnp.zeros_like(x))
+    np.testing.assert_array_equal(zero, 0)
+    decoded = operators.function(lambda scale, x: scale * x**2, jnp.float32(2.0))
+    np.testing.assert_array_equal(operators.compose(decoded, operators.grey([0.5, 0.5]))(x)[..., 0], (x**2).sum(-1))
+
+
 X = np.zeros((1, 6, 6, 3), np.float32)
 
 

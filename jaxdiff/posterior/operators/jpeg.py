@@ -34,10 +34,47 @@ CHROMINANCE = (
     (99, 99, 99, 99, 99, 99, 99, 99),
     (99, 99, 99, 99, 99, 99, 99, 99),
 )
-# JFIF: Y, Cb and Cr of R, G and B, without the offsets of 128.
+# JFIF: Y, Cb and Cr of R, G and B, without the offsets of 128; and the way back.
 YCBCR = np.asarray(
     [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]], np.float64
 )
+RGB = np.asarray([[1, 0, 1.402], [1, -0.34414, -0.71414], [1, 1.772, 0]], np.float64)
+
+
+def _cosines() -> Int[np.ndarray, "8 8"]:
+    """The cosine transform of T.81, section A.3.3, times `sqrt(8)`, in units of 2^-13.
+
+    The factorisation of Loeffler, Ligtenberg & Moschytz 1989 has 12 factors. libjpeg rounds each factor to 13 bits.
+    These integers have the same roundings.
+    """
+    c = np.sqrt(2) * np.cos(np.pi * np.arange(8) / 16)
+
+    def bits(value: float) -> int:
+        return round(2**13 * value)
+
+    even = np.asarray([
+        [2**13, 2**13, 2**13, 2**13],
+        [bits(c[6]) + bits(c[2] - c[6]), bits(c[6]), -bits(c[6]), -bits(c[6]) - bits(c[2] - c[6])],
+        [2**13, -(2**13), -(2**13), 2**13],
+        [bits(c[6]), bits(c[6]) - bits(c[2] + c[6]), bits(c[2] + c[6]) - bits(c[6]), -bits(c[6])],
+    ])  # fmt: skip
+    # Rows 7, 5, 3 and 1, of the differences of the inner pixels to the outer ones.
+    turn = bits(c[3])
+    first, second = -bits(c[3] - c[7]), -bits(c[1] + c[3])
+    third, fourth = -bits(c[3] + c[5]), -bits(c[3] - c[5])
+    own = (c[3] + c[5] - c[1] - c[7], c[1] + c[3] - c[5] + c[7], c[1] + c[3] + c[5] - c[7], c[1] + c[3] - c[5] - c[7])
+    odd = np.full((4, 4), turn) + np.diag([bits(value) for value in own])
+    odd[[0, 0, 3, 3], [0, 3, 0, 3]] += first
+    odd[[1, 1, 2, 2], [1, 2, 1, 2]] += second
+    odd[[0, 0, 2, 2], [0, 2, 0, 2]] += third
+    odd[[1, 1, 3, 3], [1, 3, 1, 3]] += fourth
+    table = np.zeros((8, 8), np.int32)
+    table[::2] = np.concatenate([even, even[:, ::-1]], axis=1)
+    table[[7, 5, 3, 1]] = np.concatenate([odd[:, ::-1], -odd], axis=1)
+    return table
+
+
+COSINES = _cosines()
 
 
 @trees.register
@@ -53,12 +90,13 @@ class Jpeg:
         check_picture(x)
         require(x.shape[-1] in (1, 3), "x.shape", x.shape, "[batch, height, width, 1] and [batch, height, width, 3]")
         quality = jnp.broadcast_to(self.quality, len(x))
-        pixels = _rounded(jnp.clip((x + 1) * 127.5, 0, 255))
+        pixels = jnp.clip((x + 1) * 127.5, 0, 255)
+        pixels = _through(pixels, jnp.round(pixels))
         decoded = jax.vmap(partial(compress, subsampled=self.subsampled))(pixels, quality)
         return decoded / 127.5 - 1
 
     def pseudo_inverse(self, y: Float[Array, "batch h w c"], damping: Any = 0.0) -> Float[Array, "batch h w c"]:
-        """The decoded picture itself, whose file is the same but for roundings; over `1 + damping`."""
+        """The decoded picture itself, over `1 + damping`. (Its own file may differ, where pixels were clipped.)"""
         return trees.lincomb((1 / (1 + damping),), (y,))
 
 
@@ -69,8 +107,8 @@ def jpeg(quality: Any, *, subsampled: bool = True) -> Jpeg:
     (baseline) and JFIF: the rounding of the cosine coefficients, of the pixels to bytes, and the colours at half the
     resolution. libjpeg stores the means over four pixels of colours, and interpolates them when it decodes. The code of
     Kawar et al. 2022 (arXiv 2209.11888) keeps one pixel of four, and repeats it; this operator does as libjpeg, since
-    that is how the files of most cameras and programs are made and read. Sides that are no multiples of 8, or of 16,
-    are continued by their last pixels.
+    that is how the files of most cameras and programs are made and read. The pixels are those that libjpeg-turbo gives,
+    without exception. Sides that are no multiples of 8, or of 16, are continued by their last pixels.
 
     The derivative of a rounding is 0 everywhere. Here it counts as 1, so that gradients pass.
 
@@ -103,21 +141,19 @@ def compress(
     height, width, channels = pixels.shape
     luminance, chrominance = (scaled(table, quality) for table in (LUMINANCE, CHROMINANCE))
     if channels == 1:
-        return _coded(_padded(pixels[..., 0], 8), luminance)[:height, :width, None]
-    colours = _rounded(jnp.einsum("ij,hwj->ihw", jnp.asarray(YCBCR, jnp.float32), pixels, precision="highest"))
-    y, cb, cr = colours + jnp.asarray([0.0, 128.0, 128.0])[:, None, None]
+        return _coded(_padded(pixels[..., 0], 8, 8), luminance)[:height, :width, None]
+    y, cb, cr = _mixed(YCBCR, jnp.moveaxis(pixels, -1, 0), (2**15, 2**15 - 1, 2**15 - 1))
     side = 16 if subsampled else 8  # of the units that files are made of
-    y = _coded(_padded(y, side), luminance)[:height, :width]
+    y = _coded(_padded(y, side, side), luminance)[:height, :width]
 
     def code(chroma: Float[Array, "h w"]) -> Float[Array, "h w"]:
         if not subsampled:
-            return _coded(_padded(chroma, side), chrominance)[:height, :width] - 128
-        half = _coded(_halved(_padded(chroma, side)), chrominance)
+            return _coded(_padded(chroma + 128, side, side), chrominance)[:height, :width] - 128
+        half = _coded(_padded(_halved(_padded(chroma + 128, 2, side)), 8, 8), chrominance)
         return _doubled(half[: (height + 1) // 2, : (width + 1) // 2])[:height, :width] - 128
 
-    cb, cr = code(cb), code(cr)
-    rgb = jnp.stack([y + 1.402 * cr, y - 0.344136286 * cb - 0.714136286 * cr, y + 1.772 * cb], axis=-1)
-    return jnp.clip(_rounded(rgb), 0, 255)
+    rgb = _mixed(RGB, jnp.stack([y, code(cb), code(cr)]), (2**15,) * 3)
+    return jnp.clip(jnp.moveaxis(rgb, 0, -1), 0, 255)
 
 
 def scaled(table: tuple[tuple[int, ...], ...], quality: int | Int[Array, ""]) -> Float[Array, "8 8"]:
@@ -127,27 +163,41 @@ def scaled(table: tuple[tuple[int, ...], ...], quality: int | Int[Array, ""]) ->
     return jnp.clip((jnp.asarray(table) * percent + 50) // 100, 1, 255).astype(jnp.float32)
 
 
+def _mixed(
+    matrix: Float[np.ndarray, "3 3"], planes: Float[Array, "3 h w"], half: tuple[int, ...]
+) -> Float[Array, "3 h w"]:
+    """The product with a matrix of 16 bits after the point, to which `half` is added before the bits are cut."""
+    exact = jnp.einsum("ij,jhw->ihw", jnp.asarray(np.round(matrix * 2**16), jnp.int32), planes.astype(jnp.int32))
+    exact = (exact + jnp.asarray(half)[:, None, None]) >> 16
+    return _through(jnp.einsum("ij,jhw->ihw", jnp.asarray(matrix, planes.dtype), planes), exact)
+
+
 def _coded(plane: Float[Array, "h w"], table: Float[Array, "8 8"]) -> Float[Array, "h w"]:
-    """A plane whose cosine transforms, over blocks of 8x8 pixels, are rounded to multiples of the table."""
+    """A plane whose cosine transforms, over blocks of 8x8 pixels, are rounded to multiples of the table.
+
+    Both transforms are separable, and round twice: to a fourth of a unit after the first side, and to a whole one.
+    """
     height, width = plane.shape
-    blocks = plane.reshape(height // 8, 8, width // 8, 8) - 128
-    # The rows are the orthonormal cosines of T.81, section A.3.3.
-    k, n = np.mgrid[:8, :8]
-    dct = jnp.asarray(
-        np.where(k == 0, np.sqrt(1 / 8), np.sqrt(1 / 4) * np.cos(np.pi * (2 * n + 1) * k / 16)), jnp.float32
-    )
-    values = jnp.einsum("iy,jx,aybx->aibj", dct, dct, blocks, precision="highest")
-    steps = table[None, :, None, :]
-    # libjpeg rounds halves away from zero, and they are frequent.
-    values = _through(values, jnp.sign(values) * jnp.floor(jnp.abs(values) / steps + 0.5) * steps)
-    blocks = jnp.einsum("iy,jx,aibj->aybx", dct, dct, values, precision="highest")
-    return jnp.clip(_rounded(blocks + 128), 0, 255).reshape(height, width)
+    blocks = plane.astype(jnp.int32).reshape(height // 8, 8, width // 8, 8) - 128
+    cosines, steps = jnp.asarray(COSINES, jnp.int32), table.astype(jnp.int32)[None, :, None, :]
+    values = _cut(jnp.einsum("jx,aybx->aybj", cosines, blocks), 11)
+    values = _cut(jnp.einsum("iy,aybj->aibj", cosines, values), 15)
+    # libjpeg rounds halves away from zero, and they are frequent. The transform has 8 times the orthonormal scale.
+    values = jnp.sign(values) * ((jnp.abs(values) + 4 * steps) // (8 * steps)) * steps
+    blocks = _cut(jnp.einsum("iy,aibj->aybj", cosines, values), 11)
+    blocks = _cut(jnp.einsum("jx,aybj->aybx", cosines, blocks), 18)
+    return jnp.clip(_through(plane, (blocks + 128).reshape(height, width)), 0, 255)
 
 
-def _padded(plane: Float[Array, "h w"], side: int) -> Float[Array, "h w"]:
-    """The plane with its last row and column repeated until `side` divides both sides."""
+def _cut(x: Int[Array, "*shape"], bits: int) -> Int[Array, "*shape"]:
+    """The numbers without their last bits, rounded."""
+    return (x + 2 ** (bits - 1)) >> bits
+
+
+def _padded(plane: Float[Array, "h w"], rows: int, columns: int) -> Float[Array, "h w"]:
+    """The plane with its last row and column repeated until `rows` and `columns` divide its sides."""
     height, width = plane.shape
-    return jnp.pad(plane, ((0, -height % side), (0, -width % side)), mode="edge")
+    return jnp.pad(plane, ((0, -height % rows), (0, -width % columns)), mode="edge")
 
 
 def _halved(plane: Float[Array, "h w"]) -> Float[Array, "h/2 w/2"]:
@@ -168,10 +218,6 @@ def _doubled(plane: Float[Array, "h w"]) -> Float[Array, "2h 2w"]:
     return _through(both / 16, jnp.floor(both / 16)).reshape(2 * height, 2 * width)
 
 
-def _rounded(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    return _through(x, jnp.round(x))
-
-
-def _through(x: Float[Array, "*shape"], rounded: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _through(x: Float[Array, "*shape"], rounded: Array) -> Float[Array, "*shape"]:
     """The value `rounded` with the derivative of `x`."""
-    return x + jax.lax.stop_gradient(rounded - x)
+    return x + jax.lax.stop_gradient(rounded.astype(x.dtype) - x)
