@@ -18,9 +18,17 @@ Samplers with weighted particles (see `sampling.particles`), exact as the number
 
 - `twisted_smc`: `twisted_smc`, particles led by guidance, for a likelihood; `gaussian_twist`
 - `steering`: `steer`, particles that copy those of high reward, without derivatives
+
+Other samplers with loops of their own:
+
+- `repaint`: `repaint`, inpainting with jumps back to more noise
+- `daps`: `daps`, decoupled annealing with Langevin steps
+
+`observations` holds what these samplers have in common.
 """
 
 from jaxdiff.posterior import operators
+from jaxdiff.posterior.daps import daps
 from jaxdiff.posterior.ddnm import ddnm
 from jaxdiff.posterior.ddnm_plus import ddnm_plus
 from jaxdiff.posterior.ddrm import ddrm
@@ -29,6 +37,7 @@ from jaxdiff.posterior.diffpir import diffpir
 from jaxdiff.posterior.dps import dps
 from jaxdiff.posterior.mmps import mmps
 from jaxdiff.posterior.pigdm import pigdm
+from jaxdiff.posterior.repaint import jump_schedule, repaint
 from jaxdiff.posterior.steering import steer
 from jaxdiff.posterior.tmpd import tmpd
 from jaxdiff.posterior.twisted_smc import GaussianTwist, Twist, gaussian_twist, twisted_smc
@@ -36,6 +45,7 @@ from jaxdiff.posterior.twisted_smc import GaussianTwist, Twist, gaussian_twist, 
 __all__ = [
     "GaussianTwist",
     "Twist",
+    "daps",
     "ddnm",
     "ddnm_plus",
     "ddrm",
@@ -43,9 +53,11 @@ __all__ = [
     "diffpir",
     "dps",
     "gaussian_twist",
+    "jump_schedule",
     "mmps",
     "operators",
     "pigdm",
+    "repaint",
     "steer",
     "tmpd",
     "twisted_smc",

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import loops, trees
 from jaxdiff.checks import one_of, require
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, DenoiserWithMemory
 from jaxdiff.jitted import as_pytree, jitted
 from jaxdiff.sampling import particles as weighted
 from jaxdiff.sampling.particles import Particles
@@ -120,13 +120,15 @@ def _run(
             kept = jnp.maximum(kept, now) if potential == "max" else kept + now
             log_potential = kept
         particles = weighted.weigh(particles, log_potential)
-        moving = (state.points, state.history, kept, spent + log_potential)
+        moving = (state.points, state.history, state.memory, kept, spent + log_potential)
         particles = dataclasses.replace(particles, x=moving)
         particles = weighted.resample(trees.fold_in(key, i), particles, resample_below)
-        points, history, *others = particles.x
-        state = dataclasses.replace(state, points=points, history=history)
+        points, history, memory, *others = particles.x
+        state = dataclasses.replace(state, points=points, history=history, memory=memory)
         return (state, dataclasses.replace(particles, x=tuple(others))), None
 
+    if isinstance(denoiser, DenoiserWithMemory):
+        state = dataclasses.replace(state, memory=denoiser.start(state.points[-1]))
     zero = jnp.zeros(batch, dtype)
     begin = (jnp.full(batch, -jnp.inf, dtype) if potential == "max" else zero, zero)
     carry = state, dataclasses.replace(particles, x=begin)

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import loops, trees
@@ -14,6 +13,7 @@ from jaxdiff.checks import message, require
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import as_pytree, jitted
 from jaxdiff.parametrizations import Estimate
+from jaxdiff.posterior.observations import check_std, residual
 from jaxdiff.processes import Process, same_process
 from jaxdiff.sampling import particles as weighted
 from jaxdiff.sampling.particles import Particles
@@ -44,22 +44,6 @@ class GaussianTwist:
         return -precision / 2 * trees.inner(*[residual(self.operator, self.observation, x0)] * 2)
 
 
-def residual(operator: Callable[[PyTree], PyTree], observation: PyTree, x0: PyTree) -> PyTree:
-    """Returns `y - A(x0)`, leaves `[batch, *event]`.
-
-    Raises:
-      ValueError: `observation` is neither of the shape of `operator(x0)` nor has one row for all of its rows.
-    """
-    predicted = operator(x0)
-
-    def subtract(y: Array, a: Array) -> Array:
-        good = y.shape in (a.shape, (1, *a.shape[1:]))
-        require(good, "observation.shape", y.shape, f"{a.shape} and {(1, *a.shape[1:])}, as operator(x)")
-        return y.astype(trees.wide(a)) - a
-
-    return jax.tree.map(subtract, observation, predicted)
-
-
 def gaussian_twist(
     process: Process, operator: Callable[[PyTree], PyTree], observation: PyTree, std: Any
 ) -> GaussianTwist:
@@ -85,14 +69,6 @@ def gaussian_twist(
     require(callable(operator), "operator", operator, "functions of data x", TypeError)
     std = check_std(std)
     return GaussianTwist(process, as_pytree(operator), jax.tree.map(jnp.asarray, observation), std)
-
-
-def check_std(std: Any) -> Float[Array, "*batch"]:
-    """Returns a standard deviation as an array; raises a ValueError unless it is `()` or `[batch]` and above 0."""
-    std = jnp.asarray(std, float)
-    require(std.ndim <= 1, "std.shape", std.shape, "() and [batch]")
-    require(trees.traced(std) or np.all(np.asarray(std) > 0), "std", std, "numbers above 0")
-    return std
 
 
 def twisted_smc(

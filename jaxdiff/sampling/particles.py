@@ -103,10 +103,7 @@ def systematic(
     """
     count, n = log_weights.shape
     dtype = log_weights.dtype
-    if key.ndim:
-        uniform = jax.vmap(lambda k: jax.random.uniform(k, (), dtype))(key)
-    else:
-        uniform = jax.random.uniform(key, (count,), dtype)
+    uniform = trees.uniform(key, count, dtype)
     total = jnp.cumsum(_normalised(log_weights), axis=1)
     alive = total[:, -1] > 0
     total = total / jnp.where(alive, total[:, -1], 1)[:, None]
@@ -119,7 +116,8 @@ def systematic(
 def resample(key: Key[Array, "*populations"], particles: Particles, below: Any = 1.0) -> Particles:
     """Resamples the populations whose effective sample size is below the fraction `below` of their particles.
 
-    The particles of such a population get equal weights. The others keep theirs.
+    The particles of such a population get equal weights. The others keep theirs. A leaf of `x` without a row per
+    particle, such as a counter, stays as it is.
 
     Args:
       key: one key, or one key per population.
@@ -134,7 +132,9 @@ def resample(key: Key[Array, "*populations"], particles: Particles, below: Any =
         rows = (chosen + n * jnp.arange(count)[:, None]).reshape(-1)
         return dataclasses.replace(
             particles,
-            x=jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0), particles.x),
+            x=jax.tree.map(
+                lambda leaf: jnp.take(leaf, rows, axis=0) if leaf.shape[:1] == rows.shape else leaf, particles.x
+            ),
             log_weights=jnp.where(due[:, None], 0, particles.log_weights),
         )
 

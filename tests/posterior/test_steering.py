@@ -1,5 +1,6 @@
 """Feynman-Kac steering against the exact tilted distribution of what the sampler draws."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from moments import of_gaussian
 
 import jaxdiff as jd
-from jaxdiff import grids, solvers
+from jaxdiff import grids, solvers, trees
 from jaxdiff.posterior import steer
 
 KEY = jax.random.key(0)
@@ -66,6 +67,40 @@ def test_a_scale_of_0_is_sampling():
     np.testing.assert_array_equal(particles.log_weights, 0)
     for_noise, _ = jd.trees.split(KEY, 2)
     np.testing.assert_allclose(particles.x, jax.jit(jd.sample)(for_noise, denoiser, x, tableau), rtol=1e-5, atol=1e-5)
+
+
+@trees.register
+@dataclasses.dataclass(frozen=True)
+class Counting:
+    """A denoiser that remembers its points, and how often it was asked."""
+
+    inner: jd.denoisers.GaussianDenoiser
+
+    @property
+    def process(self):
+        return self.inner.process
+
+    def start(self, x):
+        return 0 * x, jnp.zeros((), int)
+
+    def __call__(self, x, t, s=None):
+        raise ValueError("no memory")
+
+    def with_memory(self, memory, x, t):
+        estimate = self.inner(x, t)
+        # A particle that has the memory of another one goes astray.
+        return jax.tree.map(lambda e: e + (memory[1] > 0) * (memory[0] - x) * 0.1, estimate), (x, memory[1] + 1)
+
+
+def test_the_memory_of_a_denoiser_moves_with_its_particle():
+    """Without noise, the paths are those of `sample`, and copies end where their origin ends."""
+    denoiser, x, tableau = _case(solvers.ddpm)
+    x, quiet = x[:64], dataclasses.replace(tableau, noise=0 * tableau.noise)
+    got = run(KEY, Counting(denoiser), x, quiet, reward, scale=100.0, potential="difference", populations=1)
+    alone = jax.jit(jd.sample)(KEY, Counting(denoiser), x, quiet)
+    away = np.abs(np.asarray(got.x) - np.asarray(alone)[:, 0])
+    assert away.min(axis=1).max() < 1e-5
+    assert len(np.unique(away.argmin(axis=1))) < 32  # many are copies
 
 
 DENOISER, X, TABLEAU = _case(solvers.ddpm)
