@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from jaxdiff import trees
+from jaxdiff import loops, trees
 from jaxdiff.checks import message, require
 from jaxdiff.denoisers import Denoiser, is_consistent
 from jaxdiff.guidance.classifier_free import ClassifierFree
 from jaxdiff.guidance.estimates import choose, evaluate
 from jaxdiff.guidance.guidance import Asked, Guidance
 from jaxdiff.guidance.memory import Remembering, first_memory, has_memory, remember
+from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, same_process
 
 
@@ -40,7 +41,7 @@ class IntervalDenoiser:
         return is_consistent(self.guided) and is_consistent(self.unguided)
 
     def __call__(self, x: PyTree, t: Any, s: Any = None) -> Any:
-        return self._chosen(t, *(lambda d=d: evaluate(d, x, t, s) for d in (self.guided, self.unguided)))
+        return self._chosen(t, *(lambda d=d: _wide(evaluate(d, x, t, s)) for d in (self.guided, self.unguided)))
 
     def _chosen(self, t: Any, guided: Callable[[], PyTree], unguided: Callable[[], PyTree]) -> PyTree:
         """The result of one of two functions, by the noise level at t."""
@@ -49,8 +50,12 @@ class IntervalDenoiser:
         inside = (level > self.low) & (level <= self.high)
         if inside.ndim:
             return choose(inside, guided(), unguided())
-        like = jax.eval_shape(guided)
-        return jax.lax.cond(inside, guided, lambda: trees.cast_like(unguided(), like))
+        return loops.cond(inside, guided, unguided)
+
+
+def _wide(estimate: Estimate) -> Estimate:
+    """The estimate in float32 or wider, so that both branches give the same types."""
+    return Estimate(*jax.tree.map(lambda leaf: leaf.astype(trees.wide(leaf)), (estimate.x0, estimate.eps)))
 
 
 @trees.register
@@ -68,11 +73,11 @@ class RememberingIntervalDenoiser(Remembering, IntervalDenoiser):
 
         def inside() -> tuple[Any, tuple[Any, Any]]:
             estimate, after = remember(self.guided, guided, x, t)
-            return estimate, (after, unguided)
+            return _wide(estimate), (after, unguided)
 
         def outside() -> tuple[Any, tuple[Any, Any]]:
             estimate, after = remember(self.unguided, unguided, x, t)
-            return estimate, (guided, after)
+            return _wide(estimate), (guided, after)
 
         found: tuple[Any, tuple[Any, Any]] = self._chosen(t, inside, outside)
         return found

@@ -1,7 +1,10 @@
 """What guidance evaluates: one call of the network for both conditions, and none of it outside of an interval."""
 
 import dataclasses
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import chex
@@ -10,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import PROCESSES
+from devices import forced
 from guidance.known import Known, drawn
 
 import jaxdiff as jd
@@ -169,3 +173,10 @@ def test_both_takes_a_denoiser_that_is_told_both_conditions(x64):
     chex.assert_trees_all_close(found, wanted, rtol=1e-12, atol=1e-14)
     with pytest.raises(ValueError, match="n = 0; allowed are integers of at least 1"):
         guidance.both(model(conds[0]), 0)
+
+
+def test_both_conditions_of_an_example_stay_on_its_device():
+    """A batched call over eight devices has no collectives; the same rules run within `shard_map`."""
+    program = [sys.executable, str(Path(__file__).parent / "on_devices.py")]
+    done = subprocess.run(program, env=forced(8), capture_output=True, text=True)
+    assert done.stdout == "[]\nTrue\n", done.stderr[-2000:]
