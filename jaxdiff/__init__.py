@@ -21,7 +21,18 @@ Flax, Optax, Orbax or Grain are imported on first use: `jd.training.make_step`.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxdiff import denoisers, grids, guidance, likelihood, objectives, parametrizations, processes, sampling, solvers
+from jaxdiff import (
+    denoisers,
+    grids,
+    guidance,
+    likelihood,
+    objectives,
+    parametrizations,
+    posterior,
+    processes,
+    sampling,
+    solvers,
+)
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import corrupt, log_snr, prior_sample
 from jaxdiff.sampling import generate, sample
@@ -68,6 +79,7 @@ __all__ = [
     "networks",
     "objectives",
     "parametrizations",
+    "posterior",
     "presets",
     "prior_sample",
     "processes",

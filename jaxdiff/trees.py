@@ -313,6 +313,14 @@ def rademacher_like(key: Key[Array, "*batch"], tree: PyTree) -> PyTree:
     return jax.tree.map(lambda v: jnp.where(v < 0, -1.0, 1.0).astype(v.dtype), normal_like(key, tree))
 
 
+def uniform(key: Key[Array, "*batch"], size: int, dtype: Any) -> Float[Array, " size"]:
+    """Independent numbers, uniform in [0, 1): one per example, from one key or from one key per example."""
+    if not key.ndim:
+        return jax.random.uniform(key, (size,), dtype)
+    _check_keys(key, size)
+    return jax.vmap(lambda k: jax.random.uniform(k, (), dtype))(key)
+
+
 def event_size(tree: PyTree) -> int:
     """The number of elements of one example."""
     return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(tree))

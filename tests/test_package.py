@@ -36,7 +36,7 @@ FLOORS = (
     ),
     ("processes", "parametrizations", "denoisers"),
     ("solvers", "probability_flow", "sampling", "grids", "likelihood", "objectives"),
-    ("guidance",),
+    ("guidance", "posterior"),
     ("training", "media"),
     ("data", "distributed", "logging"),
     ("conditions", "codecs", "augmentations"),

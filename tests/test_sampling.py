@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import PROCESSES, mixture, optimised_jit
+from common import PROCESSES, mixture
+from compiler import optimised_jit
 
 import jaxdiff as jd
 from jaxdiff import grids, parametrizations, solvers

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from jaxdiff import trees
 from jaxdiff.checks import fraction, integer, require
 from jaxdiff.conditions.condition import Condition, Encode, as_array
 from jaxdiff.data.fields import Field
@@ -22,11 +24,18 @@ class Planes(Condition):
     The picture is enlarged to the size of the data, and passes through the codec of the model, so that it fits latents
     too.
 
+    With noise augmentation, a cascade's model does not trust the picture blindly. In training the picture y becomes
+    `sqrt(1 - s^2) y + s z`, with a level s that is uniform from 0 to `noise`, and the network sees s as one more plane.
+    Samples are drawn with the level `sampling_noise`. Ho et al. 2022 (CDM, arXiv 2106.15282), section 4; Saharia et al.
+    2022 (Imagen, arXiv 2205.11487), section 2.3.
+
     Attributes:
       field: the field of the pictures: the pictures themselves, or degraded ones that an augmentation has added.
       dropout: the probability that an example loses its picture in training. Grey (zeros) means no picture.
       factor: the factor by which both sides of the pictures of the data are reduced; 1 to leave them as they are.
       enlarge: the factor by which both sides are enlarged afterwards; None for `factor`.
+      noise: the greatest level of the noise that is added to the picture in training; 0 for no noise augmentation.
+      sampling_noise: the level at which samples are drawn, up to `noise`. All samples get the same noise.
     """
 
     channel: ClassVar[Literal["planes"]] = "planes"
@@ -34,12 +43,17 @@ class Planes(Condition):
     dropout: float = 0.0
     factor: int = 1
     enlarge: int | None = None
+    noise: float = 0.0
+    sampling_noise: float = 0.0
 
     def __post_init__(self) -> None:
         fraction("dropout", self.dropout)
         integer("factor", self.factor)
         if self.enlarge is not None:
             integer("enlarge", self.enlarge)
+        fraction("noise", self.noise)
+        good = 0 <= self.sampling_noise <= self.noise
+        require(good, "sampling_noise", self.sampling_noise, f"numbers from 0 to {self.noise}, the noise of training")
 
     @property
     def entry(self) -> str:
@@ -64,7 +78,22 @@ class Planes(Condition):
         small = reduced(to_floats(batch[self.field]), self.factor)
         n, height, width, channels = small.shape
         by = self.factor if self.enlarge is None else self.enlarge
-        return codec(jax.image.resize(small, (n, by * height, by * width, channels), "cubic") if by > 1 else small)
+        large = codec(jax.image.resize(small, (n, by * height, by * width, channels), "cubic") if by > 1 else small)
+        return self._noisy(large, keys) if self.noise else large
+
+    def _noisy(self, large: Array, keys: Key[Array, " batch"] | None) -> Array:
+        """The picture with noise, and the level of the noise as one more plane."""
+        count = len(large)
+        if keys is None:
+            # The noise of a sample must not depend on the place of the sample in its batch.
+            level = jnp.full(count, self.sampling_noise, large.dtype)
+            keys = jnp.repeat(jax.random.key(0, impl="threefry2x32")[None], count)
+        else:
+            level = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), maxval=self.noise))(keys)
+            keys = trees.fold_in(keys, 1)
+        noisy = trees.lincomb((jnp.sqrt(1 - level**2), level), (large, trees.normal_like(keys, large)))
+        plane = jnp.broadcast_to(level[:, None, None, None], (*large.shape[:-1], 1))
+        return jnp.concatenate([noisy, plane.astype(noisy.dtype)], axis=-1)
 
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
         height, width, channels = fields[self.field].shape

@@ -12,6 +12,7 @@ distribution, the exact denoiser has a closed form. The tests compare the rest o
 - `denoiser`: the interface, also of denoisers with a memory, and the score
 - `network`: `from_network`, and `from_network_with_variance`
 - `function`: `from_function`
+- `tiled`: a denoiser of larger pictures than those which a denoiser knows
 - `exact`: `gaussian`, `gaussian_mixture`, and `empirical` for a finite data set
 """
 
@@ -32,6 +33,7 @@ from jaxdiff.denoisers.network import (
     from_network,
     from_network_with_variance,
 )
+from jaxdiff.denoisers.tiled import TiledDenoiser, tiled
 
 __all__ = [
     "Denoiser",
@@ -42,6 +44,7 @@ __all__ = [
     "MixtureDenoiser",
     "NetworkDenoiser",
     "NetworkVarianceDenoiser",
+    "TiledDenoiser",
     "VarianceDenoiser",
     "check_denoiser",
     "empirical",
@@ -52,4 +55,5 @@ __all__ = [
     "gaussian_mixture",
     "is_consistent",
     "score",
+    "tiled",
 ]

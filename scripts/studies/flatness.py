@@ -1,14 +1,14 @@
 """Measures whether memory, descriptors and threads grow: `python scripts/studies/flatness.py`.
 
-One process trains runs of `toy2d`: 3,000 steps with three saves, and then 100 saves with five steps between them. Then
+One process trains runs of `toy2d`: 9,000 steps with nine saves, and then 100 saves with five steps between them. Then
 it loads the run and draws samples in three ways, 100 times. After every 20 steps, every save and every draw the script
 notes the resident memory, the open file descriptors, the threads, and the programs that XLA has compiled so far.
 
 Growth is the Theil-Sen slope, the median of the slopes between all pairs of notes, times the length. The first third of
-the notes is left out, since caches fill and threads start there. A quantity grows if the lower end of the slope's 95 %
-interval is above what is allowed: one descriptor, thread or program over the whole length, 2 kB a step, 50 kB a draw,
-and 0.5 MB a save. TensorStore 0.1.86 keeps the dictionaries that its specifications become as JSON, and Orbax asks for
-some with each array that is saved.
+the notes is left out, since caches fill and threads start there: memory settles after about 3,000 steps. A quantity
+grows if the lower end of the slope's 95 % interval is above what is allowed: one descriptor, thread or program over the
+whole length, 2 kB a step, 50 kB a draw, and 0.5 MB a save. TensorStore 0.1.86 keeps the dictionaries that its
+specifications become as JSON, and Orbax asks for some with each array that is saved.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class Notes:
 class Arguments:
     """The lengths of the parts."""
 
-    steps: int = 3000
+    steps: int = 9000
     """The number of training steps."""
     saves: int = 100
     """The number of checkpoints."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from additions.small import Small
 from additions.text import Attending
 from models.exact import bind, loaded, moved, start
@@ -217,3 +218,22 @@ def test_two_networks_inputs_from_one_entry():
     np.testing.assert_array_equal(cond["a"], [0, 2])
     np.testing.assert_array_equal(cond["b"], [3, 3])
     assert {"a", "b"} <= set(start(bound)["model"]["params"])
+
+
+def test_noise_augmentation_of_planes():
+    """The level is a plane of its own, uniform in its range, and the noise has its variance; samples take one level."""
+    condition = Planes(noise=0.8, sampling_noise=0.6)
+    batch = {"image": np.full((512, 4, 4, 1), 255, np.uint8)}
+    keys = jax.random.split(KEY, 512)
+    out = np.asarray(jax.jit(lambda k: condition.encode({}, None, batch, k, lambda x: x))(keys))
+    level = out[:, 0, 0, 1]
+    assert (out[..., 1] == level[:, None, None]).all()
+    assert scipy.stats.kstest(level, "uniform", (0, 0.8)).pvalue > 1e-3
+    z = (out[..., 0] - np.sqrt(1 - level**2)[:, None, None]) / level[:, None, None]
+    assert scipy.stats.kstest(z.ravel(), "norm").pvalue > 1e-3
+    drawn = np.asarray(condition.encode({}, None, batch, None, lambda x: x))
+    assert (drawn[..., 1] == np.float32(0.6)).all()
+    assert (drawn == drawn[:1]).all()
+    assert 0.3 < np.std(drawn[0, ..., 0]) < 0.9
+    with pytest.raises(ValueError, match=r"sampling_noise = 0.9; allowed are numbers from 0 to 0.8"):
+        Planes(noise=0.8, sampling_noise=0.9)

@@ -10,15 +10,19 @@ chain of them.
 - `resize`: resampling to a random scale and back
 - `noise`: Gaussian and Poisson noise
 - `jpeg`: JPEG compression
+- `hide`: boxes, borders and strokes that hide a part of the picture
+- `one_of`: a random choice of degradations, for one model of several tasks
 - `real_esrgan`: the published chain of Real-ESRGAN
 """
 
 from jaxdiff.augmentations.degradations.blur import Blur
 from jaxdiff.augmentations.degradations.degradation import Degradation, Reduce
+from jaxdiff.augmentations.degradations.hide import Hide
 from jaxdiff.augmentations.degradations.jpeg import Jpeg
 from jaxdiff.augmentations.degradations.noise import Noise
+from jaxdiff.augmentations.degradations.one_of import OneOf
 from jaxdiff.augmentations.degradations.real_esrgan import real_esrgan
 from jaxdiff.augmentations.degradations.resize import Resize
 from jaxdiff.augmentations.degradations.sinc import Sinc
 
-__all__ = ["Blur", "Degradation", "Jpeg", "Noise", "Reduce", "Resize", "Sinc", "real_esrgan"]
+__all__ = ["Blur", "Degradation", "Hide", "Jpeg", "Noise", "OneOf", "Reduce", "Resize", "Sinc", "real_esrgan"]
