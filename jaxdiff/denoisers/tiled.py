@@ -46,7 +46,7 @@ class TiledDenoiser:
         # The last round is filled up with tiles that do not count, so that the denoiser is compiled once.
         spare = -len(corners) % self.at_a_time
         counts = jnp.asarray(np.repeat((1.0, 0.0), (len(corners), spare)), x.dtype)
-        corners = jnp.asarray(np.concatenate([corners, corners[:spare]]))
+        where = jnp.asarray(np.concatenate([corners, corners[:spare]]))
         weights, times = jnp.asarray(window, x.dtype), (t,) if s is None else (t, s)
         shape = (x.shape[0], *self.size, x.shape[3])
 
@@ -59,9 +59,9 @@ class TiledDenoiser:
             corner, count, found = tile
             return Estimate(*(_added(*pair, count * weights, corner) for pair in zip(sums, found, strict=True))), None
 
-        tiles = jax.lax.map(estimate, corners, batch_size=self.at_a_time)
+        tiles = jax.lax.map(estimate, where, batch_size=self.at_a_time)
         zeros = jnp.zeros(x.shape, trees.wide(x))
-        sums, _ = loops.scan(add, Estimate(zeros, zeros), (corners, counts, tiles))
+        sums, _ = loops.scan(add, Estimate(zeros, zeros), (where, counts, tiles))
         return Estimate(*(side * jnp.asarray(1 / total, x.dtype) for side in sums))
 
 

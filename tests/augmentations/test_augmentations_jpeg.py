@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from jaxdiff.augmentations.degradations import Jpeg, jpeg
+from jaxdiff.augmentations.degradations import Jpeg
+from jaxdiff.posterior.operators.jpeg import CHROMINANCE, LUMINANCE, compress, scaled
 
-QUALITIES = (5, 30, 60, 90, 100)
-compress = jax.jit(jpeg.compress, static_argnums=2)
+QUALITIES = (5, 10, 50, 75, 95, 100)
+compressed = jax.jit(compress, static_argnums=2)
 
 
 @functools.cache
@@ -37,21 +38,15 @@ def test_pixels_are_those_of_a_file(name, subsampled):
     picture = pictures()[name]
     for quality in QUALITIES:
         expected, _ = written_and_read(picture, quality, subsampled)
-        ours = np.asarray(compress(picture.astype(np.float32), quality, subsampled))
-        loss, difference = np.abs(expected - picture).mean(), np.abs(expected - ours).mean()
-        # Integer arithmetic rounds some coefficients to the other neighbour. The loss is up to 20 grey levels.
-        assert difference < 0.6, (quality, difference)
-        assert difference < 0.3 * loss or quality == 100, (quality, difference, loss)
-        assert ours.min() >= 0
-        assert ours.max() <= 255
-        np.testing.assert_array_equal(ours, np.round(ours))
+        ours = np.asarray(compressed(picture.astype(np.float32), quality, subsampled))
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_tables_are_those_of_a_file():
     for quality in (1, 10, 49, 50, 51, 75, 99, 100):
         _, tables = written_and_read(pictures()["smooth"], quality, True)
-        for number, table in enumerate((jpeg.LUMINANCE, jpeg.CHROMINANCE)):
-            np.testing.assert_array_equal(np.ravel(jpeg._scaled(table, quality)), tables[number])
+        for number, table in enumerate((LUMINANCE, CHROMINANCE)):
+            np.testing.assert_array_equal(np.ravel(scaled(table, quality)), tables[number])
 
 
 def test_the_quality_is_drawn_from_the_range():
@@ -59,7 +54,7 @@ def test_the_quality_is_drawn_from_the_range():
     image = picture.astype(np.float32) / 127.5 - 1
     keys = jax.random.split(jax.random.key(0), 40)
     out = np.asarray(jax.jit(jax.vmap(Jpeg(50, 52), (0, None)))(keys, image))
-    expected = [compress(picture.astype(np.float32), q, True) / 127.5 - 1 for q in (50, 51, 52)]
+    expected = [compressed(picture.astype(np.float32), q, True) / 127.5 - 1 for q in (50, 51, 52)]
     which = np.asarray([[np.abs(o - e).mean() < 1e-3 for e in expected] for o in out])
     np.testing.assert_array_equal(which.sum(1), 1)
     assert which.any(0).all()

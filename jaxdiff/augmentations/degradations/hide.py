@@ -48,8 +48,8 @@ class Hide(Degradation):
         noise = jax.random.normal(noise_key, image.shape) if self.fill == "noise" else jnp.zeros(image.shape)
         return jnp.where(self.hidden(place_key, image.shape[:2])[..., None], jnp.clip(noise, -1, 1), image)
 
-    def hidden(self, key: Key[Array, ""], shape: tuple[int, int]) -> Bool[Array, "h w"]:
-        """The pixels that are hidden."""
+    def hidden(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array, "h w"]:
+        """The pixels that are hidden in pictures of `(height, width)`."""
         size_key, place_key = jax.random.split(key)
         if self.shape == "strokes":
             size = jax.random.uniform(size_key, (STROKES, 1, 1, 1), minval=self.size_min, maxval=self.size_max)
@@ -67,7 +67,7 @@ class Hide(Degradation):
 
 
 def _near_strokes(
-    key: Key[Array, ""], shape: tuple[int, int], radius: Float[Array, "strokes 1 1 1"]
+    key: Key[Array, ""], shape: tuple[int, ...], radius: Float[Array, "strokes 1 1 1"]
 ) -> Bool[Array, "h w"]:
     """The pixels that are nearer to one of some broken lines than the radius of the line."""
     corners = jax.random.uniform(key, (STROKES, TURNS + 1, 2)) * jnp.asarray(shape)

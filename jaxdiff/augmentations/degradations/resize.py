@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxdiff.augmentations.degradations.degradation import Degradation, check_range, uniform
 from jaxdiff.checks import fraction, positive, require
+from jaxdiff.posterior.operators.bicubic import keys_cubic
 
 METHODS = 3  # of `weights`
 
@@ -85,13 +86,6 @@ def weights(
         values = jnp.maximum(overlap, 0.0)
     else:
         distance = jnp.abs((row + 0.5) * step - 0.5 - column)
-        values = jnp.maximum(1 - distance, 0.0) if method == 0 else _cubic(distance)
+        values = jnp.maximum(1 - distance, 0.0) if method == 0 else keys_cubic(distance)
     values = jnp.where(column < old, values, 0.0)
     return values / jnp.sum(values, axis=1, keepdims=True)
-
-
-def _cubic(s: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Keys' cubic kernel at the distance s, factored."""
-    near = (1 - s) * (1 + s - 1.5 * s**2)
-    far = (s - 1) * (s - 2) ** 2 / -2
-    return jnp.where(s < 1, near, jnp.where(s < 2, far, 0.0))
