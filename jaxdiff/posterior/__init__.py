@@ -24,8 +24,6 @@ Other samplers with loops of their own:
 - `repaint`: `repaint`, inpainting with jumps back to more noise
 - `daps`: `daps`, decoupled annealing with Langevin steps
 
-`observations` holds what these samplers have in common.
-
 `editing` has a room of its own: new data that keep something of given data.
 """
 
