@@ -1,5 +1,6 @@
 """Functions of pytrees that are compiled once, also where the user has not jitted them."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -36,6 +37,28 @@ def jitted(function: Callable[P, T]) -> Callable[P, T]:
         return (compiled if _can_be_jitted(args) else function)(*args, **kwargs)
 
     return call
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """A plain function as a pytree without leaves. `as_pytree` makes it."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+def as_pytree(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the user as an argument of functions that are `jitted`.
+
+    A callable pytree, such as a registered dataclass, stays as it is: its numbers are leaves, and are traced. A plain
+    function becomes a pytree without leaves. It is static, so that numbers in it are compiled into the program, and
+    another function object is compiled anew.
+    """
+    leaves = jax.tree.leaves(function)
+    return Plain(function) if len(leaves) == 1 and leaves[0] is function else function
 
 
 def _can_be_jitted(arguments: Any) -> bool:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 
 def scan(
@@ -33,6 +34,14 @@ def repeat(times: Any, step: Callable[[Array, C], C], carry: C) -> C:
     """`step(i, carry)` for i from 0 to `times - 1`. The number may be traced."""
     start = (jnp.zeros((), jnp.int32), carry)
     return while_loop(lambda c: c[0] < times, lambda c: (c[0] + 1, step(*c)), start)[1]
+
+
+def cond(condition: Any, one: Callable[[], T], other: Callable[[], T]) -> T:
+    """`jax.lax.cond`, with two functions of which only one may give values that differ on devices."""
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return jax.lax.cond(condition, one, other)
+    likes = jax.eval_shape(one), jax.eval_shape(other)
+    return jax.lax.cond(condition, lambda: vary_like(one(), likes[1]), lambda: vary_like(other(), likes[0]))
 
 
 def vary_like(tree: PyTree, like: PyTree) -> PyTree:

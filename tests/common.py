@@ -1,8 +1,5 @@
-"""Shared by several test files: all processes, a Gaussian mixture, and a compiler with the settings of users."""
+"""Shared by several test files: all processes, and a Gaussian mixture."""
 
-import functools
-
-import jax
 import numpy as np
 from scipy import stats
 
@@ -50,10 +47,3 @@ def least_probable_projection(samples):
 def mixture(process):
     """The exact denoiser of the mixture."""
     return jd.denoisers.gaussian_mixture(process, WEIGHTS, MEANS, STDS)
-
-
-# `jax.jit` with LLVM's optimisations, which `conftest.py` turns off. Tests that compare two programs bit by bit need them,
-# because users compile with them.
-optimised_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
-)

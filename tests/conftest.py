@@ -7,12 +7,9 @@ import tempfile
 import jax
 import pytest
 from common import PROCESSES
+from compiler import compile_quickly
 
-# Compilation takes two thirds of the suite's time, and LLVM's optimisations take a quarter of that. They are turned off here
-# and in the processes that tests start. XLA's own optimisations (fusion, algebra) stay on. `common.optimised_jit` and the
-# studies compile as users do.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-jax.config.update("jax_disable_most_optimizations", True)
+compile_quickly()
 
 
 def pytest_configure(config):

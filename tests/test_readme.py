@@ -11,9 +11,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
 def _run(index, steps="1000"):
-    """Runs a block with another number in the place of its 1000 steps."""
+    """Runs a block with another number in the place of its 1000 steps, and with no more blocks than levels of a U-Net."""
     names = {"__name__": "readme"}
-    exec(compile(BLOCKS[index].replace("1000", steps), f"README block {index}", "exec"), names)
+    code = BLOCKS[index].replace("1000", steps).replace("num_blocks=1", "num_blocks=0, attention_levels=()")
+    exec(compile(code, f"README block {index}", "exec"), names)
     return names
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from jaxdiff.checks import did_you_mean, message
-from jaxdiff.cli.help_text import kind_flag, positional, settings, type_text
+from jaxdiff.cli.help_text import kind_flag, positional, settings, type_text, value_text
 from jaxdiff.components import Choice, Component, Option, choose, from_json, kinds_of, options_of, settings_of
 from jaxdiff.components.declared import kind_of, members
 
@@ -170,9 +170,10 @@ def _kind_changed(tree: Any, hint: Any, names: list[str], given: Given, path: st
     if names == ["kind"]:
         given.takes = type_text(hint)
         kind = _read(str, given, f"{path}.kind")
-        return tree if tree is not None and tree["kind"] == kind else {"kind": kind}
-    if tree is None:
-        raise ValueError(f"{given.flag} is unknown, since {path} is none; allowed are {kind_flag(path, hint)}")
+        return tree if isinstance(tree, Mapping) and tree["kind"] == kind else {"kind": kind}
+    if not isinstance(tree, Mapping):
+        now = value_text(tree)
+        raise ValueError(f"{given.flag} is unknown, since {path} is {now}; allowed are {kind_flag(path, hint)}")
     module, _, name = tree["kind"].partition(":")
     owner = kinds_of(hint, items=False).get(tree["kind"]) or getattr(sys.modules.get(module), name, None)
     if inspect.isfunction(owner):
@@ -217,7 +218,8 @@ def _read(hint: Any, given: Given, path: str) -> Any:
         raise ValueError(f"{path} needs a value: {given.takes}")
     word = given.words.pop(0)
     if kinds_of(hint, items=False) and not fitting:
-        raise ValueError(message(path, word, "none and " * (type(None) in parts) + kind_flag(path, hint)))
+        others = [f"{type_text(part)} and " for part in parts if not kinds_of(part, items=False)]
+        raise ValueError(message(path, word, "".join(others) + kind_flag(path, hint)))
     return fitting[0] if fitting else word
 
 

@@ -52,7 +52,9 @@ def help_text(usage: str, description: str, cls: type, values: Mapping[str, Any]
             about = ""
         group = groups.setdefault(before, ["", before, *_wrapped(_sentence(owners, before), 4)])
         name = path.upper() if path in positional(cls) else f"--{path}"
-        flag = ("" if path.endswith(".kind") else kind_flag(name, hint)) or f"{name} {type_text(hint)}"
+        kind = "" if path.endswith(".kind") else kind_flag(name, hint)
+        words = [type_text(m) for m in members(hint) if m is not type(None) and not kinds_of(m)] if kind else []
+        flag = " or ".join([*(f"{name} {word}" for word in words), kind]) if kind else f"{name} {type_text(hint)}"
         text = f"{flag} ({value_text(value, hint)})"
         group += [*_wrapped(text, 2, 6), *_wrapped(about, 6)]
     notes = NOTES_ON_KINDS * any(kind_flag("", option.hint) for option in settings_of(cls).values()) + NOTES

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
@@ -112,23 +110,3 @@ def as_array(name: str, given: Any, allowed: str) -> np.ndarray:
         raise ValueError(message(name, given, allowed)) from error
     require(array.size, name, given, allowed)
     return array
-
-
-def broadcast_to(value: Mapping[str, PyTree], batch: int) -> PyTree:
-    """Values `[1, ...]` or `[batch, ...]` as `[batch, ...]`.
-
-    Args:
-      value: the values of channels, by the name of the condition.
-      batch: the number of examples.
-
-    Raises:
-      ValueError: there is another number of values. The error names the condition.
-    """
-
-    def expanded(path: Any, leaf: Array) -> Array:
-        name = path[0].key
-        allowed = f"1 and {batch}, one for each example"
-        require(len(leaf) in (1, batch), f"number of values of {name}", len(leaf), allowed)
-        return jnp.broadcast_to(leaf, (batch, *leaf.shape[1:]))
-
-    return jax.tree_util.tree_map_with_path(expanded, value)

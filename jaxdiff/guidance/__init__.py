@@ -1,10 +1,69 @@
 """Guidance: functions from denoisers to a denoiser, and the components that name them in a preset.
 
+A rule of guidance is a function of one or several denoisers of the same process. Its numbers are leaves of the denoiser
+that it makes, so that another scale compiles nothing. Rules compose: a rule is given the denoiser of another rule.
+`docs/guidance.md` says what each rule samples, when it is exact, and what it costs.
+
+- `both`: several estimates in one call of a network
+- `schedules`: scales that depend on time
+- `classifier_free`, `cfg_plus_plus`, `apg`, `cfg_zero_star`: from an unconditional to a conditional estimate
+- `autoguidance`: from a weak to a strong model
+- `composition`: several conditions at once: `product` and `mixture`
+- `classifier`, `reward`: along a gradient
+- `interval`, `rescale`, `threshold`: changes of other rules
 - `guidance`: the interface of the components
-- `classifier_free`: extrapolation from an unconditional to a conditional estimate
+- `guided`, `estimates`, `memory`, `frozen`, `rewards`: what the rules and their components are made of
+
+The temperature of a score is an option of solvers: `solvers.temperature`.
 """
 
+from jaxdiff.guidance.apg import APG, apg
+from jaxdiff.guidance.autoguidance import Autoguidance, autoguidance
+from jaxdiff.guidance.both import both
+from jaxdiff.guidance.cfg_plus_plus import CFGPlusPlus, cfg_plus_plus
+from jaxdiff.guidance.cfg_zero_star import CFGZeroStar, cfg_zero_star
+from jaxdiff.guidance.classifier import ClassifierGuidance, classifier
 from jaxdiff.guidance.classifier_free import ClassifierFree, classifier_free
+from jaxdiff.guidance.composition import Composition, Term, mixture, product
 from jaxdiff.guidance.guidance import Asked, Guidance
+from jaxdiff.guidance.interval import Interval, interval
+from jaxdiff.guidance.rescale import Rescale, rescale
+from jaxdiff.guidance.reward import RewardGuidance, reward
+from jaxdiff.guidance.schedules import Cosine, Linear, Power, Schedule
+from jaxdiff.guidance.threshold import DynamicThreshold, StaticThreshold, dynamic_threshold, static_threshold
 
-__all__ = ["Asked", "ClassifierFree", "Guidance", "classifier_free"]
+__all__ = [
+    "APG",
+    "Asked",
+    "Autoguidance",
+    "CFGPlusPlus",
+    "CFGZeroStar",
+    "ClassifierFree",
+    "ClassifierGuidance",
+    "Composition",
+    "Cosine",
+    "DynamicThreshold",
+    "Guidance",
+    "Interval",
+    "Linear",
+    "Power",
+    "Rescale",
+    "RewardGuidance",
+    "Schedule",
+    "StaticThreshold",
+    "Term",
+    "apg",
+    "autoguidance",
+    "both",
+    "cfg_plus_plus",
+    "cfg_zero_star",
+    "classifier",
+    "classifier_free",
+    "dynamic_threshold",
+    "interval",
+    "mixture",
+    "product",
+    "rescale",
+    "reward",
+    "static_threshold",
+]

@@ -131,6 +131,14 @@ class Conditions:
             found |= asked
         return {entry: value[None] for entry, value in self._nulls().items()} | found
 
+    def wish(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """`ask` for settings. A class whose name is a number is the class of this name, and not of this index."""
+        named = {}
+        for condition, value in values.items():
+            names = self.names(condition)
+            named[condition] = names.index(str(value)) if str(value) in names else value
+        return self.ask(named)
+
     def names(self, condition: str) -> tuple[str, ...]:
         """The names of the classes of a condition; empty for a condition without classes, and for no condition."""
         known = self.by_name.get(condition)
@@ -141,9 +149,12 @@ class Conditions:
 
         A condition of which all examples ask alike has the leading axis 1.
         """
-        nulls = {entry: jnp.asarray(value)[None] for entry, value in self._nulls().items()}
-        cond = self.encode(params, frozen, {e: jnp.asarray(v) for e, v in entries.items()}, None, codec)
-        return Asked(cond, self.encode(params, frozen, nulls, None, codec))
+
+        def encoded(entries: Mapping[str, Any]) -> dict[str, PyTree]:
+            arrays = {entry: jnp.asarray(value) for entry, value in entries.items()}
+            return self.encode(params, frozen, arrays, None, codec)
+
+        return Asked(encoded(entries), encoded(self.ask({})), entries, lambda wishes: encoded(self.wish(wishes)))
 
     def captions(self, entries: Mapping[str, np.ndarray]) -> list[str]:
         """What each example asks for, in words: the captions of all conditions, separated by commas."""

@@ -15,7 +15,6 @@ from jaxdiff.checks import require
 from jaxdiff.codecs import Codec, Pixels
 from jaxdiff.components import Choices, Table, at, choose, function_of
 from jaxdiff.conditions import Condition
-from jaxdiff.conditions.condition import broadcast_to
 from jaxdiff.data.fields import Field, check_known
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
@@ -263,7 +262,7 @@ class Apply:
         self, params: PyTree, x: PyTree, time: Any, cond: PyTree = None, key: Any = None
     ) -> tuple[PyTree, dict[str, PyTree]]:
         """The output of the network, and what it changed itself in training: the update of `extra["network"]`."""
-        told = None if cond is None else broadcast_to(cond, trees.batch_size(x))
+        told = None if cond is None else trees.broadcast_examples(cond, trees.batch_size(x))
         return self.network.evaluate(params["model"], x, time, told, key)
 
 

@@ -90,7 +90,7 @@ class DiffusionModel:
             require(good, "guidance", rule.scale, "0 and 1, since nothing is asked for")
             return self.bound.denoiser(self.params, asked.null)
         guides = self.frozen.get("guidance") if isinstance(self.frozen, dict) else None
-        return rule(lambda cond: self.bound.denoiser(self.params, cond), asked, guides)
+        return rule(DenoiserOf(self.params, self.bound), asked, guides)
 
     def sample(
         self,
@@ -182,6 +182,20 @@ class DiffusionModel:
         require(condition in judged, "condition", condition, allowed)
         process = _with_noise(self.process)
         return np.asarray(_classify(self, key, self.latents(x), process, condition, samples))
+
+
+@trees.register
+@dataclasses.dataclass(frozen=True)
+class DenoiserOf:
+    """The denoiser of encoded conditions, as a function that is a pytree: its weights are leaves."""
+
+    params: PyTree
+    bound: Any = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, cond: PyTree) -> Denoiser:
+        """The denoiser of conditions, leaves `[1, ...]` or `[batch, ...]`."""
+        made: Denoiser = self.bound.denoiser(self.params, cond)
+        return made
 
 
 def _with_noise(process: Process) -> Process:

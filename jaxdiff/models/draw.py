@@ -56,12 +56,13 @@ def draw(
         model = dataclasses.replace(model, params=_replicate(model.params, mesh), frozen=_replicate(model.frozen, mesh))
     size = -(-min(batch_size, count) // mesh.size) * mesh.size
     key_data, kind = np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
+    rule = sampling.guidance if anything else sampling.guidance.unasked()
     tableau, out = None, []
 
     def denoiser_of(index: np.ndarray) -> Denoiser:
         """The denoiser of the samples with numbers `index`."""
         rows = {name: v if len(v) == 1 else np.asarray(v)[index] for name, v in entries.items()}
-        made = model.denoiser_of(model.encode(rows), sampling.guidance if anything else None, anything)
+        made = model.denoiser_of(model.encode(rows), rule, anything)
         return _replicate(made, mesh) if mesh.size > 1 else made
 
     for start in range(0, count, size):

@@ -1,5 +1,6 @@
 """From a run directory to a model."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from jaxtyping import PyTree
 from jaxdiff.averages import power_name
 from jaxdiff.checks import one_of, require
 from jaxdiff.distributed import all_devices
+from jaxdiff.guidance import Guidance
 from jaxdiff.models.model import with_state
 from jaxdiff.runs import snapshots
 from jaxdiff.runs.checkpoints import Checkpoints
@@ -22,7 +24,7 @@ from jaxdiff.runs.directory import Run, open_run
 from jaxdiff.runs.parts import Parts, check_parts
 from jaxdiff.runs.provenance import provenance
 from jaxdiff.runs.recipe import bind, initial_values, load_frozen
-from jaxdiff.runs.settings import in_file, read_settings
+from jaxdiff.runs.settings import in_file, parts_of, read_settings
 from jaxdiff.training.state import averaged
 
 
@@ -33,6 +35,7 @@ def load(
     step: int | None = None,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
     model: Any = None,
+    guidance: Guidance | None = None,
 ) -> Any:
     """Loads a trained run as a model.
 
@@ -49,6 +52,7 @@ def load(
       parts: where the parts of the run have moved, by the path of their setting or its last name.
       model: the model that was trained, or its network: for a run of `jd.fit` with a network of your own, which JSON
         cannot name.
+      guidance: the rule by which the model draws samples, with the runs that it names; None for that of the run.
 
     Returns:
       The model of the run's kind, such as `models.DiffusionModel`: a pytree whose weights are leaves.
@@ -57,7 +61,7 @@ def load(
       ValueError: the run, the average or the step does not exist, no checkpoint is whole, the snapshots cannot give the
         width, a part is absent or another one, or the model has to be given again or is another one.
     """
-    return load_at(run, ema=ema, step=step, parts=parts, model=model)[1]
+    return load_at(run, ema=ema, step=step, parts=parts, model=model, guidance=guidance)[1]
 
 
 def load_at(
@@ -67,6 +71,7 @@ def load_at(
     step: int | None = None,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
     model: Any = None,
+    guidance: Guidance | None = None,
     above: tuple[Path, ...] = (),
 ) -> tuple[int, Any]:
     """The step of the weights of a trained run, and its model.
@@ -75,13 +80,20 @@ def load_at(
     """
     opened = open_run(run)
     config, facts, places, _ = read_settings(opened, model)
+    trained = parts_of(config)
+    if guidance is not None:
+        config = dataclasses.replace(config, sample=dataclasses.replace(config.sample, guidance=guidance))
+    # A part of another rule of guidance has neither a place nor a checksum yet.
+    same = {name for name, value in parts_of(config).items() if trained.get(name) == value}
+    places = {name: place for name, place in places.items() if name in same}
     all_devices()
     above = (*above, opened.directory.resolve())
     require(len({*above}) == len(above), "run", str(opened.directory), "runs that are no part of themselves")
     needed = Parts(config, lambda part: load_at(part, above=above)[1], parts, places)
     frozen = load_frozen(config, needed.open)
     guides = config.sample.guidance.load(needed.open)
-    check_parts(facts.parts, needed.checksums(), needed.places)
+    found = {name: checksum for name, checksum in needed.checksums().items() if name in same}
+    check_parts(facts.parts, found, needed.places)
     with in_file(opened.config):
         bound = bind(config, facts.fields, frozen)
         params, extra = jax.eval_shape(partial(initial_values, config, bound), jax.random.key(0), frozen)

@@ -193,7 +193,7 @@ def test_pictures_say_where_they_come_from(place, points, call):
     told = origin_of(place / "told.png")
     sampling = told.pop("sampling")
     assert (sampling["solver"]["kind"], sampling["steps"]) == ("dpm_solver_pp", 5)
-    assert sampling["guidance"] == {"kind": "ClassifierFree", "scale": 2.0}
+    assert sampling["guidance"] == {"kind": "ClassifierFree", "scale": 2.0, "negative": {}}
     assert told == {
         "run": "tiny", "step": 3, "seed": 4, "ema": "ema", "conditions": {"label": 3}, "version": __version__
     }  # fmt: skip

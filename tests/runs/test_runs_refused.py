@@ -3,15 +3,14 @@
 import contextlib
 import io
 import math
-import os
 import shlex
 import subprocess
 import sys
 import types
 import typing
-from pathlib import Path
 
 import pytest
+from devices import ROOT, forced
 
 from jaxdiff.cli import compilation_cache, compile_pod, ema
 from jaxdiff.components import Table, from_json, to_json, walk
@@ -23,7 +22,6 @@ from jaxdiff.runs.directory import create_run, write_config
 from jaxdiff.runs.facts import Facts
 from jaxdiff.runs.settings import saved_settings
 
-ROOT = Path(__file__).parents[2]
 CIFAR10 = str(ROOT / "configs" / "cifar10.py")
 NAN = float("nan")
 
@@ -274,10 +272,8 @@ def test_the_commands_about_averages_and_pods_refuse_in_one_line(command, line, 
 
 def started(program, devices=1):
     """The result of a program in a process of its own, with so many devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     return subprocess.run(
-        [sys.executable, *program], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *program], env=forced(devices), capture_output=True, text=True, timeout=300, check=False
     )
 
 
