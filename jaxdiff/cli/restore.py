@@ -109,7 +109,7 @@ def restore(arguments: Arguments) -> None:
     from jaxdiff.runs.origin import origin
     from jaxdiff.runs.restore import check_model
 
-    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part)
+    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part, guidance=arguments.guidance)
     check_model(model)
     asked = {name: read_value(text) for name, text in arguments.ask.items()}
     channels = model.bound.fields[model.bound.settings.field].shape[-1]

@@ -104,7 +104,7 @@ def edit(
 
 
 def _denoiser(model: DiffusionModel, sampling: Sampling, asked: Mapping[str, Any]) -> Denoiser:
-    return model.denoiser(guidance=sampling.guidance if asked else None, **asked)
+    return model.denoiser(guidance=sampling.guidance if asked else sampling.guidance.unasked(), **asked)
 
 
 def check_model(model: Any, channels: int | None = None) -> None:
