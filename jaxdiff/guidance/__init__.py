@@ -11,7 +11,7 @@ that it makes, so that another scale compiles nothing. Rules compose: a rule is 
 - `composition`: several conditions at once: `product` and `mixture`
 - `classifier`, `reward`: along a gradient
 - `interval`, `rescale`, `threshold`: changes of other rules
-- `guidance`: the interface of the components
+- `guidance`, `around`: the interface of the components, and the base of those around another rule
 - `guided`, `estimates`, `memory`, `frozen`, `rewards`: what the rules and their components are made of
 
 The temperature of a score is an option of solvers: `solvers.temperature`.

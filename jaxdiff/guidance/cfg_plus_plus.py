@@ -63,6 +63,10 @@ class CFGPlusPlus(Guidance):
         object.__setattr__(self, "negative", Table(self.negative))
         finite("scale", self.scale)
 
+    @property
+    def consistent(self) -> bool:
+        return False
+
     def __call__(self, denoiser_of: Callable[[PyTree], Denoiser], asked: Asked, frozen: Any = None) -> Denoiser:
         asked.require_conditions("kind", "CFGPlusPlus", "rules that lead to no conditions")
         conditional, unconditional = of_conditions(denoiser_of, asked.cond, asked.without(self.negative))

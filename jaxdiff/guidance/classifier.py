@@ -18,7 +18,8 @@ from jaxdiff.guidance.estimates import with_score
 from jaxdiff.guidance.frozen import opened, parts_of
 from jaxdiff.guidance.guidance import Asked, Guidance
 from jaxdiff.guidance.guided import GuidedDenoiser, guided
-from jaxdiff.guidance.schedules import Schedule, as_pytree, as_scale, finite, scale_at
+from jaxdiff.guidance.schedules import Schedule, as_scale, finite, scale_at
+from jaxdiff.jitted import as_pytree
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, same_process
 
@@ -119,6 +120,10 @@ class ClassifierGuidance(Guidance):
 
     def __post_init__(self) -> None:
         finite("scale", self.scale)
+
+    @property
+    def consistent(self) -> bool:
+        return self.rule.consistent
 
     def load(self, open: Callable[[str], Any]) -> Any:
         return parts_of(open, self.run) | (self.rule.load(open) or {})

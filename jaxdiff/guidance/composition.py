@@ -15,7 +15,8 @@ from jaxdiff.denoisers import Denoiser
 from jaxdiff.guidance.both import of_conditions
 from jaxdiff.guidance.guidance import Asked, Guidance, Wish
 from jaxdiff.guidance.guided import GuidedDenoiser, guided
-from jaxdiff.guidance.schedules import Schedule, as_pytree, as_scale, finite, scale_at
+from jaxdiff.guidance.schedules import Schedule, as_scale, finite, scale_at
+from jaxdiff.jitted import as_pytree
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 

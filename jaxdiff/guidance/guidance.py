@@ -56,6 +56,11 @@ class Guidance(Component):
 
     home = "jaxdiff.guidance"
 
+    @property
+    def consistent(self) -> bool:
+        """Whether x0 and eps of the estimates are consistent pairs, which every solver can sample."""
+        return True
+
     def load(self, open: Callable[[str], Any]) -> Any:
         """The frozen models that the rule needs, as a pytree. `open` opens a run or a file of weights."""
         return None

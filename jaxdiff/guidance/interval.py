@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from jaxtyping import PyTree
 from jaxdiff import loops, trees
 from jaxdiff.checks import message, require
 from jaxdiff.denoisers import Denoiser, is_consistent
-from jaxdiff.guidance.classifier_free import ClassifierFree
+from jaxdiff.guidance.around import Around
 from jaxdiff.guidance.estimates import choose, evaluate
-from jaxdiff.guidance.guidance import Asked, Guidance
+from jaxdiff.guidance.guidance import Asked
 from jaxdiff.guidance.memory import Remembering, first_memory, has_memory, remember
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, same_process
@@ -111,7 +111,7 @@ def interval(guided: Denoiser, unguided: Denoiser, low: Any, high: Any) -> Inter
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval(Guidance):
+class Interval(Around):
     """Guidance in an interval of noise levels, and none elsewhere: `interval`.
 
     Attributes:
@@ -120,20 +120,12 @@ class Interval(Guidance):
       high: the noise level up to which the rule guides, above `low`.
     """
 
-    rule: Guidance = ClassifierFree()
     low: float = 0.0
     high: float = math.inf
 
     def __post_init__(self) -> None:
         require(0 <= self.low < math.inf, "low", self.low, "finite numbers of at least 0")
         require(self.high > self.low, "high", self.high, f"numbers above low = {self.low}")
-
-    def load(self, open: Callable[[str], Any]) -> Any:
-        return self.rule.load(open)
-
-    def unasked(self) -> Self | None:
-        rule = self.rule.unasked()
-        return None if rule is None else dataclasses.replace(self, rule=rule)
 
     def __call__(self, denoiser_of: Callable[[PyTree], Denoiser], asked: Asked, frozen: Any = None) -> Denoiser:
         guided = self.rule(denoiser_of, asked, frozen)

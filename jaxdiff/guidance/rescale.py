@@ -10,9 +10,9 @@ from jaxtyping import PyTree
 from jaxdiff import trees
 from jaxdiff.checks import fraction, message, one_of, require
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.guidance.classifier_free import ClassifierFree
+from jaxdiff.guidance.around import Around
 from jaxdiff.guidance.estimates import Prediction, predicted, with_prediction
-from jaxdiff.guidance.guidance import Asked, Guidance
+from jaxdiff.guidance.guidance import Asked
 from jaxdiff.guidance.guided import GuidedDenoiser, Rule, remembering
 from jaxdiff.guidance.memory import first_memory, has_memory
 from jaxdiff.parametrizations import Estimate
@@ -86,7 +86,7 @@ def rescale(guided: GuidedDenoiser, factor: Any = 0.7, *, prediction: Prediction
 
 
 @dataclasses.dataclass(frozen=True)
-class Rescale(Guidance):
+class Rescale(Around):
     """Guidance whose prediction keeps the spread of the conditional one: `rescale`.
 
     Attributes:
@@ -95,19 +95,11 @@ class Rescale(Guidance):
       prediction: the prediction whose spread is kept.
     """
 
-    rule: Guidance = ClassifierFree()
     factor: float = 0.7
     prediction: Prediction = "v"
 
     def __post_init__(self) -> None:
         fraction("factor", self.factor)
-
-    def load(self, open: Callable[[str], Any]) -> Any:
-        return self.rule.load(open)
-
-    def unasked(self) -> Guidance | None:
-        rule = self.rule.unasked()
-        return None if rule is None else dataclasses.replace(self, rule=rule)
 
     def __call__(self, denoiser_of: Callable[[PyTree], Denoiser], asked: Asked, frozen: Any = None) -> Denoiser:
         guided = self.rule(denoiser_of, asked, frozen)

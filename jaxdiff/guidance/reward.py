@@ -17,7 +17,8 @@ from jaxdiff.guidance.classifier_free import ClassifierFree
 from jaxdiff.guidance.estimates import evaluate, with_score
 from jaxdiff.guidance.guidance import Asked, Guidance
 from jaxdiff.guidance.memory import Remembering, first_memory, has_memory, remember
-from jaxdiff.guidance.schedules import Schedule, as_pytree, as_scale, finite, scale_at
+from jaxdiff.guidance.schedules import Schedule, as_scale, finite, scale_at
+from jaxdiff.jitted import as_pytree
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 
@@ -117,6 +118,10 @@ class RewardGuidance(Guidance):
 
     def __post_init__(self) -> None:
         finite("scale", self.scale)
+
+    @property
+    def consistent(self) -> bool:
+        return self.rule.consistent
 
     def load(self, open: Callable[[str], Any]) -> Any:
         return self.rule.load(open)

@@ -9,16 +9,15 @@ be traced, make it a pytree.
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.components import Component
+from jaxdiff.jitted import as_pytree
 from jaxdiff.processes import Process
 
 __all__ = ["Cosine", "Linear", "Power", "Schedule"]
@@ -120,12 +119,6 @@ def as_scale(scale: Any) -> Any:
     scale = jnp.asarray(scale, float)
     require(scale.ndim <= 1, "scale.shape", scale.shape, "() and [batch]")
     return scale
-
-
-def as_pytree(function: Callable[..., Any]) -> Any:
-    """A function as a pytree. A function that is no pytree becomes a static part: JAX compares it by identity."""
-    leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(function))
-    return jax.tree_util.Partial(function) if leaf else function
 
 
 def scale_at(scale: Any, process: Process, x: PyTree, t: Any) -> Any:

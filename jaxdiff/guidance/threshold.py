@@ -11,9 +11,10 @@ from jaxtyping import PyTree
 from jaxdiff import trees
 from jaxdiff.checks import positive, require
 from jaxdiff.denoisers import Denoiser, is_consistent
+from jaxdiff.guidance.around import Around
 from jaxdiff.guidance.classifier_free import ClassifierFree
 from jaxdiff.guidance.estimates import with_x0
-from jaxdiff.guidance.guidance import Asked, Guidance
+from jaxdiff.guidance.guidance import Asked
 from jaxdiff.guidance.guided import GuidedDenoiser, guided
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
@@ -102,13 +103,8 @@ def dynamic_threshold(denoiser: Denoiser, percentile: Any = 99.5, limit: Any = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class _Thresholded(Guidance):
+class _Thresholded(Around):
     """The base of thresholding around another rule. It also holds where nothing is asked for."""
-
-    rule: Guidance = ClassifierFree()
-
-    def load(self, open: Callable[[str], Any]) -> Any:
-        return self.rule.load(open)
 
     def unasked(self) -> Self:
         return dataclasses.replace(self, rule=self.rule.unasked() or ClassifierFree())

@@ -214,12 +214,17 @@ class BoundDiffusion(Bound):
 
     def check_sampling(self, sampling: Sampling) -> None:
         # The tableau is made for its errors only. A grid that depends on the denoiser is made when samples are drawn.
+        rule, kind = sampling.guidance, type(sampling.guidance).__name__
         if "denoiser" not in sampling.grid_arguments:
-            sampling.tableau(self.process({}))
-        rule = sampling.guidance
+            form = sampling.tableau(self.process({})).form
+            solver = function_of(sampling.solver).__name__
+            require(rule.consistent or form == "renoise", "sample.solver.kind", solver, f"renoise with {kind}")
         if not self.settings.conditions and isinstance(rule, ClassifierFree):
             allowed = "0 and 1, since the model has no conditions"
             require(rule.scale in (0, 1), "sample.guidance.scale", rule.scale, allowed)
+        elif not self.settings.conditions:
+            allowed = "rules that lead to no conditions, since the model has none"
+            require(rule.unasked() is not None, "sample.guidance.kind", kind, allowed)
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> DiffusionModel:
         return DiffusionModel(params, frozen, self, sampling)

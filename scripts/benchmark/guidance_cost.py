@@ -36,7 +36,9 @@ def main(steps: int = 20, rounds: int = 7, seconds: float = 1.0) -> None:
     print(machine.describe())
     fields = CONFIG.data.open().fields
     bound: Any = CONFIG.model.bind(fields, CONFIG.model.load(lambda path: path))
-    model = bound.loaded(jax.jit(bound.init)(jax.random.key(0)), {"codec": None, "conditions": {}}, {}, CONFIG.sample)
+    rng, shapes = np.random.default_rng(0), jax.eval_shape(bound.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jnp.asarray(0.1 * rng.standard_normal(leaf.shape), leaf.dtype), shapes)
+    model = bound.loaded(params, {"codec": None, "conditions": {}}, {}, CONFIG.sample)
     print("\n| batch | | ms | over no guidance (wall, processor) | over two calls | evaluations over no guidance |")
     print("|---|---|---|---|---|---|", flush=True)
     for batch in (1, 8):

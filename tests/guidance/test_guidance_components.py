@@ -208,6 +208,21 @@ def test_rules_that_need_conditions_say_so(model):
         ClassifierFree(2.0, {"label": 1})(lambda cond: _exact("null"), alone)
 
 
+def test_settings_that_cannot_be_sampled_are_refused_before_training(model):
+    bare = loaded(gaussian("vp_cosine"))
+    inner = StaticThreshold(Interval(CFGPlusPlus()))
+    for given, rule, message in (
+        (model, inner, "sample.solver.kind = 'ddim'; allowed are renoise with StaticThreshold"),
+        (model, RewardGuidance(choose(mean), rule=inner), "sample.solver.kind = 'ddim'"),
+        (bare, APG(2.0), "sample.guidance.kind = 'APG'; allowed are rules that lead to no conditions"),
+        (bare, Rescale(), "sample.guidance.kind = 'Rescale'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            given.bound.check_sampling(Sampling(guidance=rule))
+    model.bound.check_sampling(Sampling(choose(solvers.renoise), guidance=inner))
+    bare.bound.check_sampling(Sampling(guidance=StaticThreshold()))
+
+
 def test_a_class_whose_name_is_a_number_is_the_class_of_this_name(model):
     fields = dict(model.bound.fields)
     field = dataclasses.replace(fields["label"], names=("1", "0"))
