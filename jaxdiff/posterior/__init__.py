@@ -4,7 +4,7 @@ A method turns the denoiser of a prior into a denoiser of the posterior, which e
 says otherwise. docs/posterior.md says which method to take.
 
 - `operators`: what is observed of the data
-- `conditioned`: what the methods share
+- `observations`: what all methods have in common; `conditioned`: the base of the denoisers that follow
 - `mmps`: moment matching with the denoiser's own covariance, the default
 - `tmpd`: the same, with the row sums of a covariance
 - `pigdm`: the same, with one variance for all of the data

@@ -18,9 +18,10 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
-from jaxdiff.checks import message, require
+from jaxdiff.checks import message
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.parametrizations import Estimate
+from jaxdiff.posterior.observations import difference, seen
 from jaxdiff.posterior.operators.operator import LinearOperator, Operator
 from jaxdiff.processes import Process, log_snr, time_of_log_snr
 
@@ -66,23 +67,24 @@ class Conditioned:
         the later estimate is the same but for one part in `MOST_NOISE`.
         """
         t = jnp.asarray(t)
+        t = t.astype(trees.wide(t))
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        seen = jnp.where(alpha * MOST_NOISE >= sigma, t, self.latest.astype(t.dtype))
+        when = jnp.where(alpha * MOST_NOISE >= sigma, t, self.latest.astype(t.dtype))
 
         def both(x: PyTree) -> tuple[PyTree, PyTree]:
-            estimate = self.prior(x, seen, s)
+            estimate = self.prior(x, when, s)
             return estimate.x0, estimate.eps
 
         x0, pull, eps = jax.vjp(both, x, has_aux=True)
-        alpha_seen, sigma_seen = self.process.alpha(seen), self.process.sigma(seen)
+        alpha_then, sigma_then = self.process.alpha(when), self.process.sigma(when)
         inverse = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
         # The noise in x at t, for the same data: x = alpha x0 + sigma eps holds at both times.
-        eps = trees.lincomb(((alpha_seen - alpha) * inverse, sigma_seen * inverse), (x0, eps))
+        eps = trees.lincomb(((alpha_then - alpha) * inverse, sigma_then * inverse), (x0, eps))
 
         def pullback(cotangent: PyTree) -> PyTree:
             return pull(trees.cast_like(cotangent, x0))[0]
 
-        return Differentiated(Estimate(x0, eps), pullback, alpha_seen, sigma_seen, alpha * inverse)
+        return Differentiated(Estimate(x0, eps), pullback, alpha_then, sigma_then, alpha * inverse)
 
     def residual(self, x0: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree], Callable[[PyTree], PyTree]]:
         """The residual `y - A(x0)`, and the products with the derivative of A and with its transpose."""
@@ -126,23 +128,6 @@ def linearised(operator: Operator, x0: PyTree) -> tuple[PyTree, Callable[[PyTree
     return value, lambda v: jax.jvp(operator, (x0,), (v,))[1], lambda u: pull(trees.cast_like(u, value))[0]
 
 
-def difference(observation: PyTree, value: PyTree) -> PyTree:
-    """The residual `y - A(x)`.
-
-    Raises:
-      ValueError: see `check_observation`.
-    """
-    check_observation(observation, value)
-    return jax.tree.map(lambda y, a: y.astype(trees.wide(y, a)) - a, observation, value)
-
-
-def check_observation(observation: PyTree, value: PyTree) -> None:
-    """Raises a ValueError unless `observation` has the shapes of an operator's `value`, or one row for the batch."""
-    shapes, wanted = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (observation, value))
-    one = jax.tree.map(lambda leaf: (1, *leaf.shape[1:]), value)
-    require(shapes in (wanted, one), "shape of observation", shapes, f"{wanted}, as the operator's values")
-
-
 def arguments(
     denoiser: Denoiser, operator: Operator, observation: PyTree
 ) -> tuple[Denoiser, Operator, PyTree, Float[Array, ""]]:
@@ -154,34 +139,6 @@ def arguments(
     """
     check_denoiser(denoiser)
     return denoiser, operator, seen(operator, observation), latest_time(denoiser.process)
-
-
-def seen(operator: Operator, observation: PyTree) -> PyTree:
-    """The observation as arrays, with 0 where a mask hides it.
-
-    Raises:
-      TypeError: `operator` is not callable.
-    """
-    require(callable(operator), "operator", operator, "functions x -> y, such as operators.mask(...)", TypeError)
-    hide = getattr(operator, "hide", lambda y: y)
-    return hide(jax.tree.map(jnp.asarray, observation))
-
-
-def noise_level(std: Any, *, zero: bool = True) -> Float[Array, "*batch"]:
-    """The standard deviation of the observation's noise as an array.
-
-    Args:
-      std: a number, or `[batch]`.
-      zero: whether an observation without noise is allowed.
-
-    Raises:
-      ValueError: it is negative or not finite, or 0 where this is not allowed, or has more than one axis.
-    """
-    good = trees.traced(std) or np.all(np.isfinite(std) & (np.asarray(std) >= 0) & (zero | (np.asarray(std) > 0)))
-    require(good, "std", std, "finite numbers of at least 0" if zero else "finite numbers above 0")
-    std = jnp.asarray(std, float)
-    require(std.ndim <= 1, "std.shape", std.shape, "() and [batch]")
-    return std
 
 
 def invertible(operator: Any) -> LinearOperator:

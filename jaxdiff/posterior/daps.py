@@ -12,7 +12,7 @@ from jaxdiff.arithmetic import namespace
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import as_pytree, jitted
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.conditioned import difference, noise_level, seen
+from jaxdiff.posterior.observations import check_std, difference, seen
 from jaxdiff.posterior.operators.operator import Operator
 from jaxdiff.processes import time_of_log_snr
 from jaxdiff.solvers.tableau import Grid, check_arguments, check_signal
@@ -100,7 +100,7 @@ def daps(
     inner = (rho[:, None] ** (1 / 7) * (1 - share) + rho[-1] ** (1 / 7) * share) ** 7
     inner = time_of_log_snr(process, -2 * xp.log(inner))
     table = (inner, process.alpha(inner), process.sigma(inner), rho, alpha[1:], sigma[1:])
-    target = (as_pytree(operator), seen(operator, observation), noise_level(std, zero=False))
+    target = (as_pytree(operator), seen(operator, observation), check_std(std))
     numbers = (step_size, norm, data_std)
     return _run(key, denoiser, x, target, table, numbers, langevin_steps=int(langevin_steps))
 

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, PyTree
 from jaxdiff import trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.conditioned import Conditioned, arguments, invertible, noise_level
+from jaxdiff.posterior.conditioned import Conditioned, arguments, invertible
+from jaxdiff.posterior.observations import check_std
 from jaxdiff.posterior.operators.operator import Operator
 
 
@@ -61,4 +62,4 @@ def diffpir(
         operator's values.
     """
     fields = arguments(denoiser, invertible(operator), observation)
-    return DiffPIRDenoiser(*fields, noise_level(std), jnp.asarray(strength, float))
+    return DiffPIRDenoiser(*fields, check_std(std, zero=True), jnp.asarray(strength, float))

@@ -9,8 +9,9 @@ from jaxdiff import trees
 from jaxdiff.checks import integer, one_of
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.conditioned import Conditioned, arguments, noise_level
+from jaxdiff.posterior.conditioned import Conditioned, arguments
 from jaxdiff.posterior.krylov import Solver, solve
+from jaxdiff.posterior.observations import check_std
 from jaxdiff.posterior.operators.operator import Operator
 
 
@@ -71,4 +72,4 @@ def mmps(
     """
     integer("iterations", iterations)
     one_of("solver", solver, ("gmres", "cg"))
-    return MMPSDenoiser(*arguments(denoiser, operator, observation), noise_level(std), int(iterations), solver)
+    return MMPSDenoiser(*arguments(denoiser, operator, observation), check_std(std, zero=True), int(iterations), solver)

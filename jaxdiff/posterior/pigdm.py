@@ -10,7 +10,8 @@ from jaxdiff import trees
 from jaxdiff.checks import positive
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.conditioned import Conditioned, arguments, invertible, noise_level
+from jaxdiff.posterior.conditioned import Conditioned, arguments, invertible
+from jaxdiff.posterior.observations import check_std
 from jaxdiff.posterior.operators.operator import Operator
 
 
@@ -61,4 +62,4 @@ def pigdm(
     if not trees.traced(data_std):
         positive("data_std", data_std)
     fields = arguments(denoiser, invertible(operator), observation)
-    return PiGDMDenoiser(*fields, noise_level(std), jnp.asarray(data_std, float))
+    return PiGDMDenoiser(*fields, check_std(std, zero=True), jnp.asarray(data_std, float))

@@ -12,7 +12,7 @@ from jaxdiff.arithmetic import namespace, root
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import jitted
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.conditioned import noise_level
+from jaxdiff.posterior.observations import check_std
 from jaxdiff.solvers.ddim import ddim
 from jaxdiff.solvers.tableau import Grid, check_arguments
 
@@ -112,7 +112,7 @@ def repaint(
     trees.check_floating("observation", observation)
     trees.example_keys(key, trees.batch_size(x))
     x = jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
-    std = noise_level(std)
+    std = check_std(std, zero=True)
     observation, mask = fit("observation", observation, x), fit("mask", mask, x)
 
     process, times = check_arguments(denoiser.process, times)

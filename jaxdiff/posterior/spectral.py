@@ -17,7 +17,7 @@ from jaxdiff.arithmetic import root
 from jaxdiff.checks import message
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import jitted
-from jaxdiff.posterior.conditioned import check_observation, noise_level, seen
+from jaxdiff.posterior.observations import check_observation, check_std, seen
 from jaxdiff.posterior.operators.operator import Spectral
 from jaxdiff.processes import Times
 from jaxdiff.solvers.tableau import check_times
@@ -96,7 +96,7 @@ def sample(
     none = np.zeros(())
     first = Step(alpha[0], sigma[0], none, none, none)
     steps = Step(alpha[1:], sigma[1:], *ancestral)
-    given = (operator, seen(operator, observation), noise_level(std))
+    given = (operator, seen(operator, observation), check_std(std, zero=True))
     return _scan(key, denoiser, x, *given, times[:-1], first, steps, numbers, rule=rule, start=start)
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, PyTree
 from jaxdiff import trees
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.conditioned import Conditioned, arguments, noise_level
+from jaxdiff.posterior.conditioned import Conditioned, arguments
+from jaxdiff.posterior.observations import check_std
 from jaxdiff.posterior.operators.operator import Operator
 
 
@@ -58,4 +59,4 @@ def tmpd(denoiser: Denoiser, operator: Operator, observation: PyTree, std: Any) 
       ValueError: `std` is negative. When the result is called: the shapes of the observation are not those of the
         operator's values.
     """
-    return TMPDDenoiser(*arguments(denoiser, operator, observation), noise_level(std))
+    return TMPDDenoiser(*arguments(denoiser, operator, observation), check_std(std, zero=True))

@@ -12,7 +12,7 @@ from jaxdiff.checks import message, require
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import as_pytree, jitted
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.conditioned import difference, noise_level, seen
+from jaxdiff.posterior.observations import check_std, difference, seen
 from jaxdiff.posterior.operators.operator import Operator
 from jaxdiff.processes import Process, same_process
 from jaxdiff.sampling import particles as weighted
@@ -65,7 +65,7 @@ def gaussian_twist(process: Process, operator: Operator, observation: PyTree, st
       ValueError: `std` is not above 0, or has more than one axis.
     """
     require(isinstance(process, Process), "process", process, "processes, such as vp_linear()", TypeError)
-    return GaussianTwist(process, as_pytree(operator), seen(operator, observation), noise_level(std, zero=False))
+    return GaussianTwist(process, as_pytree(operator), seen(operator, observation), check_std(std))
 
 
 def twisted_smc(

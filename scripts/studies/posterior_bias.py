@@ -87,6 +87,13 @@ def methods() -> dict[str, tuple[Callable[..., Any], str]]:
 
         return run
 
+    def drawn(sampler: Callable[..., Any]) -> Callable[..., Any]:
+        def run(key: Any, prior: Any, x: Any, given: Any, times: Any) -> Any:
+            operator, observation, std = given
+            return sampler(key, prior, x, operator, observation, std, times)
+
+        return run
+
     def dps(key: Any, prior: Any, x: Any, given: Any, times: Any, zeta: float) -> Any:
         denoiser = posterior.dps(prior, *given[:2], times=times, zeta=zeta)
         return jd.sample(key, denoiser, x, solvers.ddpm(PROCESS, times))
@@ -109,8 +116,8 @@ def methods() -> dict[str, tuple[Callable[..., Any], str]]:
         "dps, zeta = 1, ddpm": (functools.partial(dps, zeta=1.0), "1 + 1"),
         "diffpir, renoise": (denoised(posterior.diffpir, renoise), "1"),
         "ddnm, renoise": (denoised(ddnm, functools.partial(solvers.renoise, eta=0.85)), "1"),
-        "ddnm_plus": (lambda key, prior, x, given, times: posterior.ddnm_plus(key, prior, x, *given, times), "1"),
-        "ddrm": (lambda key, prior, x, given, times: posterior.ddrm(key, prior, x, *given, times), "1"),
+        "ddnm_plus": (drawn(posterior.ddnm_plus), "1"),
+        "ddrm": (drawn(posterior.ddrm), "1"),
     }  # fmt: skip
 
 

@@ -139,6 +139,16 @@ def test_ddnm_and_ddrm_jpeg(name, x64):
         posterior.mmps(denoiser, _operator(), OBSERVATION, STD)
 
 
+def test_a_picture_that_has_the_observed_file_stays():
+    """For JPEG, whose pseudo-inverse is the decoded picture."""
+    picture = jnp.asarray(RNG.uniform(-1, 1, size=(1, 16, 16, 1)), jnp.float32)
+    prior = denoisers.from_function(PROCESS, lambda x, t: jnp.broadcast_to(picture, x.shape))
+    file = operators.jpeg(10)
+    for observation, stays in ((file(picture), True), (picture, False)):
+        got = estimate(posterior.ddnm(prior, file, observation), jnp.zeros_like(picture), T).x0
+        assert (np.abs(got - picture).max() < 1e-6) == stays
+
+
 # Singular values of each kind: unseen, and with more and with less noise than the process.
 VALUES = np.array([3.0, 0.075, 0.02])
 LEFT, _, RIGHT = np.linalg.svd(MATRIX)
@@ -297,7 +307,7 @@ def test_numbers_of_ddrm_are_leaves_and_keys_are_those_of_the_examples():
         (lambda p: posterior.ddrm(KEY, p, POINT, _operator(), OBSERVATION, 0.1, [0.5, 0.1]), TypeError, "operators with a singular value decomposition"),
         (lambda p: posterior.ddrm(KEY, p, POINT, operators.identity(), POINT, 0.1, [0.5, 0.1], eta=-1), ValueError, "eta = -1"),
         (lambda p: posterior.ddrm(KEY, p, POINT, operators.identity(), OBSERVATION, 0.1, [0.5, 0.1]), ValueError,
-         r"shape of observation = \(2, 3\); allowed are \(2, 5\)"),
+         r"observation\.shape = \(2, 3\); allowed are \(2, 5\)"),
     ],
 )  # fmt: skip
 def test_wrong_arguments(make, error, message):

@@ -192,7 +192,7 @@ def test_numbers_are_leaves_and_examples_do_not_see_each_other(x64):
         (lambda p: posterior.mmps(p, operators.identity(), OBSERVATION, 0.1, iterations=0), ValueError, "iterations = 0"),
         (lambda p: posterior.mmps(p, operators.identity(), OBSERVATION, 0.1, solver="gmre"), ValueError, "solver = 'gmre'.*did you mean 'gmres'"),
         (lambda p: posterior.mmps(p, operators.identity(), np.ones((3, D)), 0.1)(np.ones((2, D)), 0.5), ValueError,
-         r"shape of observation = \(3, 4\); allowed are \(2, 4\)"),
+         r"observation\.shape = \(3, 4\); allowed are \(2, 4\) and \(1, 4\), as operator\(x\)"),
     ],
 )  # fmt: skip
 def test_wrong_arguments(make, error, message):
