@@ -47,7 +47,7 @@ def restore(
       count: the number of samples.
       sampling: the solver, the grid, its steps and the guidance.
       method: the method, a name in `runs.methods`.
-      std: the standard deviation of the observation's noise, in [-1, 1].
+      std: the standard deviation of the observation's noise, in [-1, 1]; at least the problem's `doubt` counts.
       progress: whether to show a bar on standard error.
       asked: what is asked for: one value by the name of a condition.
 
@@ -64,10 +64,11 @@ def restore(
     times = sampling.times(process, denoiser)
     tableau = sampling.solver(process=process, times=times)
     shape = (count, *like.shape[1:])
-    setting = Setting(key, denoiser, operator, problem.observation, std, times, tableau, shape, progress)
+    doubt = max(std, problem.doubt)
+    setting = Setting(key, denoiser, operator, problem.observation, doubt, times, tableau, shape, progress)
     z = samples(method, setting)
     x = np.clip(np.asarray(_decode(model, z)), -1, 1)[:, problem.crop[0], problem.crop[1]]
-    if problem.kept is not None and std == 0:
+    if problem.kept is not None and std <= problem.doubt:
         x = np.where(problem.kept[..., None], problem.shown, x)
     return x
 

@@ -17,6 +17,10 @@ from jaxdiff.posterior import operators
 from jaxdiff.posterior.operators.operator import Operator
 
 Picture = Float[np.ndarray, "height width channels"]
+# The standard deviation of the rounding of pixels in [-1, 1] to bytes.
+ROUNDING = 2 / 255 / 12**0.5
+# That of the rounding of the coefficients of JPEG files, roughly. Each coefficient has an error of its own.
+CODING = 6 / 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Problem:
       shown: the degraded picture in the size of the result, to look at.
       crop: the rows and columns of the unknown picture that are the result.
       kept: the pixels of the result that are known, `[height, width]`; None if no pixel is.
+      doubt: the standard deviation that the observation has at least, in [-1, 1]. Files round to bytes.
     """
 
     operator: Operator
@@ -38,6 +43,7 @@ class Problem:
     shown: Picture
     crop: tuple[slice, slice] = (slice(None), slice(None))
     kept: Bool[np.ndarray, "height width"] | None = None
+    doubt: float = ROUNDING
 
 
 def inpaint(picture: Picture, hidden: Bool[np.ndarray, "height width"]) -> Problem:
@@ -78,7 +84,7 @@ def restore_jpeg(picture: Picture, quality: int, subsampled: bool = True) -> Pro
     """Undoes the compression of a JPEG file of a known quality."""
     integer("quality", quality, least=1, most=100)
     operator = operators.jpeg(quality, subsampled=subsampled)
-    return Problem(operator, jnp.asarray(picture[None]), picture.shape, picture)
+    return Problem(operator, jnp.asarray(picture[None]), picture.shape, picture, doubt=CODING)
 
 
 def deblur(picture: Picture, blur: float) -> Problem:

@@ -155,9 +155,7 @@ def main(arguments: Arguments) -> None:
             for i in range(arguments.samples):
                 begin = time.monotonic()
                 try:
-                    sampled = restore(
-                        jax.random.key(i), model, problem, len(x), sampling=sampling, method=method, std=0.01
-                    )
+                    sampled = restore(jax.random.key(i), model, problem, len(x), sampling=sampling, method=method)
                 except ValueError:  # a method that needs an inverse, for an operator that has none
                     break
                 drawn.append(sampled)
