@@ -114,6 +114,21 @@ def test_each_population_follows_its_key_on_any_process():
     np.testing.assert_allclose(one.log_evidence, other.log_evidence[::-1], rtol=1e-4, atol=1e-4)
 
 
+def test_vmap_over_guidance_scales_is_a_loop():
+    """One population for each scale, all with the same noise; both branches of the resampling are computed then."""
+    denoisers = [jd.denoisers.gaussian(PROCESS, m, 0.5) for m in (0.0, 1.0)]
+    noise, times = jd.prior_sample(KEY, PROCESS, (8, 1)), grids.karras(PROCESS, 10)
+
+    def one(scale):
+        return feynman_kac(KEY, denoisers, noise, times, exponents=(1 - scale, scale), resample_below=0.95)
+
+    scales = jnp.asarray([1.0, 2.0, 4.0])
+    together, alone = jax.jit(jax.vmap(one))(scales), jax.jit(one)
+    for i, scale in enumerate(scales):
+        np.testing.assert_allclose(together.x[i], alone(scale).x, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(together.log_evidence[i], alone(scale).log_evidence, rtol=1e-4, atol=1e-4)
+
+
 X = jnp.ones((4, 1))
 GAUSSIAN = jd.denoisers.gaussian(PROCESS)
 

@@ -33,8 +33,9 @@ def test_twenty_steps_by_default_are_as_near_to_the_ode_as_the_docs_say(name):
     process = jd.processes.on_host(EVERY[name])
     tableau = default_solver(process, 20)
     assert len(tableau) == 20
-    noise = _noise(process, tableau.times, (200, 2))
     t = np.float64(tableau.times[0])
+    # The noise of `generate` is that of this process, whose sigma is 1 here, times sigma(t).
+    noise = process.sigma(t) * _noise(EDM, np.array([1.0]), (200, 2))
     want = exact_mixture.solution(noise, float(process.alpha(t)), float(process.sigma(t)))
     got = jd.generate(KEY, exact_mixture.denoiser(EVERY[name]), (200, 2))
     assert exact_mixture.distance(got, want) < {"edm": 0.045, "ve": 0.035}.get(name, 0.028)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxdiff as jd
-from jaxdiff import denoisers, grids, likelihood, parametrizations, sampling, solvers
+from jaxdiff import denoisers, grids, likelihood, parametrizations, posterior, sampling, solvers
 from jaxdiff.jitted import jitted
 
 PROCESS = jd.processes.vp_linear()
@@ -24,6 +24,10 @@ def _network(params, x, t):
 
 def _varied(params, x, t):
     return jnp.concatenate([params * x, x], axis=-1)
+
+
+def _first(x):
+    return x[:, 0]
 
 
 def _denoiser(params, make=denoisers.from_network, network=_network):
@@ -42,6 +46,16 @@ CASES = {
     "continuous_time": lambda p: likelihood.continuous_time(KEY, _denoiser(p), X),
     "time_of_log_snr": lambda p: jd.processes.time_of_log_snr(PROCESS, jnp.asarray(p)),
     "discrete_time": lambda p: likelihood.discrete_time(KEY, _denoiser(p), X, TIMES),
+    "feynman_kac": lambda p: sampling.feynman_kac(KEY, [_denoiser(0.5)] * 2, X, TIMES, exponents=(p, 1.0)),
+    "twisted_smc": lambda p: posterior.twisted_smc(
+        KEY, _denoiser(0.5), X, DDPM, posterior.gaussian_twist(PROCESS, jnp.sin, X, p)
+    ),
+    "steer": lambda p: posterior.steer(KEY, _denoiser(0.5), X, DDPM, _first, scale=p),
+    "repaint": lambda p: posterior.repaint(KEY, _denoiser(0.5), X, TIMES, X, np.array([True, False]), std=p),
+    "daps": lambda p: posterior.daps(KEY, _denoiser(0.5), X, TIMES, jnp.sin, X, p),
+    "invert": lambda p: posterior.editing.invert(_denoiser(p), X, solvers.ddim(PROCESS, TIMES)),
+    "flow_edit": lambda p: posterior.editing.flow_edit(KEY, _denoiser(0.5), _denoiser(p), X, TIMES),
+    "edit_friendly": lambda p: posterior.editing.edit_friendly(KEY, _denoiser(p), X, DDPM),
 }
 
 

@@ -5,6 +5,7 @@ import re
 
 import jax
 import numpy as np
+import pytest
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
@@ -29,6 +30,7 @@ def test_a_function_gives_samples_of_its_distribution():
     np.testing.assert_allclose(samples.std(), 1.0, atol=0.06)
 
 
+@pytest.mark.long
 def test_arrays_become_a_run_that_loads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = _run(1, steps="2")

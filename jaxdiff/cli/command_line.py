@@ -25,7 +25,7 @@ import inspect
 import os
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxdiff.cli.flags import read_flags, split
@@ -43,7 +43,12 @@ C = TypeVar("C", bound="Config")
 
 
 def parse(
-    target: T | type[T], argv: Sequence[str] | None = None, *, prog: str | None = None, description: str | None = None
+    target: T | type[T],
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    description: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> T:
     """Reads a command line into a frozen dataclass.
 
@@ -53,6 +58,7 @@ def parse(
       argv: the arguments without the program's name; None for `sys.argv[1:]`.
       prog: the program's name in the help text; None for the name of the script.
       description: a sentence for the help text; None for the summary of the class.
+      defaults: values that take the place of the defaults of `target`, by the name of the field.
 
     Raises:
       SystemExit: with status 2, after one line on standard error, if the arguments do not fit; with status 0 after
@@ -63,6 +69,7 @@ def parse(
         values = {name: o.default for name, o in settings_of(cls).items() if o.default is not inspect.Parameter.empty}
     else:
         values = values_of(target)
+    values |= defaults or {}
     try:
         words = split(import_modules(sys.argv[1:] if argv is None else argv))
         others = [given for given in words if given.flag not in ("-h", "--help")]

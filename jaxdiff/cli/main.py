@@ -16,6 +16,7 @@ from jaxdiff.version import __version__
 COMMANDS = {
     "train": "Trains a preset. The same command again resumes training.",
     "sample": "Draws samples from a run.",
+    "restore": "Restores and edits pictures with a trained model.",
     "evaluate": "Measures the samples of a run of digits.",
     "ema": "Makes an average of the parameters from the snapshots of a run.",
     "compile-pod": "Compiles a preset for a TPU pod, without a TPU.",

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -151,9 +151,16 @@ def _wishes(arguments: Arguments, conditions: Conditions) -> tuple[dict[str, Any
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and draws."""
     with reporting_errors():
-        words = import_modules(sys.argv[1:] if argv is None else argv)
-        start: Any = Arguments
-        if words and not words[0].startswith("-"):
-            chosen = read_settings(open_run(words[0])).config.sample
-            start = Arguments(run=Path(words[0]), **command_line.values_of(chosen))
-        sample(command_line.parse(start, words, prog="jaxdiff sample", description="Draws samples from a run."))
+        words, target = import_modules(sys.argv[1:] if argv is None else argv), cast(Any, Arguments)
+        defaults = sampling_of(words)
+        parsed = command_line.parse(
+            target, words, prog="jaxdiff sample", description="Draws samples from a run.", defaults=defaults
+        )
+        sample(parsed)
+
+
+def sampling_of(words: Sequence[str]) -> dict[str, Any]:
+    """The solver, the grid, the steps and the guidance of the run that the first word names; nothing if none does."""
+    if not words or words[0].startswith("-"):
+        return {}
+    return command_line.values_of(read_settings(open_run(words[0])).config.sample)

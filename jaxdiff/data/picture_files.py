@@ -53,6 +53,22 @@ def read_picture(
         raise ValueError(f"{path} cannot be read as a picture: {one_line(error)}") from error
 
 
+def read_alpha(path: Path) -> UInt8[np.ndarray, "height width"] | None:
+    """How opaque the pixels of a file are, turned by its EXIF orientation; None for a picture without transparency.
+
+    Raises:
+      ValueError: the file is no picture, or a broken one. The error is one line, and names the file.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            if not picture.has_transparency_data:
+                return None
+            upright = ImageOps.exif_transpose(picture) if picture.format in TURNED_FORMATS else picture
+            return np.asarray(upright.convert("RGBA").getchannel("A"))
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a picture: {one_line(error)}") from error
+
+
 def decode_picture(
     data: bytes, channels: int, size: int | None = None, fit: Fit = "crop"
 ) -> UInt8[np.ndarray, "height width channels"]:

@@ -36,6 +36,11 @@ class Sampling:
         """The names of the arguments of the grid."""
         return tuple(inspect.signature(function_of(self.grid)).parameters)
 
+    def times(self, process: Process, denoiser: Any = None, x: Any = None) -> Times:
+        """The time grid of these settings. The arguments and errors are those of `tableau`."""
+        with at("sample.grid"):
+            return self.grid(process=process, steps=self.steps, denoiser=denoiser, x=x)
+
     def tableau(self, process: Process, denoiser: Any = None, x: Any = None) -> Tableau:
         """The tableau of these settings for a process.
 
@@ -47,7 +52,6 @@ class Sampling:
         Raises:
           ValueError: the process does not allow the grid or the solver, or the grid needs a denoiser.
         """
-        with at("sample.grid"):
-            times = self.grid(process=process, steps=self.steps, denoiser=denoiser, x=x)
+        times = self.times(process, denoiser, x)
         with at("sample.solver"):
             return self.solver(process=process, times=times)

@@ -24,10 +24,10 @@ Other samplers with loops of their own:
 - `repaint`: `repaint`, inpainting with jumps back to more noise
 - `daps`: `daps`, decoupled annealing with Langevin steps
 
-`observations` holds what these samplers have in common.
+`editing` has a room of its own: new data that keep something of given data.
 """
 
-from jaxdiff.posterior import operators
+from jaxdiff.posterior import editing, operators
 from jaxdiff.posterior.daps import daps
 from jaxdiff.posterior.ddnm import ddnm
 from jaxdiff.posterior.ddnm_plus import ddnm_plus
@@ -52,6 +52,7 @@ __all__ = [
     "ddrm_jpeg",
     "diffpir",
     "dps",
+    "editing",
     "gaussian_twist",
     "jump_schedule",
     "mmps",

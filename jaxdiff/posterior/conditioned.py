@@ -167,14 +167,18 @@ def seen(operator: Operator, observation: PyTree) -> PyTree:
     return hide(jax.tree.map(jnp.asarray, observation))
 
 
-def noise_level(std: Any) -> Float[Array, "*batch"]:
+def noise_level(std: Any, *, zero: bool = True) -> Float[Array, "*batch"]:
     """The standard deviation of the observation's noise as an array.
 
+    Args:
+      std: a number, or `[batch]`.
+      zero: whether an observation without noise is allowed.
+
     Raises:
-      ValueError: it is negative or not finite, or has more than one axis.
+      ValueError: it is negative or not finite, or 0 where this is not allowed, or has more than one axis.
     """
-    good = trees.traced(std) or np.all(np.isfinite(std) & (np.asarray(std) >= 0))
-    require(good, "std", std, "finite numbers of at least 0")
+    good = trees.traced(std) or np.all(np.isfinite(std) & (np.asarray(std) >= 0) & (zero | (np.asarray(std) > 0)))
+    require(good, "std", std, "finite numbers of at least 0" if zero else "finite numbers above 0")
     std = jnp.asarray(std, float)
     require(std.ndim <= 1, "std.shape", std.shape, "() and [batch]")
     return std

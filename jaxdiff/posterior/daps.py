@@ -12,7 +12,8 @@ from jaxdiff.arithmetic import namespace
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import as_pytree, jitted
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.observations import check_std, residual
+from jaxdiff.posterior.conditioned import difference, noise_level, seen
+from jaxdiff.posterior.operators.operator import Operator
 from jaxdiff.processes import time_of_log_snr
 from jaxdiff.solvers.tableau import Grid, check_arguments, check_signal
 
@@ -22,7 +23,7 @@ def daps(
     denoiser: Denoiser,
     x: PyTree,
     times: Grid,
-    operator: Callable[[PyTree], PyTree],
+    operator: Operator,
     observation: PyTree,
     std: Any,
     *,
@@ -84,7 +85,6 @@ def daps(
     trees.example_keys(key, trees.batch_size(x))
     trees.check_floating("x", x)
     x = jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
-    checks.require(callable(operator), "operator", operator, "functions of data x", TypeError)
     checks.integer("ode_steps", ode_steps)
     checks.integer("langevin_steps", langevin_steps, least=0)
     for name, value in (("step_size", step_size), ("norm", norm)):
@@ -100,7 +100,7 @@ def daps(
     inner = (rho[:, None] ** (1 / 7) * (1 - share) + rho[-1] ** (1 / 7) * share) ** 7
     inner = time_of_log_snr(process, -2 * xp.log(inner))
     table = (inner, process.alpha(inner), process.sigma(inner), rho, alpha[1:], sigma[1:])
-    target = (as_pytree(operator), jax.tree.map(jnp.asarray, observation), check_std(std))
+    target = (as_pytree(operator), seen(operator, observation), noise_level(std, zero=False))
     numbers = (step_size, norm, data_std)
     return _run(key, denoiser, x, target, table, numbers, langevin_steps=int(langevin_steps))
 
@@ -141,7 +141,7 @@ def _run(
             """The negative log-density of each example up to a constant, and its gradient."""
 
             def total(x0: PyTree) -> tuple[Any, Float[Array, " batch"]]:
-                away, missed = trees.lincomb((1.0, -1.0), (x0, centre)), residual(operator, observation, x0)
+                away, missed = trees.lincomb((1.0, -1.0), (x0, centre)), difference(observation, operator(x0))
                 each = trees.inner(away, away) * precision / 2 + trees.inner(missed, missed) / (2 * std**2)
                 return jnp.sum(each), each
 

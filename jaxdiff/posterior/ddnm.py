@@ -31,7 +31,7 @@ def ddnm(denoiser: Denoiser, operator: Operator, observation: PyTree) -> RangeDe
 
         x0' = A^+ y + (1 - A^+ A) x0        eps' = eps
 
-    Wang et al. 2022 (arXiv 2212.00490), section 3.2, for observations without noise; `ddnm_plus` is their sampler for
+    Wang et al. 2022 (arXiv 2212.00490), algorithm 1, for observations without noise; `ddnm_plus` is their sampler for
     noise. The pair is not consistent, as in the published code, so that `solvers.renoise` has to sample it. The
     published samples are those of `eta = 0.85`.
 

@@ -31,7 +31,7 @@ def ddnm_plus(
         c z becomes sqrt(c^2 - (a lambda std / v)^2) z
 
     so that the noise of the observation and the fresh noise together have the variance of an ancestral step. Where v is
-    0, the step is ancestral. Wang et al. 2022 (arXiv 2212.00490), section 3.3 and appendix.
+    0, the step is ancestral. Wang et al. 2022 (arXiv 2212.00490), DDNM+.
 
     One scan evaluates the denoiser once in each step. The state is float32 or wider.
 

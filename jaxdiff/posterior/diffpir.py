@@ -39,8 +39,8 @@ def diffpir(
         x0' = argmin |y - A x|^2 + rho |x - x0|^2        rho = strength std^2 alpha^2 / sigma^2
             = x0 + A^T (A A^T + rho)^-1 (y - A x0)
 
-    eps follows from x0', so that the pair is consistent. Zhu et al. 2023 (DiffPIR, arXiv 2305.08995), equations 13 and
-    15. The published sampler is `solvers.renoise` with `eta = sqrt(zeta)`: zeta is 0.25 for super-resolution, 0.1 for
+    eps follows from x0', so that the pair is consistent. Zhu et al. 2023 (DiffPIR, arXiv 2305.08995), algorithm
+    1. The published sampler is `solvers.renoise` with `eta = sqrt(zeta)`: zeta is 0.25 for super-resolution, 0.1 for
     deblurring and 1 for inpainting, on 100 steps. The published code takes at least 0.001 for `std`; here 0 is allowed,
     and leaves no doubt of what was seen.
 

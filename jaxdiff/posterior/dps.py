@@ -47,9 +47,10 @@ def dps(denoiser: Denoiser, operator: Operator, observation: PyTree, *, times: T
 
         x_s = ancestral step from x_t - zeta d|y - A(x0(x_t))| / d x_t
 
-    Chung et al. 2023 (arXiv 2209.14687), algorithm 1 with the step size of its section 4: the gradient of the norm, and
-    not of its square. An ancestral step from t to s (`solvers.ddpm`) has the coefficient `b = alpha_s (1 - e^{-2h})` of
-    x0, with `e^{-h} = alpha_t sigma_s / (alpha_s sigma_t)`. The published subtraction is therefore the change
+    Chung et al. 2023 (arXiv 2209.14687), algorithm 1 with the step size of the published code: the gradient of the
+    norm, and not of its square. An ancestral step from t to s (`solvers.ddpm`) has the coefficient `b = alpha_s (1 -
+    e^{-2h})` of x0, with `e^{-h} = alpha_t sigma_s / (alpha_s sigma_t)`. The published subtraction is therefore the
+    change
 
         x0' = x0 - zeta/b d|y - A(x0(x_t))| / d x_t
 

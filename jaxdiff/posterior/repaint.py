@@ -12,6 +12,7 @@ from jaxdiff.arithmetic import namespace, root
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import jitted
 from jaxdiff.parametrizations import Estimate
+from jaxdiff.posterior.conditioned import noise_level
 from jaxdiff.solvers.ddim import ddim
 from jaxdiff.solvers.tableau import Grid, check_arguments
 
@@ -111,9 +112,7 @@ def repaint(
     trees.check_floating("observation", observation)
     trees.example_keys(key, trees.batch_size(x))
     x = jax.tree.map(lambda leaf: jnp.asarray(leaf, trees.wide(leaf)), x)
-    std = jnp.asarray(std, float)
-    good = trees.traced(std) or np.all(np.asarray(std) >= 0)
-    checks.require(std.ndim <= 1 and good, "std", std, "numbers of at least 0, () and [batch]")
+    std = noise_level(std)
     observation, mask = fit("observation", observation, x), fit("mask", mask, x)
 
     process, times = check_arguments(denoiser.process, times)

@@ -39,7 +39,7 @@ def tmpd(denoiser: Denoiser, operator: Operator, observation: PyTree, std: Any) 
 
         x0' = x0 + C A^T (std^2 + max(A C A^T 1, 0))^-1 (y - A x0)        C = sigma^2/alpha (d x0 / d x_t)^T
 
-    Boys et al. 2023 (arXiv 2310.06721), section 3. The row sums `A C A^T 1` take the place of the diagonal. They are
+    Boys et al. 2023 (arXiv 2310.06721). The row sums `A C A^T 1` take the place of the diagonal. They are
     the diagonal where `A C A^T` is diagonal, and there the result is that of `mmps`: exact for a Gaussian prior with
     independent coordinates of which an observation sees some.
 

@@ -1,7 +1,6 @@
 """Twisted sequential Monte Carlo: exact samples of a posterior, by particles that are led by guidance."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -13,7 +12,8 @@ from jaxdiff.checks import message, require
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import as_pytree, jitted
 from jaxdiff.parametrizations import Estimate
-from jaxdiff.posterior.observations import check_std, residual
+from jaxdiff.posterior.conditioned import difference, noise_level, seen
+from jaxdiff.posterior.operators.operator import Operator
 from jaxdiff.processes import Process, same_process
 from jaxdiff.sampling import particles as weighted
 from jaxdiff.sampling.particles import Particles
@@ -33,7 +33,7 @@ class GaussianTwist:
     """The twist of an observation with normal noise. `gaussian_twist` makes it."""
 
     process: Process
-    operator: Callable[[PyTree], PyTree]
+    operator: Operator
     observation: PyTree
     std: Float[Array, "*batch"]
 
@@ -41,12 +41,11 @@ class GaussianTwist:
         t = jnp.asarray(t)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         precision = alpha**2 / ((alpha * self.std) ** 2 + sigma**2)
-        return -precision / 2 * trees.inner(*[residual(self.operator, self.observation, x0)] * 2)
+        missed = difference(self.observation, self.operator(x0))
+        return -precision / 2 * trees.inner(missed, missed)
 
 
-def gaussian_twist(
-    process: Process, operator: Callable[[PyTree], PyTree], observation: PyTree, std: Any
-) -> GaussianTwist:
+def gaussian_twist(process: Process, operator: Operator, observation: PyTree, std: Any) -> GaussianTwist:
     """The twist of an observation `y = A(x0) + std z`:
 
         log p(y | x_t) ~ -|y - A(x0_hat)|^2 / (2 (std^2 + sigma^2/alpha^2))
@@ -66,9 +65,7 @@ def gaussian_twist(
       ValueError: `std` is not above 0, or has more than one axis.
     """
     require(isinstance(process, Process), "process", process, "processes, such as vp_linear()", TypeError)
-    require(callable(operator), "operator", operator, "functions of data x", TypeError)
-    std = check_std(std)
-    return GaussianTwist(process, as_pytree(operator), jax.tree.map(jnp.asarray, observation), std)
+    return GaussianTwist(process, as_pytree(operator), seen(operator, observation), noise_level(std, zero=False))
 
 
 def twisted_smc(

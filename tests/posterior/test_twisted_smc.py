@@ -143,6 +143,15 @@ def test_pytrees_and_a_start_without_signal():
     np.testing.assert_allclose(np.tensordot(weights, particles.x["b"], 1), -1.0, atol=0.1)
 
 
+def test_what_a_mask_hides_does_not_count():
+    """The values of an observation behind a mask may be anything; the variance is that of the formula at each time."""
+    x0, y = np.array([[1.0, 5.0], [2.0, 7.0]]), np.array([[1.5, np.nan]])
+    twist = gaussian_twist(PROCESS, jd.posterior.operators.mask(np.array([True, False])), y, np.array([0.5, 1.0]))
+    for t in (0.0, 2.0):
+        wanted = -np.array([0.25 / (0.25 + t**2), 0.25 / (1 + t**2)]) / 2
+        np.testing.assert_allclose(twist(jnp.asarray(x0, jnp.float32), t), wanted, rtol=1e-6)
+
+
 def test_each_population_follows_its_key():
     keys = jax.random.split(KEY, 2)
     denoiser, x, tableau, _ = _gaussian_case(solvers.ddpm)
@@ -166,7 +175,7 @@ DENOISER, X, TABLEAU, _ = _gaussian_case(solvers.ddpm)
         (lambda: twisted_smc(KEY, DENOISER, X, TABLEAU, 1.0), TypeError, r"twist = 1\.0"),
         (lambda: twisted_smc(KEY, DENOISER, X, TABLEAU, lambda x0, t: 0.0 * x0), ValueError, r"twist\(x0, t\)\.shape"),
         (lambda: gaussian_twist(PROCESS, observe, OBSERVED, 0.0), ValueError, r"std = 0\.0"),
-        (lambda: twisted_smc(KEY, DENOISER, X, TABLEAU, gaussian_twist(PROCESS, observe, jnp.ones((3, 1)), 1.0)), ValueError, r"observation\.shape = \(3, 1\)"),
+        (lambda: twisted_smc(KEY, DENOISER, X, TABLEAU, gaussian_twist(PROCESS, observe, jnp.ones((3, 1)), 1.0)), ValueError, r"shape of observation = \(3, 1\)"),
     ],
 )  # fmt: skip
 def test_wrong_arguments(call, error, message):

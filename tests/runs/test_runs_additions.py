@@ -12,7 +12,6 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from run_settings import TOY
 
 from jaxdiff.codecs import Codec
@@ -52,25 +51,7 @@ def make_parts(parts, directory):
             np.savez(directory / name, **part)
 
 
-@pytest.fixture
-def cached(tmp_path):
-    """A cache of compiled programs, as between the processes of a user: a resumed run compiles nothing again."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path / "cache"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
-@pytest.mark.usefixtures("cached")
+@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_an_addition_is_one_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

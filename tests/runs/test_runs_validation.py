@@ -65,9 +65,10 @@ def test_an_interrupted_run_is_validated_with_the_same_noise(validated, tmp_path
     lines, whole = metrics(run), metrics(validated)
     assert [line for line in lines if line["step"] != 27] == [line for line in whole if line["step"] != 27]
     assert losses_of_validation(run) == losses_of_validation(validated)
-    assert final_state(run)[1].keys() == final_state(validated)[1].keys()
-    for name, leaf in final_state(run)[1].items():
-        np.testing.assert_array_equal(leaf, final_state(validated)[1][name])
+    (_, state), (_, wanted) = final_state(run), final_state(validated)
+    assert state.keys() == wanted.keys()
+    for name, leaf in state.items():
+        np.testing.assert_array_equal(leaf, wanted[name])
 
 
 def test_training_sees_all_examples_but_those_held_out(tmp_path, monkeypatch):

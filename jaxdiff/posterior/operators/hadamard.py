@@ -53,7 +53,7 @@ def walsh_hadamard(x: Float[Array, "batch d"]) -> Float[Array, "batch d"]:
 def hadamard(key: Key[Array, ""], event: tuple[int, ...], count: int) -> Hadamard:
     """Random coefficients of the Walsh-Hadamard transform of the flattened x.
 
-    Kawar et al. 2022 (DDRM, arXiv 2201.11793), appendix D, see the same coefficients in each channel. Here the
+    Kawar et al. 2022 (DDRM, arXiv 2201.11793) see the same coefficients in each channel. Here the
     coefficients are drawn for all channels together. If the size of an example is odd, nothing is transformed.
 
     Args:

@@ -30,7 +30,7 @@ def phase_retrieval(oversampling: float = 2.0) -> PhaseRetrieval:
     """The magnitudes of the orthonormal Fourier transform of each channel, with a margin of zeros. It is not linear.
 
     Several pictures have the same magnitudes: a picture and its mirror image through its centre, for example. Chung et
-    al. 2023 (DPS, arXiv 2209.14687), appendix B.
+    al. 2023 (DPS, arXiv 2209.14687) restore pictures from them.
 
     Args:
       oversampling: the margin on each side is `oversampling / 8` of the side of x, as in the published code. Static.

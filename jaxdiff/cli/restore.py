@@ -1,0 +1,209 @@
+"""Restores pictures with a trained model: `jaxdiff restore runs/photos cat.png --task inpaint --mask mask.png`."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float32, Key, UInt8
+from PIL import Image
+
+from jaxdiff.checks import fraction, integer, not_negative, one_of, require
+from jaxdiff.cli import command_line, compilation_cache
+from jaxdiff.cli.import_modules import import_modules
+from jaxdiff.cli.sample import read_value, sampling_of
+from jaxdiff.components import Table, at
+from jaxdiff.data.picture_files import read_alpha, read_picture
+from jaxdiff.data.pixels import to_uint8, to_unit
+from jaxdiff.distributed.reporting import reporting_errors
+from jaxdiff.files import write_output
+from jaxdiff.media.metadata import with_origin
+from jaxdiff.media.pictures import grid, png_bytes
+from jaxdiff.models import Sampling
+
+# The settings of each task, and whether the task needs them.
+OPTIONS: dict[str, dict[str, bool]] = {
+    "inpaint": {"mask": True},
+    "outpaint": {"pixels": True},
+    "sr": {"scale": True},
+    "jpeg": {"quality": True},
+    "deblur": {"blur": True},
+    "colorize": {},
+    "edit": {"strength": True},
+}
+TaskName = Literal["inpaint", "outpaint", "sr", "jpeg", "deblur", "colorize", "edit"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(Sampling):
+    """A run, pictures, and a task. Solver, grid, steps and guidance are those of the run at first."""
+
+    run: Path = dataclasses.field(kw_only=True, metadata={"positional": True})
+    """The run directory of a diffusion model of pictures."""
+    images: tuple[Path, ...] = dataclasses.field(kw_only=True, metadata={"positional": True})
+    """The pictures: PNG, JPEG, WebP, TIFF, BMP, GIF or PPM files of any size."""
+    task: TaskName = dataclasses.field(kw_only=True)
+    """The task: inpaint (with a mask), outpaint, sr (super-resolution), jpeg, deblur, colorize, or edit."""
+    mask: Path | None = None
+    """inpaint: a picture of the same size, white where pixels are filled in, and black where they are kept."""
+    pixels: int | None = None
+    """outpaint: the number of pixels that are added on each side."""
+    scale: int | None = None
+    """sr: how many times larger both sides become."""
+    quality: int | None = None
+    """jpeg: the quality of the JPEG file, from 1 to 100."""
+    blur: float | None = None
+    """deblur: the standard deviation of the Gaussian blur, in pixels."""
+    strength: float | None = None
+    """edit: how much of the picture is drawn anew, from 0 (nothing) to 1 (everything)."""
+    noise: float = 0.0
+    """The standard deviation of the noise in the pictures, in grey levels of 255."""
+    method: Literal["mmps", "pigdm", "tmpd", "dps", "diffpir", "ddnm", "ddnm_plus", "ddrm", "ddrm_jpeg"] = "mmps"
+    """The method of posterior sampling. docs/posterior.md says which method is for what."""
+    ask: dict[str, str] = dataclasses.field(default_factory=Table)
+    """Values that are asked for, NAME=VALUE by the name of a condition."""
+    count: int = 4
+    """The number of samples of each picture. The first sample is the restored picture."""
+    seed: int = 0
+    """The seed of the noise."""
+    ema: float | str | None = "ema"
+    """The average of the parameters: a name, a relative width made from the run's snapshots, or none."""
+    part: dict[str, str] = dataclasses.field(default_factory=Table)
+    """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
+    out: Path = Path("restored")
+    """The directory of the results. It is made if there is none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer("count", self.count)
+        integer("seed", self.seed, least=0, most=2**32 - 1)
+        not_negative("noise", self.noise)
+        require(self.images, "images", "none", "the paths of pictures")
+        one_of("task", self.task, OPTIONS)
+        own = OPTIONS[self.task]
+        for name in sorted({name for options in OPTIONS.values() for name in options}):
+            value = getattr(self, name)
+            require(value is None or name in own, name, value, f"none, since the task is {self.task}")
+            require(value is not None or not own.get(name), name, "none", f"values, since the task is {self.task}")
+        if self.strength is not None:
+            fraction("strength", self.strength)
+        stems = [image.stem for image in self.images]
+        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+        require(twice is None, "images", f"two pictures {twice!r}", "pictures of different names, as results are")
+
+
+def restore(arguments: Arguments) -> None:
+    """Restores pictures, and writes for each one the restored picture and a sheet for comparison.
+
+    Raises:
+      ValueError: an argument does not fit the run or the pictures. Nothing is written then.
+    """
+    out = arguments.out
+    require(out.is_dir() or not out.exists(), "out", out, "directories, or a new path")
+    compilation_cache.enable()
+
+    from jaxdiff.runs.load import load_at
+    from jaxdiff.runs.origin import origin
+    from jaxdiff.runs.restore import check_model
+
+    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part, guidance=arguments.guidance)
+    check_model(model)
+    asked = {name: read_value(text) for name, text in arguments.ask.items()}
+    channels = model.bound.fields[model.bound.settings.field].shape[-1]
+    read = [(path, to_unit(read_picture(path, channels)), read_alpha(path)) for path in arguments.images]
+    key = jax.random.key(arguments.seed)
+    told = {
+        name: v if isinstance(v, int | float | str) else Path(arguments.ask[name]).name for name, v in asked.items()
+    }
+    of = origin(arguments.run, step, seed=arguments.seed, ema=arguments.ema, conditions=told,
+                sampling=command_line.narrowed(arguments, Sampling))  # fmt: skip
+    options = {name: getattr(arguments, name) for name in OPTIONS[arguments.task]}
+    options = {name: value.name if isinstance(value, Path) else value for name, value in options.items()}
+    of |= {"task": arguments.task, **options, "method": arguments.method, "noise": arguments.noise}
+    files: dict[str, bytes] = {}
+    for number, (path, picture, alpha) in enumerate(read):
+        made = _restored(jax.random.fold_in(key, number), arguments, model, asked, path, picture, alpha)
+        named = {path.stem + end: png_bytes(pixels) for end, pixels in made.items()}
+        files |= with_origin(named, {**of, "picture": path.name})
+    out.mkdir(parents=True, exist_ok=True)
+    for name, contents in files.items():
+        write_output(out / name, contents)
+        print(out / name)
+
+
+def _restored(
+    key: Key[Array, ""],
+    arguments: Arguments,
+    model: Any,
+    asked: dict[str, Any],
+    path: Path,
+    picture: Float32[np.ndarray, "h w c"],
+    alpha: UInt8[np.ndarray, "h w"] | None,
+) -> dict[str, np.ndarray]:
+    """The pictures that are written for one picture, by the end of their names."""
+    from jaxdiff.runs.restore import edit, restore
+
+    sampling = command_line.narrowed(arguments, Sampling)
+    std = 2 * arguments.noise / 255
+    scale, border = arguments.scale or 1, arguments.pixels or 0
+    height, width = (scale * side + 2 * border for side in picture.shape[:2])
+    with at(str(path)):
+        # A picture that is smaller than those of the model is continued at its right and its lower end.
+        least = model.bound.fields[model.bound.settings.field].shape[:2]
+        spare = [0 if border else max(0, -(-a // scale) - b) for a, b in zip(least, picture.shape, strict=False)]
+        wide = np.pad(picture, ((0, spare[0]), (0, spare[1]), (0, 0)), mode="symmetric")
+        if arguments.strength is not None:
+            shown, strength = wide, arguments.strength
+            samples = edit(key, model, wide, arguments.count, strength=strength, sampling=sampling, asked=asked)
+        else:
+            problem = _problem(arguments, wide, picture.shape[:2])
+            shown = problem.shown
+            samples = restore(
+                key, model, problem, arguments.count,
+                sampling=sampling, method=arguments.method, std=std, progress=sys.stderr.isatty(), asked=asked,
+            )  # fmt: skip
+    samples, shown = samples[:, :height, :width], shown[:height, :width]
+    mean, spread = samples.mean(axis=0), samples.std(axis=0).mean(axis=-1, keepdims=True)
+    spread = np.clip(2 * np.repeat(spread, samples.shape[-1], axis=-1) - 1, -1, 1)
+    cells = {"input": shown, "mean": mean, "spread": spread}
+    cells |= {f"sample {i + 1}": sample for i, sample in enumerate(samples)}
+    sheet = grid(np.stack(list(cells.values())), min(len(cells), 4), captions=list(cells))
+    return {".png": _with_alpha(to_uint8(samples[0]), alpha, border), ".mean.png": to_uint8(mean), ".sheet.png": sheet}
+
+
+def _problem(arguments: Arguments, picture: Float32[np.ndarray, "h w c"], size: tuple[int, int]) -> Any:
+    """The task of the arguments, for a picture of which the first `size` pixels are the user's."""
+    from jaxdiff.runs import tasks
+
+    options = {name: getattr(arguments, name) for name in OPTIONS[arguments.task]}
+    if arguments.mask is None:
+        return tasks.TASKS[arguments.task](picture, **options)
+    hidden = read_picture(arguments.mask, 1)[..., 0] > 127
+    require(hidden.shape == size, "size of the mask", hidden.shape[::-1], f"{size[::-1]}, that of the picture")
+    return tasks.inpaint(picture, np.pad(hidden, [(0, a - b) for a, b in zip(picture.shape, size, strict=False)]))
+
+
+def _with_alpha(
+    picture: UInt8[np.ndarray, "H W c"], alpha: UInt8[np.ndarray, "h w"] | None, border: int
+) -> UInt8[np.ndarray, "H W d"]:
+    """A picture with the transparency of the user's picture. What is painted around it is opaque."""
+    if alpha is None:
+        return picture
+    height, width = (side - 2 * border for side in picture.shape[:2])
+    inner = np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC))
+    opaque = np.pad(inner, border, constant_values=255)
+    return np.concatenate([np.repeat(picture, 3 // picture.shape[-1], axis=-1), opaque[..., None]], axis=-1)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Reads the command line and restores."""
+    with reporting_errors():
+        words, target = import_modules(sys.argv[1:] if argv is None else argv), cast(Any, Arguments)
+        description = "Restores and edits pictures with a diffusion model of pictures."
+        parsed = command_line.parse(
+            target, words, prog="jaxdiff restore", description=description, defaults=sampling_of(words)
+        )
+        restore(parsed)
