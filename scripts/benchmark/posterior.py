@@ -68,12 +68,15 @@ def main(
 def denoisers(x: Any) -> dict[str, Any]:
     """The plain denoiser and the methods, for inpainting with noise."""
     network = UNet(channels=24, multipliers=(1, 2), num_blocks=1, attention_levels=(1,))
-    params = network.init(jax.random.key(0), x[:1], jnp.zeros(1))
-    # A U-Net begins at 0. These weights are those of no training, and take the same time.
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    moved = [leaf + 0.05 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    params = jax.tree.unflatten(structure, moved)
+
+    def draw(key: Any) -> Any:
+        # A U-Net begins at 0. These weights are those of no training, and take the same time.
+        leaves, structure = jax.tree.flatten(network.init(key, x[:1], jnp.zeros(1)))
+        keys = jax.random.split(key, len(leaves))
+        moved = [leaf + 0.05 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(structure, moved)
+
+    params = jax.jit(draw)(jax.random.key(0))
     prior = jd.denoisers.from_network(PROCESS, jd.parametrizations.v(), network.apply, params)
     mask = operators.mask(np.arange(x.shape[1])[:, None, None] >= x.shape[1] // 2)
     given: tuple[Any, ...] = (prior, mask, mask(jnp.zeros_like(x[:1])), 0.1)
