@@ -62,7 +62,7 @@ def dps(denoiser: Denoiser, operator: Operator, observation: PyTree, *, times: T
     inpainting, 1 for phase retrieval. Fewer steps need larger ones. The noise of the observation does not enter. The
     published code clips x0 to [-1, 1] before it differentiates, which is a denoiser of its own.
 
-    Each call evaluates the denoiser once and its transposed derivative once: about three evaluations.
+    Each call evaluates the denoiser once and its transposed derivative once. docs/posterior.md has times.
 
     Args:
       denoiser: the denoiser of the prior.

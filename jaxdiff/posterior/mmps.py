@@ -53,7 +53,7 @@ def mmps(
     solves the equation again at every step. An operator that is not linear is linearised at x0.
 
     Each call evaluates the denoiser once, and as many products with its transposed derivative as there are iterations.
-    A product takes about as long as two evaluations.
+    docs/posterior.md has times.
 
     Args:
       denoiser: the denoiser of the prior.

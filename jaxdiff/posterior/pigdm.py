@@ -44,7 +44,7 @@ def pigdm(
     score, which every solver may follow. The published sampler multiplies the correction by further factors. The
     result is exact for data from N(m, data_std^2 I).
 
-    Each call evaluates the denoiser once and its transposed derivative once: about three evaluations.
+    Each call evaluates the denoiser once and its transposed derivative once. docs/posterior.md has times.
 
     Args:
       denoiser: the denoiser of the prior.

@@ -44,7 +44,7 @@ def tmpd(denoiser: Denoiser, operator: Operator, observation: PyTree, std: Any) 
     the diagonal where `A C A^T` is diagonal, and there the result is that of `mmps`: exact for a Gaussian prior with
     independent coordinates of which an observation sees some.
 
-    Each call evaluates the denoiser once and its transposed derivative twice: about five evaluations.
+    Each call evaluates the denoiser once and its transposed derivative twice. docs/posterior.md has times.
 
     Args:
       denoiser: the denoiser of the prior.
