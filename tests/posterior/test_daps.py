@@ -118,7 +118,7 @@ GAUSSIAN = jd.denoisers.gaussian(PROCESS)
         ({"langevin_steps": -1}, "langevin_steps = -1"),
         ({"step_size": 0.0}, r"step_size = 0\.0"),
         ({"times": [1.0, 0.0], "denoiser": jd.denoisers.gaussian(jd.processes.flow())}, "without signal"),
-        ({"observation": jnp.ones((3, 1))}, r"shape of observation = \(3, 1\)"),
+        ({"observation": jnp.ones((3, 1))}, r"observation.shape = \(3, 1\)"),
     ],
 )
 def test_wrong_arguments(options, message):

@@ -175,7 +175,7 @@ DENOISER, X, TABLEAU, _ = _gaussian_case(solvers.ddpm)
         (lambda: twisted_smc(KEY, DENOISER, X, TABLEAU, 1.0), TypeError, r"twist = 1\.0"),
         (lambda: twisted_smc(KEY, DENOISER, X, TABLEAU, lambda x0, t: 0.0 * x0), ValueError, r"twist\(x0, t\)\.shape"),
         (lambda: gaussian_twist(PROCESS, observe, OBSERVED, 0.0), ValueError, r"std = 0\.0"),
-        (lambda: twisted_smc(KEY, DENOISER, X, TABLEAU, gaussian_twist(PROCESS, observe, jnp.ones((3, 1)), 1.0)), ValueError, r"shape of observation = \(3, 1\)"),
+        (lambda: twisted_smc(KEY, DENOISER, X, TABLEAU, gaussian_twist(PROCESS, observe, jnp.ones((3, 1)), 1.0)), ValueError, r"observation.shape = \(3, 1\)"),
     ],
 )  # fmt: skip
 def test_wrong_arguments(call, error, message):
