@@ -1,4 +1,4 @@
-"""The command `jaxdiff restore`, which restores pictures: `python scripts/restore.py RUN cat.png --task sr --scale 4`."""
+"""The command `jaxdiff restore`, which restores pictures: `python scripts/restore.py RUN cat.png --task colorize`."""
 
 import sys
 
