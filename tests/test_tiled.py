@@ -27,7 +27,7 @@ def test_tiles_of_a_pixelwise_denoiser_are_the_whole(x64):
             np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("at_a_time", [1, 5])
+@pytest.mark.parametrize("at_a_time", [1, 5, 30])
 def test_estimates_are_weighted_averages_over_the_tiles(x64, at_a_time):
     """An independent reading: pyramids of weights around the middles of the tiles."""
     cut = denoisers.tiled(denoisers.from_function(FLOW, _means), (6, 4), overlap=2, at_a_time=at_a_time)

@@ -46,7 +46,7 @@ class TiledDenoiser:
         # The last round is filled up with tiles that do not count, so that the denoiser is compiled once.
         spare = -len(corners) % self.at_a_time
         counts = jnp.asarray(np.repeat((1.0, 0.0), (len(corners), spare)), x.dtype)
-        where = jnp.asarray(np.concatenate([corners, corners[:spare]]))
+        where = jnp.asarray(np.resize(corners, (len(corners) + spare, 2)))
         weights, times = jnp.asarray(window, x.dtype), (t,) if s is None else (t, s)
         shape = (x.shape[0], *self.size, x.shape[3])
 

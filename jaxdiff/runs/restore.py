@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -129,9 +128,9 @@ def fitted(denoiser: Denoiser, size: tuple[int, ...], wanted: tuple[int, ...]) -
     return denoisers.tiled(denoiser, (size[0], size[1]), overlap=int(SHARED * min(size[:2])))
 
 
-@partial(jax.jit)
+@jax.jit
 def _decode(model: DiffusionModel, z: Array) -> Array:
-    return model.bound.decoded(model.frozen, z)[model.bound.settings.field]
+    return _Decode(model.bound)(model.frozen, z)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The tasks of restoration: what is known of the picture that a user wants, as an operator and an observation.
 
 A task is a function of a picture `[height, width, channels]` in [-1, 1], with settings of its own, and returns a
-`Problem`. `degraded` makes a picture that needs the task, for measurements.
+`Problem`.
 """
 
 import dataclasses
