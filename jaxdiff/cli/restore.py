@@ -14,7 +14,7 @@ from PIL import Image
 from jaxdiff.checks import fraction, integer, not_negative, one_of, require
 from jaxdiff.cli import command_line, compilation_cache
 from jaxdiff.cli.import_modules import import_modules
-from jaxdiff.cli.sample import read_value, sampling_of
+from jaxdiff.cli.sample import read_wishes, sampling_of
 from jaxdiff.components import Table, at
 from jaxdiff.data.picture_files import read_alpha, read_picture
 from jaxdiff.data.pixels import to_uint8, to_unit
@@ -24,15 +24,15 @@ from jaxdiff.media.metadata import with_origin
 from jaxdiff.media.pictures import grid, png_bytes
 from jaxdiff.models import Sampling
 
-# The settings of each task, and whether the task needs them.
-OPTIONS: dict[str, dict[str, bool]] = {
-    "inpaint": {"mask": True},
-    "outpaint": {"pixels": True},
-    "sr": {"scale": True},
-    "jpeg": {"quality": True},
-    "deblur": {"blur": True},
-    "colorize": {},
-    "edit": {"strength": True},
+# The settings that each task needs.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "inpaint": ("mask",),
+    "outpaint": ("pixels",),
+    "sr": ("scale",),
+    "jpeg": ("quality",),
+    "deblur": ("blur",),
+    "colorize": (),
+    "edit": ("strength",),
 }
 TaskName = Literal["inpaint", "outpaint", "sr", "jpeg", "deblur", "colorize", "edit"]
 
@@ -87,7 +87,7 @@ class Arguments(Sampling):
         for name in sorted({name for options in OPTIONS.values() for name in options}):
             value = getattr(self, name)
             require(value is None or name in own, name, value, f"none, since the task is {self.task}")
-            require(value is not None or not own.get(name), name, "none", f"values, since the task is {self.task}")
+            require(value is not None or name not in own, name, "none", f"values, since the task is {self.task}")
         if self.strength is not None:
             fraction("strength", self.strength)
         stems = [image.stem for image in self.images]
@@ -111,13 +111,10 @@ def restore(arguments: Arguments) -> None:
 
     step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part, guidance=arguments.guidance)
     check_model(model)
-    asked = {name: read_value(text) for name, text in arguments.ask.items()}
+    told, asked = read_wishes(arguments.ask, model.bound.conditioning)
     channels = model.bound.fields[model.bound.settings.field].shape[-1]
     read = [(path, to_unit(read_picture(path, channels)), read_alpha(path)) for path in arguments.images]
     key = jax.random.key(arguments.seed)
-    told = {
-        name: v if isinstance(v, int | float | str) else Path(arguments.ask[name]).name for name, v in asked.items()
-    }
     of = origin(arguments.run, step, seed=arguments.seed, ema=arguments.ema, conditions=told,
                 sampling=command_line.narrowed(arguments, Sampling))  # fmt: skip
     options = {name: getattr(arguments, name) for name in OPTIONS[arguments.task]}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,23 +129,31 @@ def read_value(text: str) -> Any:
 def _wishes(arguments: Arguments, conditions: Conditions) -> tuple[dict[str, Any], dict[str, Any]]:
     """The values that are asked for, by the name of a condition: as JSON values, and one for all samples or for each.
 
-    A picture is told by its name. A class whose name is a number is the class of this name, and not of this index.
     Where nothing is asked for, labels go through all classes in turn.
     """
-    asked = {name: read_value(text) for name, text in arguments.ask.items()}
-    for name, text in arguments.ask.items():
-        names = conditions.names(name)
-        if text in names and not isinstance(asked[name], str):
-            asked[name] = names.index(text)
-    told: dict[str, Any] = {}
-    for name, value in asked.items():
-        told[name] = value if isinstance(value, int | float | str) else Path(arguments.ask[name]).name
+    told, asked = read_wishes(arguments.ask, conditions)
     if asked:
         return told, asked
     for name, condition in conditions.by_name.items():
         if condition.channel == "class":
             told[name] = list(range(condition.classes(conditions.fields)))
     return told, {name: np.resize(classes, arguments.count) for name, classes in told.items()}
+
+
+def read_wishes(ask: Mapping[str, str], conditions: Conditions) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values of `--ask`, by the name of a condition: as JSON values, and as `Conditions.ask` takes them.
+
+    A picture is told by its name. A class whose name is a number is the class of this name, and not of this index.
+    """
+    asked = {name: read_value(text) for name, text in ask.items()}
+    for name, text in ask.items():
+        names = conditions.names(name)
+        if text in names and not isinstance(asked[name], str):
+            asked[name] = names.index(text)
+    told: dict[str, Any] = {}
+    for name, value in asked.items():
+        told[name] = value if isinstance(value, int | float | str) else Path(ask[name]).name
+    return told, asked
 
 
 def main(argv: Sequence[str] | None = None) -> None:
