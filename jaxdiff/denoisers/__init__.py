@@ -9,14 +9,14 @@ new compilation.
 `from_network` makes a denoiser of any network, and `from_function` of a function `(x, t) -> x0`. For data of a known
 distribution, the exact denoiser has a closed form. The tests compare the rest of the library with these closed forms.
 
-- `denoiser`: the interface, also of denoisers with a memory, and the score
+- `denoiser`: the interface, also of denoisers with a memory, its evaluation, and the score
 - `network`: `from_network`, and `from_network_with_variance`
 - `function`: `from_function`
 - `tiled`: a denoiser of larger pictures than those which a denoiser knows
 - `exact`: `gaussian`, `gaussian_mixture`, and `empirical` for a finite data set
 """
 
-from jaxdiff.denoisers.denoiser import Denoiser, DenoiserWithMemory, check_denoiser, is_consistent, score
+from jaxdiff.denoisers.denoiser import Denoiser, DenoiserWithMemory, check_denoiser, evaluate, is_consistent, score
 from jaxdiff.denoisers.exact import (
     EmpiricalDenoiser,
     GaussianDenoiser,
@@ -48,6 +48,7 @@ __all__ = [
     "VarianceDenoiser",
     "check_denoiser",
     "empirical",
+    "evaluate",
     "from_function",
     "from_network",
     "from_network_with_variance",

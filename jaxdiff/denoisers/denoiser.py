@@ -49,6 +49,11 @@ def is_consistent(denoiser: Any) -> bool:
     return bool(getattr(denoiser, "consistent", True))
 
 
+def evaluate(denoiser: Denoiser, x: PyTree, t: Any, s: Any = None) -> Estimate:
+    """The estimate of a denoiser, which may lack the second time s unless it is given."""
+    return denoiser(x, t) if s is None else denoiser(x, t, s)
+
+
 def check_denoiser(denoiser: Any, *, consistent: bool = True) -> None:
     """Raises an error unless `denoiser` is a denoiser of a process that JAX can trace.
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxdiff import loops, trees
 from jaxdiff.checks import integer, require
-from jaxdiff.denoisers.denoiser import Denoiser, is_consistent
+from jaxdiff.denoisers.denoiser import Denoiser, evaluate, is_consistent
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 
@@ -47,13 +47,13 @@ class TiledDenoiser:
         spare = -len(corners) % self.at_a_time
         counts = jnp.asarray(np.repeat((1.0, 0.0), (len(corners), spare)), x.dtype)
         where = jnp.asarray(np.resize(corners, (len(corners) + spare, 2)))
-        weights, times = jnp.asarray(window, x.dtype), (t,) if s is None else (t, s)
+        weights = jnp.asarray(window, x.dtype)
         shape = (x.shape[0], *self.size, x.shape[3])
 
         # Derivatives evaluate a round again, so that their memory does not grow with the picture either.
         @jax.checkpoint
         def estimate(corner: Array) -> Estimate:
-            return self.denoiser(jax.lax.dynamic_slice(x, (0, *corner, 0), shape), *times)
+            return evaluate(self.denoiser, jax.lax.dynamic_slice(x, (0, *corner, 0), shape), t, s)
 
         def add(sums: Estimate, tile: tuple[Array, Array, Estimate]) -> tuple[Estimate, None]:
             corner, count, found = tile

@@ -10,8 +10,7 @@ from jaxtyping import PyTree
 
 from jaxdiff import trees
 from jaxdiff.checks import integer
-from jaxdiff.denoisers import Denoiser, is_consistent
-from jaxdiff.guidance.estimates import evaluate
+from jaxdiff.denoisers import Denoiser, evaluate, is_consistent
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 

@@ -7,17 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxdiff import parametrizations, trees
-from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 
 # What a rule computes with: the output of a network of this parametrization.
 Prediction = Literal["x0", "eps", "v", "velocity"]
-
-
-def evaluate(denoiser: Denoiser, x: PyTree, t: Any, s: Any = None) -> Estimate:
-    """The estimate of a denoiser, which may lack the second time s unless it is given."""
-    return denoiser(x, t) if s is None else denoiser(x, t, s)
 
 
 def with_x0(process: Process, estimate: Estimate, x0: PyTree, t: Any) -> Estimate:

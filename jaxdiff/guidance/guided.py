@@ -18,9 +18,8 @@ from jaxtyping import PyTree
 
 from jaxdiff import trees
 from jaxdiff.checks import message
-from jaxdiff.denoisers import Denoiser, is_consistent
+from jaxdiff.denoisers import Denoiser, evaluate, is_consistent
 from jaxdiff.guidance.both import RowDenoiser, Together
-from jaxdiff.guidance.estimates import evaluate
 from jaxdiff.guidance.memory import Remembering, first_memory, has_memory, remember
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process, same_process

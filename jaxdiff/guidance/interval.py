@@ -11,9 +11,9 @@ from jaxtyping import PyTree
 
 from jaxdiff import loops, trees
 from jaxdiff.checks import message, require
-from jaxdiff.denoisers import Denoiser, is_consistent
+from jaxdiff.denoisers import Denoiser, evaluate, is_consistent
 from jaxdiff.guidance.around import Around
-from jaxdiff.guidance.estimates import choose, evaluate
+from jaxdiff.guidance.estimates import choose
 from jaxdiff.guidance.guidance import Asked
 from jaxdiff.guidance.memory import Remembering, first_memory, has_memory, remember
 from jaxdiff.parametrizations import Estimate

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, PyTree
 from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.components import Choices
-from jaxdiff.denoisers import Denoiser, is_consistent
+from jaxdiff.denoisers import Denoiser, evaluate, is_consistent
 from jaxdiff.guidance.classifier import gradient_of
 from jaxdiff.guidance.classifier_free import ClassifierFree
-from jaxdiff.guidance.estimates import evaluate, with_score
+from jaxdiff.guidance.estimates import with_score
 from jaxdiff.guidance.guidance import Asked, Guidance
 from jaxdiff.guidance.memory import Remembering, first_memory, has_memory, remember
 from jaxdiff.guidance.schedules import Schedule, as_scale, finite, scale_at

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
 from jaxdiff.checks import message
-from jaxdiff.denoisers import Denoiser, check_denoiser
+from jaxdiff.denoisers import Denoiser, check_denoiser, evaluate
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.posterior.observations import difference, seen
 from jaxdiff.posterior.operators.operator import LinearOperator, Operator
@@ -51,10 +51,6 @@ class Conditioned:
         """The process of the prior's denoiser."""
         return self.denoiser.process
 
-    def prior(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
-        """The estimate of the prior's denoiser."""
-        return self.denoiser(x, t) if s is None else self.denoiser(x, t, s)
-
     def innovation(self, x0: PyTree, damping: Any = 0.0) -> PyTree:
         """The least change of x0 that explains the residual, `A^T (A A^T + damping)^-1 (y - A(x0))`."""
         operator = invertible(self.operator)
@@ -72,7 +68,7 @@ class Conditioned:
         when = jnp.where(alpha * MOST_NOISE >= sigma, t, self.latest.astype(t.dtype))
 
         def both(x: PyTree) -> tuple[PyTree, PyTree]:
-            estimate = self.prior(x, when, s)
+            estimate = evaluate(self.denoiser, x, when, s)
             return estimate.x0, estimate.eps
 
         x0, pull, eps = jax.vjp(both, x, has_aux=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, evaluate
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.posterior.conditioned import Conditioned, arguments, invertible
 from jaxdiff.posterior.operators.operator import Operator
@@ -22,7 +22,7 @@ class RangeDenoiser(Conditioned):
     weight: Float[Array, "*batch"]
 
     def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
-        x0, eps = self.prior(x, t, s)
+        x0, eps = evaluate(self.denoiser, x, t, s)
         return Estimate(trees.lincomb((1.0, self.weight), (x0, self.innovation(x0))), eps)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, evaluate
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.posterior.conditioned import Conditioned, arguments, invertible
 from jaxdiff.posterior.observations import check_std
@@ -23,7 +23,7 @@ class DiffPIRDenoiser(Conditioned):
     strength: Float[Array, "*batch"]
 
     def __call__(self, x: PyTree, t: Any, s: Any = None) -> Estimate:
-        x0, eps = self.prior(x, t, s)
+        x0, eps = evaluate(self.denoiser, x, t, s)
         t = jnp.asarray(t)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         ratio = alpha / jnp.maximum(sigma, jnp.finfo(sigma.dtype).tiny ** 0.5)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxdiff import trees
-from jaxdiff.posterior.operators.operator import OrthogonalRows
-from jaxdiff.posterior.operators.projection import check_count, check_event
+from jaxdiff.posterior.operators.operator import OrthogonalRows, check_count, check_event
 
 
 @trees.register

@@ -1,5 +1,6 @@
 """The interfaces of operators, and the classes that linear operators are made of."""
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
-from jaxdiff.checks import require
+from jaxdiff.checks import integer, require
 
 
 class Operator(Protocol):
@@ -154,3 +155,13 @@ def check_picture(x: Any, channels: int | None = None) -> None:
     wanted = "channels" if channels is None else channels
     good = x.ndim == 4 and channels in (None, x.shape[-1])
     require(good, "x.shape", x.shape, f"[batch, height, width, {wanted}]")
+
+
+def check_event(x: Array, event: tuple[int, ...]) -> None:
+    """Raises a ValueError unless `x` is a batch of events of a shape."""
+    require(x.shape[1:] == event, "x.shape", x.shape, f"[batch, *event] with event {event}")
+
+
+def check_count(event: tuple[int, ...], count: int) -> None:
+    """Raises a ValueError unless an event has at least `count` numbers, and `count` is at least 1."""
+    integer("count", count, most=math.prod(event))

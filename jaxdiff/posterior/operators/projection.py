@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxdiff import trees
-from jaxdiff.checks import integer, require
-from jaxdiff.posterior.operators.operator import OrthogonalRows
+from jaxdiff.posterior.operators.operator import OrthogonalRows, check_count, check_event
 
 
 @trees.register
@@ -30,16 +29,6 @@ class Projection(OrthogonalRows):
 
     def adjoint(self, y: Float[Array, "batch m"]) -> Float[Array, "batch *event"]:
         return jnp.matmul(y, self.rows, precision="highest").reshape(len(y), *self.event)
-
-
-def check_event(x: Array, event: tuple[int, ...]) -> None:
-    """Raises a ValueError unless `x` is a batch of events of a shape."""
-    require(x.shape[1:] == event, "x.shape", x.shape, f"[batch, *event] with event {event}")
-
-
-def check_count(event: tuple[int, ...], count: int) -> None:
-    """Raises a ValueError unless an event has at least `count` numbers, and `count` is at least 1."""
-    integer("count", count, most=math.prod(event))
 
 
 def random_projection(key: Key[Array, ""], event: tuple[int, ...], count: int) -> Projection:
