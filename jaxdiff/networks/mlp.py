@@ -8,10 +8,10 @@ from jaxtyping import Array, Float
 
 from jaxdiff import trees
 from jaxdiff.checks import require
-from jaxdiff.networks.conditioning import Conditioning
-from jaxdiff.networks.dropout import Dropout
-from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.inputs import Cond, check_input, check_settings, compute_types, read_cond
+from jaxdiff.networks.layers.conditioning import Conditioning
+from jaxdiff.networks.layers.dropout import Dropout
+from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.module import Network
 
 

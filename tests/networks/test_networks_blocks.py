@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.networks.attention import SelfAttention
-from jaxdiff.networks.blocks import ResidualBlock
-from jaxdiff.networks.norms import GroupNorm, group_count
-from jaxdiff.networks.resampling import downsample
+from jaxdiff.networks.layers.attention import SelfAttention
+from jaxdiff.networks.layers.blocks import ResidualBlock
+from jaxdiff.networks.layers.norms import GroupNorm, group_count
+from jaxdiff.networks.layers.resampling import downsample
 
 SCALE = 0.7
 

@@ -10,7 +10,7 @@ import pytest
 
 from jaxdiff import components, networks, trees
 from jaxdiff.networks import MLP, ConvAutoencoder, Encoder, Fourier, Sinusoidal, TextTransformer, UNet
-from jaxdiff.networks.embeddings import TimeEmbedding
+from jaxdiff.networks.layers.embeddings import TimeEmbedding
 from jaxdiff.networks.module import Network, Spec
 
 LABEL = {"label": Spec("class", classes=3)}

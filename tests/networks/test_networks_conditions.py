@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdiff.networks import MLP, ConvAutoencoder, Fourier, TextTransformer, UNet
-from jaxdiff.networks.conditioning import Conditioning
 from jaxdiff.networks.inputs import read_cond
+from jaxdiff.networks.layers.conditioning import Conditioning
 from jaxdiff.networks.module import Spec
 
 TINY = {"channels": 8, "multipliers": (1,), "num_blocks": 1, "attention_levels": ()}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdiff.networks import MLP
-from jaxdiff.networks.dropout import Dropout
+from jaxdiff.networks.layers.dropout import Dropout
 from jaxdiff.trees import example_keys
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxdiff.networks import UNet
-from jaxdiff.networks.attention import SelfAttention
-from jaxdiff.networks.blocks import ResidualBlock
+from jaxdiff.networks.layers.attention import SelfAttention
+from jaxdiff.networks.layers.blocks import ResidualBlock
 from jaxdiff.networks.remat import rematerialised
 
 POLICIES = ("dots", "blocks")

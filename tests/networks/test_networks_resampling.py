@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.networks.resampling import downsample, upsample
+from jaxdiff.networks.layers.resampling import downsample, upsample
 
 BOX, SMOOTH = (1, 1), (1, 3, 3, 1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdiff.networks import TextTransformer
-from jaxdiff.networks.attention import attend
+from jaxdiff.networks.layers.attention import attend
 
 NET = TextTransformer(width=8, depth=2, heads=2, length=6)
 PADDING = 256

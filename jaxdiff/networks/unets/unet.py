@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdiff.checks import not_negative, one_of, positive, require
-from jaxdiff.networks.blocks import conv
-from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
-from jaxdiff.networks.entrance import enter
 from jaxdiff.networks.inputs import Cond, check_settings
+from jaxdiff.networks.layers.blocks import conv
+from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
+from jaxdiff.networks.layers.norms import GroupNorm
+from jaxdiff.networks.layers.resampling import downsample, upsample
 from jaxdiff.networks.module import Network
-from jaxdiff.networks.norms import GroupNorm
 from jaxdiff.networks.remat import Remat
-from jaxdiff.networks.resampling import downsample, upsample
+from jaxdiff.networks.unets.entrance import enter
 
 
 class UNet(Network):

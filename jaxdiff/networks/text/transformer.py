@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdiff.checks import integer, require
-from jaxdiff.networks.attention import MaskedAttention
 from jaxdiff.networks.inputs import check_settings
+from jaxdiff.networks.layers.attention import MaskedAttention
 from jaxdiff.networks.module import Network
 
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdiff.checks import message, not_negative
-from jaxdiff.networks.blocks import conv
-from jaxdiff.networks.embeddings import Sinusoidal, TimeEmbedding
-from jaxdiff.networks.entrance import enter
 from jaxdiff.networks.inputs import Cond, check_settings
+from jaxdiff.networks.layers.blocks import conv
+from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
+from jaxdiff.networks.layers.norms import GroupNorm
+from jaxdiff.networks.layers.resampling import downsample
 from jaxdiff.networks.module import Network
-from jaxdiff.networks.norms import GroupNorm
-from jaxdiff.networks.resampling import downsample
+from jaxdiff.networks.unets.entrance import enter
 
 
 class Encoder(Network):

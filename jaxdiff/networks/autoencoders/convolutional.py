@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdiff.checks import integer, require
-from jaxdiff.networks.blocks import ResidualBlock, conv
 from jaxdiff.networks.inputs import check_levels, check_settings, compute_types
+from jaxdiff.networks.layers.blocks import ResidualBlock, conv
+from jaxdiff.networks.layers.norms import GroupNorm
+from jaxdiff.networks.layers.resampling import upsample
 from jaxdiff.networks.module import Network
-from jaxdiff.networks.norms import GroupNorm
-from jaxdiff.networks.resampling import upsample
 
 _NORM_EPS = 1e-6
 

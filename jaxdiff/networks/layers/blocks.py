@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from jaxdiff.networks.dropout import Dropout
-from jaxdiff.networks.norms import GroupNorm
+from jaxdiff.networks.layers.dropout import Dropout
+from jaxdiff.networks.layers.norms import GroupNorm
 
 
 def conv(x: Array, features: int, dtype: DTypeLike, name: str, zero: bool = False, **options: Any) -> Array:

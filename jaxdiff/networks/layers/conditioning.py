@@ -6,8 +6,8 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxdiff.networks.embeddings import TimeEmbedding
 from jaxdiff.networks.inputs import Specs
+from jaxdiff.networks.layers.embeddings import TimeEmbedding
 
 
 class Conditioning(nn.Module):

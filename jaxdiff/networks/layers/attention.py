@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from jaxdiff.checks import require
-from jaxdiff.networks.norms import GroupNorm
+from jaxdiff.networks.layers.norms import GroupNorm
 
 
 def attend(

@@ -9,10 +9,10 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdiff import trees
-from jaxdiff.networks.attention import SelfAttention
-from jaxdiff.networks.blocks import ResidualBlock
-from jaxdiff.networks.conditioning import Conditioning
 from jaxdiff.networks.inputs import Cond, check_input, check_levels, compute_types, read_cond, with_planes
+from jaxdiff.networks.layers.attention import SelfAttention
+from jaxdiff.networks.layers.blocks import ResidualBlock
+from jaxdiff.networks.layers.conditioning import Conditioning
 from jaxdiff.networks.remat import Remat, rematerialised
 
 
