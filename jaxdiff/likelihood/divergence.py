@@ -2,11 +2,11 @@
 
 The field F maps a batch of d-dimensional examples to a batch of the same shape, and treats the examples independently.
 
-    div F = sum_i dF_i/dx_i          exact: d Jacobian-vector products
-    div F = E[v . (dF/dx) v]         estimated: one product for each probe v, with E[v v^T] = I
+    div F = sum_i dF_i/dx_i          exact: d products with the transposed Jacobian
+    div F = E[v . (dF/dx)^T v]       estimated: one product for each probe v, with E[v v^T] = I
 
-Hutchinson 1990; for likelihoods Grathwohl et al. 2019 (FFJORD, arXiv 1810.01367), section 3.1. Both forms need
-forward-mode derivatives of the field.
+Hutchinson 1990; for likelihoods Grathwohl et al. 2019 (FFJORD, arXiv 1810.01367), section 3.1. Both forms take
+reverse-mode derivatives of the field, which fused attention kernels have too.
 """
 
 import math
@@ -27,7 +27,7 @@ _AT_ONCE = 16  # how many products are made together, so that the memory does no
 
 def exact(field: Callable[[PyTree], PyTree], z: PyTree) -> tuple[PyTree, Float[Array, " batch"]]:
     """Returns the field at z (leaves `[batch, *event]`) and its divergence, by one product per dimension."""
-    value, product = jax.linearize(field, z)
+    value, pull = jax.vjp(field, z)
     leaves, structure = jax.tree.flatten(z)
     sizes = [math.prod(leaf.shape[1:]) for leaf in leaves]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
@@ -39,16 +39,18 @@ def exact(field: Callable[[PyTree], PyTree], z: PyTree) -> tuple[PyTree, Float[A
             for leaf, size, start in zip(leaves, sizes, starts, strict=True)
         ]
         probe = vary_like(jax.tree.unflatten(structure, unit), z)
-        return trees.inner(probe, product(probe))
+        return trees.inner(probe, pull(probe)[0])
 
     dimension = sum(sizes)
     return value, jnp.sum(jax.lax.map(diagonal, jnp.arange(dimension), batch_size=min(_AT_ONCE, dimension)), axis=0)
 
 
 def estimated(field: Callable[[PyTree], PyTree], z: PyTree, probes: PyTree) -> tuple[PyTree, Float[Array, " batch"]]:
-    """Returns the field at z and the mean of `v . (dF/dx) v` over probes v: leaves `[count, batch, *event]`."""
-    value, product = jax.linearize(field, z)
-    return value, jnp.mean(jax.lax.map(lambda probe: trees.inner(probe, product(vary_like(probe, z))), probes), axis=0)
+    """Returns the field at z and the mean of `v . (dF/dx)^T v` over probes v: leaves `[count, batch, *event]`."""
+    value, pull = jax.vjp(field, z)
+    return value, jnp.mean(
+        jax.lax.map(lambda probe: trees.inner(probe, pull(vary_like(probe, value))[0]), probes), axis=0
+    )
 
 
 def draw_probes(key: Key[Array, "*batch"], x: PyTree, kind: Probes, count: int) -> PyTree:
