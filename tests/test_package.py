@@ -41,7 +41,7 @@ FLOORS = (
     ("data", "distributed", "logging"),
     ("conditions", "codecs", "augmentations"),
     ("models",),
-    ("evaluation",),
+    ("evaluation", "interop"),
     ("runs",),
     ("presets", "cli", "__main__"),
 )
@@ -72,7 +72,7 @@ def test_every_import_is_declared():
     assert _packages(PROJECT["dependencies"]) == CORE
     for package, extra in PACKAGES.values():
         assert extra == "tpu" or package in extras[extra], f"{package} is not in the extra {extra}"
-    brought = {package for extra in ("train", "wandb", "watermark") for package in extras[extra]}
+    brought = {package for extra in ("interop", "train", "wandb", "watermark") for package in extras[extra]}
     # TFDS reads with ArrayRecord, and no file of ours imports it.
     assert brought - {package for package, _ in PACKAGES.values()} == {"array-record"}
 

@@ -7,7 +7,9 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 - `unets/`: `UNet`, for signals, images and volumes; `Encoder`, one vector per signal, image or volume, for classifiers
   and embeddings
 - `mlp.py`: `MLP`, for vectors. `network.giving(n)` sets the length of the vector of an `Encoder` or an `MLP`
-- `autoencoders/`: `ConvAutoencoder`, latents of signals, images and volumes, called as `apply(variables, x)`
+- `autoencoders/`: latents of signals, images and volumes, called as `apply(variables, x)`: `ConvAutoencoder`, the plain
+  one; `KLAutoencoder`, that of latent diffusion; `TinyAutoencoder`, a small one that imitates its latents
+- `features/`: `TinyDarknet`, features of pictures
 - `text/`: `TextTransformer`, one vector per byte of a text, called as `apply(variables, ids, mask)`
 - `layers/`: the layers of which they are made, and `Sinusoidal` and `Fourier`, features of the time input
 - `own/`: `as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own
@@ -20,6 +22,9 @@ from jaxdiff.extras import needed
 
 with needed("jaxdiff.networks"):
     from jaxdiff.networks.autoencoders.convolutional import ConvAutoencoder
+    from jaxdiff.networks.autoencoders.kl import KLAutoencoder
+    from jaxdiff.networks.autoencoders.tiny import TinyAutoencoder
+    from jaxdiff.networks.features.tiny_darknet import TinyDarknet
     from jaxdiff.networks.layers.embeddings import Fourier, Sinusoidal
     from jaxdiff.networks.mlp import MLP
     from jaxdiff.networks.own import as_network
@@ -27,4 +32,16 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.unets.encoder import Encoder
     from jaxdiff.networks.unets.unet import UNet
 
-__all__ = ["MLP", "ConvAutoencoder", "Encoder", "Fourier", "Sinusoidal", "TextTransformer", "UNet", "as_network"]
+__all__ = [
+    "MLP",
+    "ConvAutoencoder",
+    "Encoder",
+    "Fourier",
+    "KLAutoencoder",
+    "Sinusoidal",
+    "TextTransformer",
+    "TinyAutoencoder",
+    "TinyDarknet",
+    "UNet",
+    "as_network",
+]

@@ -1,0 +1,1 @@
+"""Networks that were trained to recognise pictures, and whose hidden states say how alike two pictures are."""
