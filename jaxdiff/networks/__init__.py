@@ -10,8 +10,10 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 - `autoencoders/`: latents of signals, images and volumes, called as `apply(variables, x)`: `ConvAutoencoder`, the plain
   one; `KLAutoencoder`, that of latent diffusion; `TinyAutoencoder`, a small one that imitates its latents
 - `features/`: `TinyDarknet`, features of pictures
-- `text/`: `TextTransformer`, one vector per byte of a text, called as `apply(variables, ids, mask)`
+- `text/`: one vector per token of a text, called as `apply(variables, ids, mask)`: `TextTransformer`, over bytes;
+  `CLIPText`, `T5Encoder` and `BERT`, whose published weights `jaxdiff.interop` reads
 - `layers/`: the layers of which they are made, and `Sinusoidal` and `Fourier`, features of the time input
+- `published/`: the networks of publications, such as `published.clip_l()`
 - `own/`: `as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own
 
 `module.py` has the base class `Network` and the `Spec` of a condition, `inputs.py` the checks of arguments, and
@@ -28,17 +30,23 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.layers.embeddings import Fourier, Sinusoidal
     from jaxdiff.networks.mlp import MLP
     from jaxdiff.networks.own import as_network
+    from jaxdiff.networks.text.bert import BERT
+    from jaxdiff.networks.text.clip import CLIPText
+    from jaxdiff.networks.text.t5 import T5Encoder
     from jaxdiff.networks.text.transformer import TextTransformer
     from jaxdiff.networks.unets.encoder import Encoder
     from jaxdiff.networks.unets.unet import UNet
 
 __all__ = [
+    "BERT",
     "MLP",
+    "CLIPText",
     "ConvAutoencoder",
     "Encoder",
     "Fourier",
     "KLAutoencoder",
     "Sinusoidal",
+    "T5Encoder",
     "TextTransformer",
     "TinyAutoencoder",
     "TinyDarknet",

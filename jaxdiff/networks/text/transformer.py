@@ -1,27 +1,17 @@
 """A small transformer encoder over the bytes of texts."""
 
-from typing import ClassVar, Literal, TypedDict
+from functools import partial
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxdiff.checks import integer, require
+from jaxdiff.checks import integer
 from jaxdiff.networks.inputs import check_settings
-from jaxdiff.networks.layers.attention import MaskedAttention
+from jaxdiff.networks.layers.pre_norm_block import pre_norm_block
 from jaxdiff.networks.module import Network
-
-
-class Tokens(TypedDict):
-    """One vector per token of each text.
-
-    Attributes:
-      values: `[batch, n, width]`.
-      mask: which tokens are visible, `[batch, n]`.
-    """
-
-    values: Float[Array, "batch n width"]
-    mask: Bool[Array, "batch n"]
+from jaxdiff.networks.text.tokens import Tokens, as_tokens, check_ids, mean_of
 
 
 class TextTransformer(Network):
@@ -73,31 +63,22 @@ class TextTransformer(Network):
           ValueError: a shape or a setting is not allowed.
           TypeError: `ids` are not integers, or `mask` is not boolean.
         """
-        ids, mask = jnp.asarray(ids), jnp.asarray(mask)
         for name in ("vocabulary", "width", "length"):
             integer(name, getattr(self, name))
-        fits = ids.ndim == 2 and 1 <= ids.shape[1] <= self.length
-        require(fits, "ids.shape", ids.shape, f"[batch, n] with n from 1 to {self.length}")
-        require(jnp.issubdtype(ids.dtype, jnp.integer), "ids.dtype", ids.dtype, "integer types", TypeError)
-        require(mask.shape == ids.shape, "mask.shape", mask.shape, f"{ids.shape}")
-        require(mask.dtype == bool, "mask.dtype", mask.dtype, "bool", TypeError)
+        ids, mask = check_ids(ids, mask, self.length)
         dtype = jnp.float32 if self.dtype is None else jnp.dtype(self.dtype)
 
         init = nn.initializers.normal(0.02)
         table = nn.Embed(self.vocabulary, self.width, embedding_init=init, dtype=dtype, name="token_table")
         positions = self.param("positions", init, (self.length, self.width))
         h = table(ids) + positions[None, : ids.shape[1]].astype(dtype)
+        block = partial(
+            pre_norm_block, heads=self.heads, inner=4 * self.width, activation=nn.gelu, norm_eps=1e-6, dtype=dtype
+        )
         for i in range(self.depth):
-            r = nn.LayerNorm(dtype=dtype, use_fast_variance=False, name=f"block_{i}_attention_norm")(h)
-            h = h + MaskedAttention(self.heads, dtype, name=f"block_{i}_attention")(r, mask)
-            r = nn.LayerNorm(dtype=dtype, use_fast_variance=False, name=f"block_{i}_norm")(h)
-            r = nn.gelu(nn.Dense(4 * self.width, dtype=dtype, name=f"block_{i}_in")(r))
-            zeros = nn.initializers.zeros
-            h = h + nn.Dense(self.width, dtype=dtype, kernel_init=zeros, name=f"block_{i}_out")(r)
-        h = nn.LayerNorm(dtype=jnp.float32, use_fast_variance=False, name="norm_out")(h)
-        return {"values": jnp.where(mask[..., None], h, 0), "mask": mask}
+            h = block(h, mask, f"block_{i}")
+        return as_tokens(nn.LayerNorm(dtype=jnp.float32, use_fast_variance=False, name="norm_out")(h), mask)
 
     def pooled(self, ids: Int[Array, "batch n"], mask: Bool[Array, "batch n"]) -> Float[Array, "batch width"]:
         """One vector per text, `[batch, width]`: the mean over visible tokens. The errors are those of a call."""
-        tokens = self(ids, mask)
-        return tokens["values"].sum(axis=1) / jnp.maximum(tokens["mask"].sum(axis=1, keepdims=True), 1)
+        return mean_of(self(ids, mask))
