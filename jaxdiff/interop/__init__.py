@@ -2,5 +2,5 @@
 
 - `tensors`: files of arrays, read without running anything that they hold
 - `layout`: the names of another library, and how its arrays become ours and back
-- `taesd`, `tiny_darknet`: two small networks
+- `taesd`: tiny autoencoders
 """
