@@ -16,7 +16,8 @@ class Latents(Codec):
     """The latents of a trained autoencoder, with mean 0 and standard deviation 1 in each channel.
 
     Latent diffusion: Rombach et al. 2022 (arXiv 2112.10752). The autoencoder measures the mean and the standard
-    deviation of its latents while it is trained.
+    deviation of its latents while it is trained. Latents with a distribution are drawn in training, and are their mean
+    elsewhere.
 
     Attributes:
       run: the run directory of the autoencoder.
@@ -31,7 +32,7 @@ class Latents(Codec):
         return model
 
     def encode(self, frozen: Any, x: PyTree, keys: Key[Array, " batch"] | None = None) -> PyTree:
-        return (frozen.encode(x) - frozen.mean) / frozen.std
+        return (frozen.encode(x, keys) - frozen.mean) / frozen.std
 
     def decode(self, frozen: Any, z: PyTree) -> PyTree:
         return frozen.decode(z * frozen.std + frozen.mean)

@@ -2,7 +2,8 @@
 
 - `Dataset`: the base of data sets as components, which `open()` gives as `Examples`. `Digits`: scikit-learn's 8x8
   digits; `Toy`: points in the plane; `Tfds`: a set that TFDS has prepared, opened without TensorFlow, whose features
-  are declared by those of `features`; `Folder`: a folder of pictures; `Arrays` and `from_arrays`: arrays in memory.
+  are declared by those of `features`; `Folder`: a folder of pictures; `Arrays` and `from_arrays`: arrays in memory;
+  `Elsewhere`: data that are not here, of a converted model.
 - `Field`: what a named entry is.
 - `select`, `Entry`: the entries of a batch, read from fields; `held_out`: examples that training never sees;
   `in_memory`: decodes a whole set once.
@@ -19,6 +20,7 @@ with needed("jaxdiff.data"):
     from jaxdiff.data.arrays import Arrays, from_arrays
     from jaxdiff.data.dataset import Dataset
     from jaxdiff.data.digits import Digits
+    from jaxdiff.data.elsewhere import Elsewhere
     from jaxdiff.data.fields import Field
     from jaxdiff.data.folder import Folder
     from jaxdiff.data.on_device import device_arrays, take, training_indices
@@ -36,6 +38,7 @@ __all__ = [
     "Batches",
     "Dataset",
     "Digits",
+    "Elsewhere",
     "Entry",
     "Examples",
     "Field",

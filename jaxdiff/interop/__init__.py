@@ -2,5 +2,13 @@
 
 - `tensors`: files of arrays, read without running anything that they hold
 - `layout`: the names of another library, and how its arrays become ours and back
-- `taesd`, `tiny_darknet`: two small networks
+- `pretrained`: `load_pretrained`, a folder as a model
+- `diffusers/`: the models of the library diffusers; `taesd`: tiny autoencoders
 """
+
+from jaxdiff.extras import needed
+
+with needed("jaxdiff.interop"):
+    from jaxdiff.interop.pretrained import load_pretrained
+
+__all__ = ["load_pretrained"]

@@ -18,12 +18,12 @@ from jaxdiff.data.selection import Entry
 from jaxdiff.models.model import Bound, Model
 from jaxdiff.networks import ConvAutoencoder
 from jaxdiff.networks.module import Network
-from jaxdiff.objectives import Reconstruction
+from jaxdiff.objectives import KLReconstruction, Reconstruction
 
 
 @dataclasses.dataclass(frozen=True)
 class Autoencoder(Model):
-    """A plain autoencoder, whose latents another run can model through the codec `Latents`.
+    """An autoencoder, whose latents another run can model through the codec `Latents`.
 
     Attributes:
       network: a network with `encode` and `decode`.
@@ -34,7 +34,7 @@ class Autoencoder(Model):
     field: str = "image"
 
     def objective(self) -> Any:
-        return Reconstruction()
+        return KLReconstruction() if hasattr(self.network, "posterior") else Reconstruction()
 
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         check_known(fields, self.field, "model.field")
@@ -71,9 +71,18 @@ class BoundAutoencoder(Bound):
     ) -> dict[str, PyTree]:
         return {"x": to_floats(batch[self.settings.field])}
 
+    @property
+    def has_posterior(self) -> bool:
+        """Whether the network gives a normal distribution of the latents, as `KLAutoencoder` does."""
+        return hasattr(self.network, "posterior")
+
     def encode(self, params: PyTree, x: Array) -> Array:
-        """The latents of data in floats."""
+        """The latents of data in floats; their mean, if they have a distribution."""
         return self.network.apply(params["model"], x, method="encode")
+
+    def posterior(self, params: PyTree, x: Array) -> tuple[Array, Array]:
+        """The mean of the latents, and the logarithm of their variance."""
+        return self.network.apply(params["model"], x, method="posterior")
 
     def decode(self, params: PyTree, z: Array) -> Array:
         """The data of latents."""
@@ -104,9 +113,17 @@ class AutoencoderModel:
     std: Float[Array, " channels"]
     bound: BoundAutoencoder = dataclasses.field(metadata={"static": True})
 
-    def encode(self, x: Any) -> Array:
-        """The latents of data `[batch, *event]`: bytes, or floats in [-1, 1]."""
-        return self.bound.encode(self.params, to_floats(x))
+    def encode(self, x: Any, keys: Key[Array, " batch"] | None = None) -> Array:
+        """The latents of data `[batch, *event]`: bytes, or floats in [-1, 1].
+
+        Args:
+          x: the data.
+          keys: one key per example, to draw latents that have a distribution; None for their mean.
+        """
+        if keys is None or not self.bound.has_posterior:
+            return self.bound.encode(self.params, to_floats(x))
+        mean, log_variance = self.bound.posterior(self.params, to_floats(x))
+        return mean + jnp.exp(log_variance / 2) * trees.normal_like(keys, mean)
 
     def decode(self, z: Any) -> Array:
         """The data of latents `[batch, *event]`."""

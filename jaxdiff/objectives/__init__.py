@@ -6,6 +6,7 @@
 - `variational`: VDM's bound, with a learned schedule; `hybrid`: iDDPM's loss, with learned variances
 - `score_matching`: `implicit` and `sliced` score matching of any score function
 - `cross_entropy`, `reconstruction`, `contrastive`: for classifiers, autoencoders and embeddings
+- `kl_reconstruction`: for the autoencoders of latent diffusion, with a perceptual distance and a discriminator
 - `own`: a loss of your own, `from_function`; `recorded`: batch statistics and other values that a network changes
 """
 
@@ -14,6 +15,7 @@ from jaxdiff.objectives.contrastive import Contrastive, info_nce
 from jaxdiff.objectives.cross_entropy import CrossEntropy, cross_entropy
 from jaxdiff.objectives.denoising import Denoising, denoising, drop_condition
 from jaxdiff.objectives.hybrid import Hybrid
+from jaxdiff.objectives.kl_reconstruction import KLReconstruction
 from jaxdiff.objectives.objective import Context, Group, Loss, Objective
 from jaxdiff.objectives.own import from_function
 from jaxdiff.objectives.reconstruction import Reconstruction
@@ -27,6 +29,7 @@ __all__ = [
     "Denoising",
     "Group",
     "Hybrid",
+    "KLReconstruction",
     "Loss",
     "Objective",
     "Reconstruction",

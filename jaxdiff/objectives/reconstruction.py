@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from jaxdiff import checks, trees
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
@@ -34,8 +34,7 @@ class Reconstruction(Objective):
         checks.integer("memory", self.memory)
 
     def extra(self, model: Any) -> PyTree:
-        channels = model.latent[-1]
-        return {"mean": jnp.zeros(channels), "square": jnp.ones(channels)}
+        return latent_statistics(model)
 
     def make(self, model: Any) -> Function:
         good = hasattr(model, "encode") and hasattr(model, "decode")
@@ -50,11 +49,27 @@ class Reconstruction(Objective):
             else:
                 error = jnp.mean(jnp.abs(difference), axis=tuple(range(1, x.ndim)))
             square = trees.mean_square(z)
-            axes = tuple(range(z.ndim - 1))
-            # The first steps change the latents most, and are soon forgotten.
-            weight = 1 / jnp.minimum(1 + context.step / 10, self.memory)
-            measured = {"mean": jnp.mean(z, axes), "square": jnp.mean(z**2, axes)}
-            updates = {name: old + weight * (measured[name] - old) for name, old in context.extra.items()}
-            return Loss(error + self.penalty * square, {"error": error, "latent_square": square}, updates)
+            return Loss(
+                error + self.penalty * square,
+                {"error": error, "latent_square": square},
+                moving_statistics(z, context, self.memory),
+            )
 
         return objective
+
+
+def latent_statistics(model: Any) -> dict[str, Array]:
+    """The first mean and mean square of each channel of the latents of a bound autoencoder."""
+    channels = model.latent[-1]
+    return {"mean": jnp.zeros(channels), "square": jnp.ones(channels)}
+
+
+def moving_statistics(z: Array, context: Context, memory: int) -> dict[str, Array]:
+    """The moving averages of mean and mean square after a batch of latents, over `memory` steps.
+
+    The first steps change the latents most, and are soon forgotten: the averages cover at most a tenth of the steps.
+    """
+    axes = tuple(range(z.ndim - 1))
+    weight = 1 / jnp.minimum(1 + context.step / 10, memory)
+    measured = {"mean": jnp.mean(z, axes), "square": jnp.mean(z**2, axes)}
+    return {name: old + weight * (measured[name] - old) for name, old in context.extra.items()}

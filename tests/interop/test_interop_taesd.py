@@ -4,20 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import ndimage
+from convolution import convolved
 
 from jaxdiff.interop.taesd import taesd
 
 RNG = np.random.default_rng(0)
-
-
-def convolved(x, w, b=0.0, stride=1):
-    """A convolution of `[height, width, in]` with `[out, in, 3, 3]` and one pixel of zeros around."""
-    out = np.stack(
-        [sum(ndimage.correlate(x[..., i], w[o, i], mode="constant") for i in range(w.shape[1])) for o in range(len(w))],
-        axis=-1,
-    )
-    return out[::stride, ::stride] + b
 
 
 def block(x, weights, name):
@@ -30,7 +21,7 @@ def block(x, weights, name):
         x = x + h @ weights[f"{name}.pool.3.weight"][:, :, 0, 0].T
     h = x
     for i in (0, 2, 4):
-        h = convolved(h, weights[f"{name}.conv.{i}.weight"], weights[f"{name}.conv.{i}.bias"])
+        h = convolved(h, weights[f"{name}.conv.{i}.weight"].transpose(2, 3, 1, 0), weights[f"{name}.conv.{i}.bias"])
         h = np.maximum(h, 0) if i < 4 else h
     return np.maximum(h + x, 0)
 
@@ -47,7 +38,9 @@ def sequence(x, weights, program):
         elif kind == "bound":
             x = 3 * np.tanh(x / 3)
         else:
-            x = convolved(x, weights[f"{place}.weight"], weights.get(f"{place}.bias", 0.0), 2 if kind == "half" else 1)
+            x = convolved(x, weights[f"{place}.weight"].transpose(2, 3, 1, 0), weights.get(f"{place}.bias", 0.0))[
+                :: 2 if kind == "half" else 1, :: 2 if kind == "half" else 1
+            ]
     return x
 
 

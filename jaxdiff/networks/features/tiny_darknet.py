@@ -1,10 +1,13 @@
 """Tiny Darknet: a small classifier of ImageNet, whose hidden states serve as features of pictures."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from jaxdiff.checks import require
 from jaxdiff.networks.inputs import compute_types
@@ -28,7 +31,7 @@ class TinyDarknet(Network):
         logits = mean over space of the last convolution
 
     The batch norms of the original are parts of the convolutions. Pictures are RGB in [-1, 1], with sides that are
-    multiples of 16; the network was trained with 224 pixels. `interop.tiny_darknet` reads its weights.
+    multiples of 16; the network was trained with 224 pixels. `variables` takes its weights.
 
     Attributes:
       dtype: compute type, such as `"bfloat16"`; None for float32, or float64 if the input is float64.
@@ -67,6 +70,24 @@ class TinyDarknet(Network):
             if i in _HALVING:
                 h = nn.max_pool(h, (2, 2), (2, 2))
         return tuple(states)
+
+    @staticmethod
+    def variables(arrays: Mapping[str, np.ndarray]) -> PyTree:
+        """The variables of the arrays `w0`, `b0` to `w15`, `b15` of the published file, kernels `[*window, in, out]`.
+
+        Raises:
+          ValueError: an array is missing or has another shape.
+        """
+        shapes = jax.eval_shape(TinyDarknet().init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+        params: dict[str, dict[str, np.ndarray]] = {layer: {} for layer in shapes}
+        for layer, leaves in shapes.items():
+            for leaf, like in leaves.items():
+                name = ("w" if leaf == "kernel" else "b") + layer.removeprefix("conv_")
+                require(name in arrays, "names of arrays", sorted(arrays)[:4], "w0, b0, ..., w15, b15")
+                shape = np.shape(arrays[name])
+                require(shape == like.shape, f"shape of {name}", shape, f"{like.shape}")
+                params[layer][leaf] = np.asarray(arrays[name], np.float32)
+        return {"params": params}
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch 1000"]:
         """The logits of the classes, `[batch, 1000]`. Arguments and errors are those of `states`."""

@@ -1,0 +1,149 @@
+"""Models of other libraries, as the models that a run gives."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxdiff.checks import require
+from jaxdiff.codecs import Latents
+from jaxdiff.components import Table
+from jaxdiff.data.fields import Field
+from jaxdiff.interop.diffusers.autoencoders import autoencoder
+from jaxdiff.interop.diffusers.folders import weights_of
+from jaxdiff.interop.diffusers.schedulers import scheduler
+from jaxdiff.interop.diffusers.unets import layout, renamed, unet
+from jaxdiff.interop.layout import from_foreign
+from jaxdiff.interop.tensors import read_json
+from jaxdiff.models import Autoencoder, Diffusion, Model, Sampling
+
+_CODEC = "parts/codec"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A model of another library in our terms: all that a run of it holds.
+
+    Attributes:
+      model: the settings of the model.
+      fields: the fields of its data.
+      params: its parameters, as of a run.
+      sampling: how samples are drawn.
+      extra: mutable values of its objective, such as the statistics of latents.
+      parts: the frozen models that it needs, by the paths in its settings.
+    """
+
+    model: Model
+    fields: Mapping[str, Field]
+    params: PyTree
+    sampling: Sampling = Sampling()
+    extra: PyTree = dataclasses.field(default_factory=dict)
+    parts: Mapping[str, "Pretrained"] = dataclasses.field(default_factory=dict)
+
+    def loaded(self) -> Any:
+        """The model with weights, as `jd.load` returns it."""
+        frozen = self.model.load(lambda part: self.parts[part].loaded())
+        bound = self.model.bind(Table(self.fields), frozen)
+        params, extra = jax.tree.map(jnp.asarray, (self.params, self.extra))
+        return bound.loaded(params, {**frozen, "guidance": None}, extra, self.sampling)
+
+
+def load_pretrained(folder: str | os.PathLike[str]) -> Any:
+    """Loads a model of diffusers from its folder.
+
+        model = jd.load_pretrained("ddpm-cifar10-32")
+        pictures = model.sample(jax.random.key(0), 16)
+
+    Args:
+      folder: a folder of a pipeline (`model_index.json`) with a `UNet2DModel` and perhaps an autoencoder; of an
+        `AutoencoderKL` or an `AutoencoderTiny`; or of a `UNet2DModel` alone, which is then taken for one of DDPM.
+
+    Returns:
+      The model, as `jd.load` returns it: a pytree whose weights are leaves.
+
+    Raises:
+      ValueError: the folder, a file or a configuration is missing or cannot be read, is a pickle, or is of a kind that
+        we do not know; or arrays are missing, left over or of another shape.
+    """
+    return read_pretrained(folder).loaded()
+
+
+def read_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
+    """Reads a model of diffusers. The arguments and errors are those of `load_pretrained`."""
+    path = Path(folder)
+    require(path.is_dir(), "folder", str(path), "folders of diffusers that exist")
+    if (path / "model_index.json").exists():
+        return _pipeline(path)
+    config = read_json(path / "config.json")
+    kind = str(config.get("_class_name", ""))
+    readers: dict[str, Callable[[Path], Pretrained]] = {
+        "UNet2DModel": lambda path: _diffusion(path, {}, {}),
+        "AutoencoderKL": _autoencoder,
+        "AutoencoderTiny": _autoencoder,
+    }
+    require(kind in readers, f"{path / 'config.json'}: _class_name", kind, ", ".join(readers))
+    return readers[kind](path)
+
+
+def _pipeline(folder: Path) -> Pretrained:
+    """A pipeline: a network, a scheduler, and an autoencoder if the network works on latents."""
+    index = read_json(folder / "model_index.json")
+    parts = {name: value for name, value in index.items() if isinstance(value, list) and value and value[0]}
+    unknown = sorted({*parts} - {"unet", "scheduler", "vae", "vqvae"})
+    where = f"{folder / 'model_index.json'}"
+    require(not unknown, f"{where}: parts", unknown, "unet, scheduler and vae")
+    require("unet" in parts and "scheduler" in parts, f"{where}: parts", sorted(parts), "unet, scheduler and vae")
+    frozen = {}
+    for name in ("vae", "vqvae"):
+        if name in parts:
+            frozen[_CODEC] = _autoencoder(folder / name)
+    return _diffusion(folder / "unet", read_json(folder / "scheduler" / "scheduler_config.json"), frozen)
+
+
+def _diffusion(folder: Path, schedule: Mapping[str, Any], frozen: Mapping[str, Pretrained]) -> Pretrained:
+    """A diffusion model of a `UNet2DModel`."""
+    config = read_json(folder / "config.json")
+    network = unet(config)
+    process, parametrization, sampling = scheduler(schedule)
+    size, channels = config.get("sample_size"), config.get("in_channels", 3)
+    sizes = size if isinstance(size, list) else [size, size]
+    good = len(sizes) == 2 and all(type(length) is int and length > 0 for length in sizes)
+    require(good, f"{folder / 'config.json'}: sample_size", size, "an integer or two")
+    if frozen:
+        settings: Any = frozen[_CODEC].model
+        factor = 2 ** (len(getattr(settings.network, "multipliers", (1,) * 4)) - 1)
+        shape, codec = (
+            (*(factor * length for length in sizes), settings.network.data_channels),
+            {"codec": Latents(_CODEC)},
+        )
+    else:
+        shape, codec = (*sizes, channels), {}
+    fields = {"image": Field("picture", shape, "uint8")}
+    model = Diffusion(network, process, parametrization, **codec)
+    pretrained = Pretrained(model, fields, {}, sampling, parts=frozen)
+    loaded = model.load(lambda part: frozen[part].loaded())
+    bound = model.bind(Table(fields), loaded)
+    shapes = jax.eval_shape(bound.init, jax.random.key(0))["model"]["params"]
+    tensors = renamed(weights_of(folder))
+    params = {"model": {"params": from_foreign(shapes, tensors, layout(len(network.multipliers)))}}
+    return dataclasses.replace(pretrained, params=params)
+
+
+def _autoencoder(folder: Path) -> Pretrained:
+    """An autoencoder, whose latents have the scale that diffusion models in them expect."""
+    config = read_json(folder / "config.json")
+    found = autoencoder(config, weights_of(folder))
+    network, channels = found.network, found.network.latent_channels
+    size = config.get("sample_size", 256)
+    size = size if type(size) is int and size > 0 else 256
+    fields = {"image": Field("picture", (size, size, network.data_channels), "uint8")}
+    # `codecs.Latents` makes (z - mean)/std of a latent.
+    mean, std = (np.full(channels, value, np.float32) for value in (found.shift, 1 / found.scale))
+    extra = {"mean": mean, "square": mean**2 + std**2}
+    return Pretrained(Autoencoder(network), fields, {"model": found.variables}, extra=extra)
