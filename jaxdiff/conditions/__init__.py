@@ -1,13 +1,18 @@
 """Conditions: what a network is told beside time.
 
 - `condition`: the interface
-- `label`: classes; `vector`: numbers; `text`: captions; `planes`: pictures
+- `label`: classes; `vector`: numbers; `planes`: pictures
+- `text`: captions, through an encoder that is trained with the model; `pretrained_text`: captions, through a frozen
+  `text_encoder` with its `tokenizer`
 """
 
 from jaxdiff.conditions.condition import Condition
 from jaxdiff.conditions.label import Label
 from jaxdiff.conditions.planes import Planes
+from jaxdiff.conditions.pretrained_text import PretrainedText
 from jaxdiff.conditions.text import Text
+from jaxdiff.conditions.text_encoder import TextEncoder
+from jaxdiff.conditions.tokenizer import Tokenizer
 from jaxdiff.conditions.vector import Vector
 
-__all__ = ["Condition", "Label", "Planes", "Text", "Vector"]
+__all__ = ["Condition", "Label", "Planes", "PretrainedText", "Text", "TextEncoder", "Tokenizer", "Vector"]

@@ -1,7 +1,7 @@
 """The interface of conditions: how something that a user asks for reaches the network."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Array, Key, PyTree
@@ -56,6 +56,14 @@ class Condition(Component):
     def load(self, open: Callable[[str], Any]) -> Any:
         """The frozen models that `encode` needs, as a pytree. `open` opens a run or a file of weights."""
         return None
+
+    def opened(self, frozen: Any) -> Self:
+        """The condition that knows its frozen models, whose tokenizer it may need to read.
+
+        Args:
+          frozen: the result of `load`, or the shapes of its arrays.
+        """
+        return self
 
     def init(self, key: Key[Array, ""]) -> PyTree:
         """Parameters of the condition's own, which are trained with the model: `params["conditions"][name]`."""

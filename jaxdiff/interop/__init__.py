@@ -3,6 +3,7 @@
 - `tensors`: files of arrays, read without running anything that they hold
 - `layout`: the names of another library, and how its arrays become ours and back
 - `pretrained`: `load_pretrained`, a folder as a model
+- `text_encoders`: `text_encoder`, a folder of transformers as a frozen encoder: `clip`, `t5`, `bert`, `tokenizers`
 - `diffusers/`: the models of the library diffusers; `taesd`: tiny autoencoders
 """
 
@@ -10,5 +11,6 @@ from jaxdiff.extras import needed
 
 with needed("jaxdiff.interop"):
     from jaxdiff.interop.pretrained import load_pretrained
+    from jaxdiff.interop.text_encoders import text_encoder
 
-__all__ = ["load_pretrained"]
+__all__ = ["load_pretrained", "text_encoder"]

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxdiff.interop.folders import Settings, read_folder
+from jaxdiff.interop.diffusers.settings import Settings
 from jaxdiff.interop.layout import from_foreign
 from jaxdiff.interop.text_layout import block_names, first_text
 from jaxdiff.networks import BERT
@@ -33,35 +32,30 @@ _LAYERS = {
 }
 
 
-def read_bert(folder: Path, normalise: bool = True) -> tuple[BERT, PyTree]:
-    """The encoder of a folder of transformers, and its variables.
+def bert(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], normalise: bool = True) -> tuple[BERT, PyTree]:
+    """The encoder of a `config.json` of transformers and its arrays, and its variables.
 
     Args:
-      folder: the folder of a `BertModel`, of a model of BERT with a head, or of a sentence encoder of this shape.
+      config: the settings.
+      tensors: the arrays of a `BertModel`, of a model of BERT with a head, or of a sentence encoder of this shape.
       normalise: whether the vectors of texts have the length 1.
 
     Raises:
-      ValueError: a file is missing or cannot be read, a setting is not allowed, or an array is missing, has another
-        shape or has no place in the network.
+      ValueError: a setting is not allowed, or an array is missing, has another shape or has no place in the network.
     """
-    return bert(*read_folder(folder), normalise)
-
-
-def bert(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], normalise: bool = True) -> tuple[BERT, PyTree]:
-    """The encoder of the settings and the arrays of transformers. Errors are those of `read_bert`."""
     settings = Settings(config)
-    settings.one_of("hidden_act", "gelu", ("gelu",))
-    settings.one_of("position_embedding_type", "absolute", ("absolute",))
+    settings.known("hidden_act", "gelu", ("gelu",))
+    settings.known("position_embedding_type", "absolute", ("absolute",))
     network = BERT(
-        vocabulary=settings.integer("vocab_size", 30522),
-        width=settings.integer("hidden_size", 768),
-        depth=settings.integer("num_hidden_layers", 12, least=0),
-        heads=settings.integer("num_attention_heads", 12),
-        length=settings.integer("max_position_embeddings", 512),
-        mlp_width=settings.integer("intermediate_size", 3072),
-        token_types=settings.integer("type_vocab_size", 2),
+        vocabulary=settings.length("vocab_size", 30522),
+        width=settings.length("hidden_size", 768),
+        depth=settings.length("num_hidden_layers", 12),
+        heads=settings.length("num_attention_heads", 12),
+        length=settings.length("max_position_embeddings", 512),
+        mlp_width=settings.length("intermediate_size", 3072),
+        token_types=settings.length("type_vocab_size", 2),
         normalise=normalise,
-        norm_eps=settings.positive("layer_norm_eps", 1e-12),
+        norm_eps=settings.number("layer_norm_eps", 1e-12),
     )
     tensors = {name.removeprefix("bert."): array for name, array in tensors.items()}
     shapes = jax.eval_shape(network.init, jax.random.key(0), *first_text())["params"]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxdiff.checks import require
-from jaxdiff.interop.folders import Settings, read_folder
+from jaxdiff.interop.diffusers.settings import Settings
 from jaxdiff.interop.layout import from_foreign
 from jaxdiff.interop.text_layout import block_names, first_text
 from jaxdiff.networks import CLIPText
@@ -36,37 +35,35 @@ _LAYERS = {
 _NO_END = 2
 
 
-def read_clip(folder: Path) -> tuple[CLIPText, PyTree]:
-    """The text encoder of a folder of transformers, and its variables.
+def clip(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> tuple[CLIPText, PyTree]:
+    """The text encoder of a `config.json` of transformers and its arrays, and its variables.
 
-    The folder is that of a `CLIPTextModel`, of a `CLIPTextModelWithProjection` or of a whole `CLIPModel`.
+    Args:
+      config: the settings of a `CLIPTextModel`, of a `CLIPTextModelWithProjection` or of a whole `CLIPModel`.
+      tensors: the arrays.
 
     Raises:
-      ValueError: a file is missing or cannot be read, a setting is not allowed, or an array is missing, has another
-        shape or has no place in the network.
+      ValueError: a setting is not allowed, or an array is missing, has another shape or has no place in the network.
     """
-    return clip(*read_folder(folder))
-
-
-def clip(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> tuple[CLIPText, PyTree]:
-    """The text encoder of the settings and the arrays of transformers. Errors are those of `read_clip`."""
     inner = config.get("text_config", config)
-    require(isinstance(inner, Mapping), "text_config in config.json", inner, "objects")
+    require(isinstance(inner, Mapping), "config.json: text_config", inner, "objects")
     settings = Settings(inner)
     tensors = {name.removeprefix("text_model."): array for name, array in tensors.items()}
-    width, end = settings.integer("hidden_size", 512), settings.integer("eos_token_id", 49407, least=0)
+    end = settings.length("eos_token_id", 49407)
     projection = tensors.get("text_projection.weight")
+    if projection is not None:
+        require(projection.ndim == 2, "shape of text_projection.weight", projection.shape, "[out, in]")
     network = CLIPText(
-        vocabulary=settings.integer("vocab_size", 49408),
-        width=width,
-        depth=settings.integer("num_hidden_layers", 12, least=0),
-        heads=settings.integer("num_attention_heads", 8),
-        length=settings.integer("max_position_embeddings", 77),
-        mlp_width=settings.integer("intermediate_size", 2048),
-        activation=settings.one_of("hidden_act", "quick_gelu", ("quick_gelu", "gelu")),
+        vocabulary=settings.length("vocab_size", 49408),
+        width=settings.length("hidden_size", 512),
+        depth=settings.length("num_hidden_layers", 12),
+        heads=settings.length("num_attention_heads", 8),
+        length=settings.length("max_position_embeddings", 77),
+        mlp_width=settings.length("intermediate_size", 2048),
+        activation=settings.known("hidden_act", "quick_gelu", ("quick_gelu", "gelu")),
         projection=None if projection is None else len(projection),
         end_id=None if end == _NO_END else end,
-        norm_eps=settings.positive("layer_norm_eps", 1e-5),
+        norm_eps=settings.number("layer_norm_eps", 1e-5),
     )
     shapes = jax.eval_shape(network.init, jax.random.key(0), *first_text())["params"]
     layout = block_names(_PLACES, "encoder.layers.{}", _LAYERS)

@@ -1,7 +1,6 @@
 """The encoder of T5 version 1.1, from a folder of transformers."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxdiff.checks import require
-from jaxdiff.interop.folders import Settings, read_folder
+from jaxdiff.interop.diffusers.settings import Settings
 from jaxdiff.interop.layout import from_foreign
 from jaxdiff.interop.text_layout import block_names, first_text
 from jaxdiff.networks import T5Encoder
@@ -33,37 +32,33 @@ _LAYERS = {
 _IGNORED = ("decoder.", "lm_head.")
 
 
-def read_t5(folder: Path) -> tuple[T5Encoder, PyTree]:
-    """The encoder of a folder of transformers, and its variables.
+def t5(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> tuple[T5Encoder, PyTree]:
+    """The encoder of a `config.json` of transformers and its arrays, and its variables.
 
-    The folder is that of a `T5EncoderModel` or of a whole T5 with gated feed-forward layers (v1.1, Flan-T5).
+    Args:
+      config: the settings of a T5 with gated feed-forward layers (v1.1, Flan-T5).
+      tensors: the arrays of a `T5EncoderModel` or of a whole model.
 
     Raises:
-      ValueError: a file is missing or cannot be read, a setting is not allowed, or an array is missing, has another
-        shape or has no place in the network.
+      ValueError: a setting is not allowed, or an array is missing, has another shape or has no place in the network.
     """
-    return t5(*read_folder(folder))
-
-
-def t5(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> tuple[T5Encoder, PyTree]:
-    """The encoder of the settings and the arrays of transformers. Errors are those of `read_t5`."""
     settings = Settings(config)
-    settings.one_of("feed_forward_proj", "relu", ("gated-gelu",))
+    settings.known("feed_forward_proj", "relu", ("gated-gelu",))
     tensors = dict(tensors)
     own = tensors.pop(_OWN, None)
     if own is not None:
         same = np.array_equal(tensors.setdefault(_SHARED, own), own)
         require(same, _OWN, "another table of tokens", f"arrays that are {_SHARED}")
     network = T5Encoder(
-        vocabulary=settings.integer("vocab_size", 32128),
-        width=settings.integer("d_model", 512),
-        depth=settings.integer("num_layers", 6, least=0),
-        heads=settings.integer("num_heads", 8),
-        head_width=settings.integer("d_kv", 64),
-        mlp_width=settings.integer("d_ff", 2048),
-        buckets=settings.integer("relative_attention_num_buckets", 32),
-        max_distance=settings.integer("relative_attention_max_distance", 128),
-        norm_eps=settings.positive("layer_norm_epsilon", 1e-6),
+        vocabulary=settings.length("vocab_size", 32128),
+        width=settings.length("d_model", 512),
+        depth=settings.length("num_layers", 6),
+        heads=settings.length("num_heads", 8),
+        head_width=settings.length("d_kv", 64),
+        mlp_width=settings.length("d_ff", 2048),
+        buckets=settings.length("relative_attention_num_buckets", 32),
+        max_distance=settings.length("relative_attention_max_distance", 128),
+        norm_eps=settings.number("layer_norm_epsilon", 1e-6),
     )
     shapes = jax.eval_shape(network.init, jax.random.key(0), *first_text())["params"]
     layout = block_names(_PLACES, "encoder.block.{}", _LAYERS)

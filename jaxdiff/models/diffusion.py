@@ -72,6 +72,11 @@ class Diffusion(Model):
             codec = self.codec.load(open)
         return {"codec": codec, "conditions": Conditions(self.conditions, Table()).load(open)}
 
+    def opened(self, frozen: Any) -> Self:
+        by_name: Mapping[str, Any] = self.conditions
+        conditions = {name: c.opened(frozen["conditions"].get(name)) for name, c in by_name.items()}
+        return dataclasses.replace(self, conditions=conditions)
+
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         for name in names_of(self.field):
             check_known(fields, name, "model.field")

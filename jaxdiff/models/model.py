@@ -103,6 +103,14 @@ class Model(Component):
         """The frozen models that the model needs, as a pytree. `open` opens a run or a file of weights."""
         return {}
 
+    def opened(self, frozen: Any) -> Self:
+        """The model that knows its frozen models, which `entries` and `bind` are asked of.
+
+        Args:
+          frozen: the result of `load`, or the shapes of its arrays.
+        """
+        return self
+
     def entries(self, fields: Mapping[str, Field]) -> dict[str, Entry]:
         """The entries that the model needs in a batch, and how they are read from the fields of a record.
 

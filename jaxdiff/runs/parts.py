@@ -14,6 +14,7 @@ from jaxdiff import trees
 from jaxdiff.checks import did_you_mean, one_line, require
 from jaxdiff.components import Table
 from jaxdiff.files import expand_user
+from jaxdiff.interop.text_encoders import is_text_encoder, text_encoder
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.settings import parts_of
 
@@ -53,7 +54,7 @@ class Parts:
         self._opened: dict[str, Any] = {}
 
     def open(self, value: str) -> Any:
-        """Opens the part that a setting names: a run as a model; an `.npz` file as a mapping of arrays.
+        """Opens the part that a setting names, as `open_file` does.
 
         Raises:
           ValueError: there is no such part, or it cannot be read.
@@ -72,7 +73,9 @@ class Parts:
 
 
 def open_file(path: Path, load: Callable[[Path], Any]) -> Any:
-    """A run directory as a model; an `.npz` file as a mapping of arrays."""
+    """A run directory as a model; a folder of a text encoder of transformers; an `.npz` file as a mapping of arrays."""
+    if is_text_encoder(path):
+        return text_encoder(path)
     if path.suffix == ".npz":
         require(path.is_file(), "file of arrays", str(path), "regular files")
         try:

@@ -79,7 +79,7 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
       ValueError, TypeError: the parts of the configuration do not fit each other or the data. The error names the
         setting.
     """
-    after = _augmented(config, fields)
+    after, config = _augmented(config, fields), _opened(config, frozen)
     entries = _read(config, fields, after)
     _warn_of_unread(config, fields, after)
     bound = config.model.bind(after, frozen["model"])
@@ -129,7 +129,7 @@ def bind(config: Config, fields: Mapping[str, Field], frozen: Any) -> Bound:
 
     Arguments and errors are those of `make_training`.
     """
-    after = _augmented(config, fields)
+    after, config = _augmented(config, fields), _opened(config, frozen)
     config.model.entries(after)  # which refuses fields that the data lack
     return config.model.bind(after, frozen["model"])
 
@@ -137,6 +137,11 @@ def bind(config: Config, fields: Mapping[str, Field], frozen: Any) -> Bound:
 def load_frozen(config: Config, open: Callable[[str], Any]) -> dict[str, Any]:
     """The frozen models of a configuration: arguments of the step, which are never in checkpoints."""
     return {"model": config.model.load(open), "objective": config.objective.load(open)}
+
+
+def _opened(config: Config, frozen: Any) -> Config:
+    """The configuration whose model knows its frozen models."""
+    return dataclasses.replace(config, model=config.model.opened(frozen["model"]))
 
 
 def _augmented(config: Config, fields: Mapping[str, Field]) -> Mapping[str, Field]:

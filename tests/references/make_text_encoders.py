@@ -111,9 +111,7 @@ def encoders() -> dict[str, dict[str, Any]]:
         return {"last": out.last_hidden_state, "before_last": out.hidden_states[-2]}
 
     return {
-        "clip": case(
-            transformers.CLIPTextModel(new), 1, clip, lambda out: both(out) | {"pooled": out.pooler_output}
-        ),
+        "clip": case(transformers.CLIPTextModel(new), 1, clip, lambda out: both(out) | {"pooled": out.pooler_output}),
         "clip_projected": case(
             transformers.CLIPTextModelWithProjection(old), 2, clip, lambda out: both(out) | {"pooled": out.text_embeds}
         ),

@@ -1,0 +1,55 @@
+"""Text encoders, from folders of transformers."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.checks import require
+from jaxdiff.conditions.text_encoder import TextEncoder
+from jaxdiff.interop.bert import bert
+from jaxdiff.interop.clip import clip
+from jaxdiff.interop.diffusers.folders import weights_of
+from jaxdiff.interop.t5 import t5
+from jaxdiff.interop.tensors import read_json
+from jaxdiff.interop.tokenizers import has_tokenizer, read_tokenizer
+from jaxdiff.networks.module import Network
+
+# The reader of each `model_type`.
+_READERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, np.ndarray]], tuple[Network, Any]]] = {
+    "clip": clip,
+    "clip_text_model": clip,
+    "t5": t5,
+    "bert": bert,
+}
+
+
+def is_text_encoder(folder: Path) -> bool:
+    """Whether a folder looks like one of transformers: its `config.json` names a type of model."""
+    return (folder / "config.json").is_file() and "model_type" in read_json(folder / "config.json")
+
+
+def text_encoder(folder: Path, tokenizer: Path | None = None) -> TextEncoder:
+    """The text encoder of a folder of transformers: CLIP, T5 v1.1 or BERT.
+
+    Args:
+      folder: a folder of `config.json` and `.safetensors` files.
+      tokenizer: the folder of the tokenizer. None for `folder` itself if it has one, or else for the folder beside it
+        that pipelines of diffusers have: `tokenizer_2` for `text_encoder_2`.
+
+    Raises:
+      ValueError: a file is missing or cannot be read, a setting is not allowed, or an array is missing, has another
+        shape or has no place in the network.
+    """
+    require(folder.is_dir(), "folder", str(folder), "folders of text encoders that exist")
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type")
+    require(kind in _READERS, f"{folder / 'config.json'}: model_type", kind, ", ".join(_READERS))
+    network, variables = _READERS[str(kind)](config, weights_of(folder))
+    if tokenizer is None:
+        beside = folder.with_name(folder.name.replace("text_encoder", "tokenizer"))
+        tokenizer = folder if has_tokenizer(folder) else beside
+    return TextEncoder(jax.tree.map(jnp.asarray, variables), network, read_tokenizer(tokenizer))
