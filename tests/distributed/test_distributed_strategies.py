@@ -46,7 +46,9 @@ def test_the_axis_of_layers_is_not_sharded():
     assert layers["attention"]["qkv"]["kernel"] == (None, None, "fsdp")
     assert layers["feed_forward"]["in"]["kernel"] == (None, None, "fsdp")
     assert layers["feed_forward"]["out"]["kernel"] == (None, "fsdp")
-    assert not [spec for spec in jax.tree.leaves(layers, is_leaf=lambda s: isinstance(s, tuple)) if spec[:1] == ("fsdp",)]
+    assert not [
+        spec for spec in jax.tree.leaves(layers, is_leaf=lambda s: isinstance(s, tuple)) if spec[:1] == ("fsdp",)
+    ]
     # Queries, keys and values lie side by side, heads within them: each of 8 devices has 3 of the 24.
     assert params["layers"]["attention"]["qkv"]["kernel"].shape[-1] // 8 == 3 * 64 // 8
 

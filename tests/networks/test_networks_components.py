@@ -71,7 +71,11 @@ CASES = {
         arguments=(IMAGE, TIME, SAID),
         hidden={
             *(f"{stack}.attention.qkv.kernel" for stack in ("in_layers", "mid_layer", "out_layers")),
-            *("out_layers.skip.kernel", "mid_layer.cross_attention.key_value.kernel", "in_layers.feed_forward.in.kernel"),
+            *(
+                "out_layers.skip.kernel",
+                "mid_layer.cross_attention.key_value.kernel",
+                "in_layers.feed_forward.in.kernel",
+            ),
         },
         left={
             *("patch_in.kernel", "positions", "out.dense.kernel", "out.modulation.dense.kernel"),

@@ -165,7 +165,10 @@ def test_tokens_are_a_mapping_of_values_and_a_mask():
         found = read_cond(cond, (("text", TOKENS),), 2)["text"]
         assert {key: value.shape for key, value in found.items()} == {"values": (2, 3, 16), "mask": (2, 3)}
     for change, words in (
-        ({"values": np.ones((2, 3, 15), np.float32)}, "cond['text']['values'].shape = (2, 3, 15); allowed are (2, n, 16)"),
+        (
+            {"values": np.ones((2, 3, 15), np.float32)},
+            "cond['text']['values'].shape = (2, 3, 15); allowed are (2, n, 16)",
+        ),
         ({"mask": np.ones((2, 4), bool)}, "cond['text']['mask'].shape = (2, 4); allowed are (2, 3)"),
     ):
         with pytest.raises(ValueError, match=re.escape(words)):

@@ -50,9 +50,7 @@ def test_dit_is_that_of_diffusers():
     assert_the_same(network, foreign.dit(weights), inputs["x"], inputs["time"], inputs["label"], expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "network"), [("sd3", SD3), ("sd35", SD3.clone(depth=3, dual_depth=1, qk_norm=True))]
-)
+@pytest.mark.parametrize(("name", "network"), [("sd3", SD3), ("sd35", SD3.clone(depth=3, dual_depth=1, qk_norm=True))])
 def test_mmdit_is_that_of_diffusers(name, network):
     weights, inputs, expected = case(name)
     mask = np.ones(inputs["text"].shape[:2], bool)

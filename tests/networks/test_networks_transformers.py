@@ -90,7 +90,7 @@ def test_the_output_of_a_fresh_network_is_zero(made, name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_input_matters_to_its_own_example(made, name):
-    network, variables, cond, apply, before = made[name]
+    _, variables, cond, apply, before = made[name]
     changes = [(X.at[1].add(1.0), TIME, cond), (X, TIME.at[1].add(1.0), cond)]
     changes.append((X, TIME, cond | {"label": jnp.array([1, 0])}))
     if "text" in cond:
@@ -221,7 +221,11 @@ T = jnp.zeros(2)
         (DiT(**TINY), jnp.zeros((2, 6)), "x.shape = (2, 6); allowed are [batch, *space, channels]"),
         (DiT(**TINY), jnp.zeros((2, 5, 4, 1)), "allowed are a space of multiples of the patch (2, 2)"),
         (DiT(**TINY | {"heads": 3}), X, "heads = 3; allowed are divisors of the width 16"),
-        (DiT(**TINY, positions=LearnedPositions((1,))), X, "grid of tokens = (2, 3); allowed are grids of at most (1, 1)"),
+        (
+            DiT(**TINY, positions=LearnedPositions((1,))),
+            X,
+            "grid of tokens = (2, 3); allowed are grids of at most (1, 1)",
+        ),
         (MMDiT(**TINY), X, "channels of the conditions = []; allowed are those with 'tokens', which MMDiT needs"),
     ],
 )

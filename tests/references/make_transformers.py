@@ -55,7 +55,9 @@ def main() -> None:
         for name, weight in dit.named_parameters():
             if ".norm1.emb." in name:
                 weight.copy_(weights["transformer_blocks.0." + name.split(".", 2)[2]])
-    weights = {n: w for n, w in dit.state_dict().items() if ".norm1.emb." not in n or n.startswith("transformer_blocks.0.")}
+    weights = {
+        n: w for n, w in dit.state_dict().items() if ".norm1.emb." not in n or n.startswith("transformer_blocks.0.")
+    }
     inputs = {"x": draw(2, 3, 8, 8), "time": torch.tensor([3.0, 801.0]), "label": torch.tensor([1, 5])}
     with torch.no_grad():
         out = dit(inputs["x"], timestep=inputs["time"], class_labels=inputs["label"]).sample

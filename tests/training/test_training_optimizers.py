@@ -218,7 +218,9 @@ def test_muon_takes_each_layer_of_a_stack_as_a_matrix_of_its_own():
 
     whole = update({"model": {"layers": {"kernel": kernels}}})["model"]["layers"]["kernel"]
     for kernel, found in zip(kernels, whole, strict=True):
-        np.testing.assert_allclose(found, update({"model": {"layer": {"kernel": kernel}}})["model"]["layer"]["kernel"], atol=1e-5)
+        np.testing.assert_allclose(
+            found, update({"model": {"layer": {"kernel": kernel}}})["model"]["layer"]["kernel"], atol=1e-5
+        )
 
 
 def test_which_leaves_of_the_networks_muon_takes():

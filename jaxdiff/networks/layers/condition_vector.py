@@ -21,8 +21,9 @@ class ConditionVector(nn.Module):
         c = MLP(features(time)) + sum MLP(vector) + sum table[class]
 
     Each MLP has two dense layers with SiLU between them, as in DiT (Peebles & Xie 2023) and for the pooled text of SD3
-    (Esser et al. 2024, arXiv 2403.03206). A table of n classes has n + 1 rows, the last for no class. With two times per
-    example, the features of the second time have a first dense layer of their own, whose result is added before SiLU.
+    (Esser et al. 2024, arXiv 2403.03206). A table of n classes has n + 1 rows, the last for no class. With two times
+    per example, the features of the second time have a first dense layer of their own, whose result is added before
+    SiLU.
 
     The parameters of a condition have its name: a vector's layers are `NAME.in` and `NAME.out`, a class's table is
     `NAME_table`.

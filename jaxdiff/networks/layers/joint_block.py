@@ -17,9 +17,9 @@ from jaxdiff.networks.layers.multi_head import MultiHeadAttention, split_heads
 class JointBlock(nn.Module):
     """A block of MMDiT (SD3, Esser et al. 2024, arXiv 2403.03206, section 4 and figure 2).
 
-    The stream of the data and the stream of the conditions have weights of their own. Both are scaled, shifted and gated
-    as in `TransformerBlock`. Their queries, keys and values form one sequence, data first, in one attention over all
-    tokens of the data and the visible tokens of the conditions.
+    The stream of the data and the stream of the conditions have weights of their own. Both are scaled, shifted and
+    gated as in `TransformerBlock`. Their queries, keys and values form one sequence, data first, in one attention over
+    all tokens of the data and the visible tokens of the conditions.
 
     Attributes:
       heads: number of attention heads.

@@ -27,8 +27,8 @@ class MultiHeadAttention(nn.Module):
         self-attention     y = W_out attend(W_qkv x)
         cross-attention    y = W_out attend(W_q x, W_kv context)
 
-    With `qk_norm`, the queries and keys of each head are divided by their root mean square and scaled by learned numbers
-    that all heads share (SD3, Esser et al. 2024, arXiv 2403.03206, section 5.3.2). A rotation follows the norm.
+    With `qk_norm`, the queries and keys of each head are divided by their root mean square and scaled by learned
+    numbers that all heads share (SD3, Esser et al. 2024, arXiv 2403.03206, section 5.3.2). A rotation follows the norm.
 
     Attributes:
       heads: number of heads.

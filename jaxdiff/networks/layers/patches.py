@@ -41,7 +41,8 @@ def patchify(
       patch: the size of a patch along each axis, which divides the length of the axis.
 
     Returns:
-      `[batch, *grid, prod(patch) * channels]`. The last axis runs over the axes of the patch and then over the channels.
+      `[batch, *grid, prod(patch) * channels]`. The last axis runs over the axes of the patch and then over the
+      channels.
     """
     batch, space, channels = x.shape[0], x.shape[1:-1], x.shape[-1]
     grid = tuple(length // size for length, size in zip(space, patch, strict=True))
@@ -65,8 +66,8 @@ def unpatchify(
 class PatchEmbedding(nn.Module):
     """One token per patch: a convolution whose window and stride are the patch.
 
-    The kernel is `[*patch, in, features]`. It starts as that of a dense layer over the numbers of a patch (Glorot & Bengio
-    2010), as in DiT (Peebles & Xie 2023).
+    The kernel is `[*patch, in, features]`. It starts as that of a dense layer over the numbers of a patch (Glorot &
+    Bengio 2010), as in DiT (Peebles & Xie 2023).
 
     Attributes:
       features: the length of a token.

@@ -46,12 +46,12 @@ class SinCosPositions(Positions):
         2 axes     half for the second axis, then half for the first, as in DiT and SD3 (width before height)
         3 axes     a quarter for the first axis, then 3/8 for the third and 3/8 for the second, as in CogVideoX
 
-    Positions count from 0. With `base`, they run from 0 to just below `base` on a grid of any size. With `table`, the grid
-    is the centre of a larger grid, as in SD3 (Esser et al. 2024, arXiv 2403.03206, section 5.3.2).
+    Positions count from 0. With `base`, they run from 0 to just below `base` on a grid of any size. With `table`, the
+    grid is the centre of a larger grid, as in SD3 (Esser et al. 2024, arXiv 2403.03206, section 5.3.2).
 
     Attributes:
-      base: the number of positions that the axes span, one number for all axes or one per axis; empty for the size of the
-        grid, or of the table.
+      base: the number of positions that the axes span, one number for all axes or one per axis; empty for the size of
+        the grid, or of the table.
       table: the size of the larger grid, one number for all axes or one per axis; empty for none.
     """
 

@@ -38,9 +38,9 @@ class Rotation(NamedTuple):
 class Rope(Component):
     """Rotary position embedding (Su et al. 2021, arXiv 2104.09864) along each axis of a grid.
 
-    The channels of a head are shared by the axes. An axis with d channels rotates the pair of channels 2 i and 2 i + 1 by
-    the angle `p theta^(-2 i / d)` at position p = 0, 1, ... With one or two axes the shares are equal; with three, the
-    second and the third axis have `2 (c // 6)` channels each and the first axis has the rest, as in Wan.
+    The channels of a head are shared by the axes. An axis with d channels rotates the pair of channels 2 i and 2 i + 1
+    by the angle `p theta^(-2 i / d)` at position p = 0, 1, ... With one or two axes the shares are equal; with three,
+    the second and the third axis have `2 (c // 6)` channels each and the first axis has the rest, as in Wan.
 
     Attributes:
       theta: the base of the frequencies.

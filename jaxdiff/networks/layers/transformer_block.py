@@ -19,13 +19,14 @@ from jaxdiff.networks.layers.rotary import Rotation
 class TransformerBlock(nn.Module):
     """A block with adaptive normalisation (adaLN-Zero; Peebles & Xie 2023, arXiv 2212.09748, section 3.2).
 
-        h = W_skip [h, skip]                                              with a skip: U-ViT (Bao et al. 2022)
+        h = W_skip [h, skip]                                            with a skip
         h = h + gate_1 attention(norm(h) (1 + scale_1) + shift_1)
-        h = h + cross_attention(h, context)                               with a context: PixArt-alpha (Chen et al. 2023)
+        h = h + cross_attention(h, context)                             with a context
         h = h + gate_2 feed_forward(norm(h) (1 + scale_2) + shift_2)
 
-    Shifts, scales and gates are linear in `silu(c)` and start at zero, and so does the result of cross-attention, so that
-    a new block changes nothing.
+    The skip is that of U-ViT (Bao et al. 2022, arXiv 2209.12152), and the context that of PixArt-alpha (Chen et al.
+    2023, arXiv 2310.00426). Shifts, scales and gates are linear in `silu(c)` and start at zero, and so does the result
+    of cross-attention. A new block therefore changes nothing.
 
     Attributes:
       heads: number of attention heads.

@@ -34,22 +34,23 @@ def dit_xl(patch: int = 2) -> DiT:
     return DiT(width=1152, depth=28, heads=16, patch=(patch,), out_channels=8)
 
 
-# ------------------------------ MMDiT: Esser et al. 2024 (arXiv 2403.03206), the configurations of the folders of weights
-# For latents of 16 channels. With tokens of 4096 numbers and a vector of 2048, the pooled text. The time input is 1000 t.
+# ------------------------ MMDiT: Esser et al. 2024 (arXiv 2403.03206), the configurations in the folders of weights
+# For latents of 16 channels. With tokens of 4096 numbers and a vector of 2048, the pooled text. The time input runs to
+# 1000.
 
 
 def sd3_medium() -> MMDiT:
-    """The transformer of Stable Diffusion 3 medium: 2,028,328,000 parameters."""
+    """Stable Diffusion 3 medium: 2,028,328,000 parameters."""
     return MMDiT()
 
 
 def sd35_medium() -> MMDiT:
-    """The transformer of Stable Diffusion 3.5 medium: 2,243,171,520 parameters."""
+    """Stable Diffusion 3.5 medium: 2,243,171,520 parameters."""
     return MMDiT(dual_depth=13, qk_norm=True, positions=SinCosPositions(base=(64,), table=(384,)))
 
 
 def sd35_large() -> MMDiT:
-    """The transformer of Stable Diffusion 3.5 large: 8,056,627,520 parameters."""
+    """Stable Diffusion 3.5 large: 8,056,627,520 parameters."""
     return MMDiT(width=2432, depth=38, heads=38, qk_norm=True)
 
 

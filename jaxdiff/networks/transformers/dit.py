@@ -30,7 +30,8 @@ class DiT(Network):
     norms are scaled, shifted and gated by the time input, classes and vectors (adaLN-Zero). Planes are concatenated to
     the input before it is cut. Tokens are attended to by cross-attention in each block, as in PixArt-alpha (Chen et al.
     2023, arXiv 2310.00426). The defaults are DiT-XL/2 (675 million parameters with 1000 classes and learned variances).
-    The input may have any size that the patch divides. The parameters of all blocks are one array with an axis of layers.
+    The input may have any size that the patch divides. The parameters of all blocks are one array with an axis of
+    layers.
 
     Attributes:
       width: the length of a token.
@@ -114,8 +115,8 @@ class DiT(Network):
             network that was initialised with two.
           cond: a mapping of the names of the conditions to their values: classes, integers `[batch]`; vectors
             `[batch, d]`; planes `[batch, *space, c]`; tokens, mappings of `values` `[batch, n, d]` and `mask`
-            `[batch, n]` with at least one visible token. With one condition, the bare value. A vector may be left out and
-            is then zero.
+            `[batch, n]` with at least one visible token. With one condition, the bare value. A vector may be left out
+            and is then zero.
           key: for dropout, as for `UNet`.
 
         Returns:

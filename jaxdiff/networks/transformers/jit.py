@@ -24,11 +24,11 @@ from jaxdiff.networks.transformers.entrance import enter
 class JiT(Network):
     """Transformer over large patches of pixels, which predicts clean data (Li & He 2025, arXiv 2511.13720).
 
-    A patch of many pixels passes through a bottleneck of few numbers to become a token. The blocks are those of DiT with
-    root mean square norms, normalised queries and keys, rotary positions and SwiGLU. From block `context_start` on, the
-    sequence also has `context_tokens` tokens: copies of the embedding of classes and vectors, each with a learned position
-    of its own. The network is meant for the parametrization `x0` with the time input "raw" on the process `flow`. The
-    defaults are JiT-B/16 (131 million parameters with 1000 classes).
+    A patch of many pixels passes through a bottleneck of few numbers to become a token. The blocks are those of DiT
+    with root mean square norms, normalised queries and keys, rotary positions and SwiGLU. From block `context_start`
+    on, the sequence also has `context_tokens` tokens: copies of the embedding of classes and vectors, each with a
+    learned position of its own. The network is meant for the parametrization `x0` with the time input "raw" on the
+    process `flow`. The defaults are JiT-B/16 (131 million parameters with 1000 classes).
 
     Attributes:
       width: the length of a token.
@@ -38,7 +38,8 @@ class JiT(Network):
       bottleneck: the numbers to which a patch is reduced before it becomes a token.
       context_tokens: number of tokens that hold classes and vectors.
       context_start: the block before which these tokens are put in front of the sequence.
-      mlp_ratio: the hidden width of an equally large plain feed-forward layer, divided by `width`; SwiGLU has 2/3 of it.
+      mlp_ratio: the hidden width of an equally large plain feed-forward layer, divided by `width`; SwiGLU has 2/3 of
+        it.
       embedding: features of the time input.
       embedding_features: width requested from `embedding`.
       positions: the positions that are added to the tokens; None for none.

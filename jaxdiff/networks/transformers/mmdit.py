@@ -25,8 +25,8 @@ class MMDiT(Network):
     """Multimodal diffusion transformer (SD3, Esser et al. 2024, arXiv 2403.03206), for signals, images and videos.
 
     Patches of the data and tokens of the conditions are two streams with weights of their own, which attend to each
-    other. Time, classes and vectors, such as pooled text, modulate both streams. Planes are concatenated to the input. The
-    network needs a condition of the channel `tokens`. The defaults are the transformer of SD3-medium (2.0 billion
+    other. Time, classes and vectors, such as pooled text, modulate both streams. Planes are concatenated to the input.
+    The network needs a condition of the channel `tokens`. The defaults are the transformer of SD3-medium (2.0 billion
     parameters), whose time input runs to 1000.
 
     Attributes:
