@@ -3,6 +3,7 @@
 import re
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from jaxdiff import trees
 from jaxdiff.networks import DiT, JiT, LearnedPositions, MMDiT, Rope, SinCosPositions
+from jaxdiff.networks.layers.dropout import Dropout
+from jaxdiff.networks.layers.stack import stack
 from jaxdiff.networks.module import Spec
 
 CLASS, TEXT, POOLED = Spec("class", classes=3), Spec("tokens", (4, 6)), Spec("vector", (5,))
@@ -24,6 +27,14 @@ NETWORKS = {
         {"label": CLASS, "text": TEXT, "pooled": POOLED}
     ),
     "JiT": JiT(**TINY, patch=(2,), bottleneck=6, context_tokens=3, context_start=1).given({"label": CLASS}),
+}
+SMALLEST = DiT(**TINY | {"depth": 1}, registers=1)
+# One other program for each network, of the same parameters and derivatives.
+PROGRAMS = {
+    "DiT": {"remat": "dots"},
+    "skips": {"remat": "blocks", "unroll": True},
+    "MMDiT": {"remat": "blocks"},
+    "JiT": {"unroll": True},
 }
 X, TIME = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 6, 3)), jnp.float32), jnp.array([3.0, 40.0])
 COND = {
@@ -82,10 +93,14 @@ def test_a_patch_may_have_another_size_along_each_axis():
 def test_the_output_of_a_fresh_network_is_zero(made, name):
     """The last layer starts at zero, and every other parameter may have any value."""
     network, variables, cond, apply, _ = made[name]
-    fresh = jax.jit(network.init)(jax.random.key(0), X, TIME, cond)["params"]
-    out = {**variables["params"]["out"], "dense": fresh["out"]["dense"]}
+    last = jax.jit(lambda key: network.init(key, X, TIME, cond)["params"]["out"]["dense"])(jax.random.key(0))
+    out = {**variables["params"]["out"], "dense": last}
     np.testing.assert_array_equal(apply({"params": {**variables["params"], "out": out}}, X, TIME, cond), 0.0)
-    assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(fresh))
+
+
+def test_initial_parameters_are_finite_and_float32():
+    variables = jax.jit(SMALLEST.init)(jax.random.key(0), X, TIME)
+    assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -156,7 +171,8 @@ def test_a_network_depends_on_both_of_two_times(random_variables):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_gradients_reach_every_parameter_and_are_the_same_without_loops_and_with_rematerialisation(made, name):
+def test_gradients_reach_every_parameter_and_are_those_of_another_program(made, name):
+    """Other programs have no loop over layers, or store fewer results."""
     network, variables, cond, _, _ = made[name]
 
     def gradient(network):
@@ -166,13 +182,11 @@ def test_gradients_reach_every_parameter_and_are_the_same_without_loops_and_with
     still = {trees.name_of(p) for p, leaf in jax.tree_util.tree_leaves_with_path(expected) if not jnp.abs(leaf).max()}
     # SD3.5 has a norm for the queries of the text in the last block, and no use for their results.
     assert still == ({"last_layer.context_query_norm.scale"} if name == "MMDiT" else set())
+    other = network.clone(**PROGRAMS[name])
     shapes = jax.eval_shape(network.init, jax.random.key(0), X, TIME, cond)
-    for change in ({"unroll": True}, {"remat": "dots"}, {"remat": "blocks", "unroll": True}):
-        other = network.clone(**change)
-        assert jax.eval_shape(other.init, jax.random.key(0), X, TIME, cond) == shapes
-        found = gradient(other)
-        size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
-        chex.assert_trees_all_close(found, expected, rtol=0, atol=1e-5 * size)
+    assert jax.eval_shape(other.init, jax.random.key(0), X, TIME, cond) == shapes
+    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    chex.assert_trees_all_close(gradient(other), expected, rtol=0, atol=1e-5 * size)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -186,29 +200,43 @@ def test_bfloat16_changes_only_the_computation(made, name):
     assert 1e-6 < jnp.linalg.norm(out - reference) / jnp.linalg.norm(reference) < 2e-2
 
 
-def test_layers_of_a_stack_drop_what_their_keys_say(random_variables):
-    """With dropout, layers differ; and parts of a batch drop what the whole drops."""
+def test_dropout_follows_the_keys_and_spares_the_outer_layers_of_jit(random_variables):
     network = JiT(**TINY | {"depth": 4}, patch=(2,), context_start=1, context_tokens=2, dropout=0.5)
-    variables = random_variables(network, X, TIME)
-    apply, key = jax.jit(network.apply), jax.random.key(3)
-    whole, plain = apply(variables, X, TIME, key=key), apply(variables, X, TIME)
-    differ(whole, plain)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(2))
-    close(apply(variables, X[1:], TIME[1:], key=keys[1:]), whole[1:])
-    # Only the middle half, the layers 1 and 2, drops anything: without their gates, nothing is dropped.
-    closed = jax.tree.map(lambda leaf: leaf, variables)
-    modulation = closed["params"]["layers"]["modulation"]["dense"]
-    closed["params"]["layers"]["modulation"]["dense"] = jax.tree.map(lambda leaf: leaf.at[:2].set(0.0), modulation)
-    close(apply(closed, X, TIME, key=key), apply(closed, X, TIME))
+    variables, keys = random_variables(network, X, TIME), jax.random.split(jax.random.key(3))
+    apply = jax.jit(lambda v, x, time, keys: network.apply(v, x, time, key=keys))
+    dropped = apply(variables, X, TIME, keys)
+    close(apply(variables, X[::-1], TIME[::-1], keys[::-1]), dropped[::-1])
+    differ(apply(variables, X, TIME, keys[::-1]), dropped)
+    # Layers 1 and 2 of 4 drop. They are the first two of the second stack, and without gates they add nothing.
+    modulation = variables["params"]["layers"]["modulation"]["dense"]
+    closed = {"dense": jax.tree.map(lambda leaf: leaf.at[:2].set(0.0), modulation)}
+    layers = {**variables["params"]["layers"], "modulation": closed}
+    spared = {"params": {**variables["params"], "layers": layers}}
+    close(apply(spared, X, TIME, keys), apply(spared, X, TIME, keys[::-1]))
+
+
+def test_the_layers_of_a_stack_drop_differently():
+    """A stack has one name, and each of its layers has a number."""
+
+    class Layers(nn.Module):
+        @nn.compact
+        def __call__(self, x, keys):
+            def body(layer, x, i, _):
+                return x, layer(jnp.ones_like(x), trees.fold_in(keys, i))
+
+            return stack(Dropout(0.5, name="layers"), 4, body, x)[1]
+
+    masks = np.asarray(Layers().apply({}, jnp.ones((1, 400)), jax.random.split(jax.random.key(0), 1))).reshape(4, 400)
+    agree = (masks[:, None] == masks).mean(-1)
+    # Independent fair masks agree half of the time; five deviations.
+    assert np.abs(agree[~np.eye(4, dtype=bool)] - 0.5).max() < 5 * 0.5 / np.sqrt(400)
 
 
 def test_a_network_runs_under_shard_map_with_its_loop(made):
-    from jax.sharding import PartitionSpec
-
     network, variables, cond, _, expected = made["DiT"]
-    mesh = jax.make_mesh((1,), ("batch",))
-    rows = PartitionSpec("batch")
-    mapped = jax.shard_map(network.apply, mesh=mesh, in_specs=(PartitionSpec(), rows, rows, rows), out_specs=rows)
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    whole, rows = jax.P(), jax.P("rows")
+    mapped = jax.shard_map(network.apply, mesh=mesh, in_specs=(whole, rows, rows, rows), out_specs=rows)
     close(jax.jit(mapped)(variables, X, TIME, cond), expected)
 
 

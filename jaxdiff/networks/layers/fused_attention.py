@@ -79,7 +79,8 @@ def flash_on_tpu(
     m = key.shape[1]
     n_pad, m_pad = -n % _BLOCK, -m % _BLOCK
     if bias is not None:
-        bias = jnp.broadcast_to(bias, (batch, heads, n, m)).astype(jnp.float32)
+        # The kernel multiplies the bias by the scale too.
+        bias = jnp.broadcast_to(bias, (batch, heads, n, m)).astype(jnp.float32) / scale
         bias = jnp.pad(bias, ((0, 0), (0, 0), (0, n_pad), (0, m_pad)))
     segments = None
     if mask is not None or m_pad:
