@@ -25,6 +25,7 @@ from jaxdiff.networks import (
 )
 from jaxdiff.networks.layers.embeddings import TimeEmbedding
 from jaxdiff.networks.layers.positions import Positions
+from jaxdiff.networks.layers.rotary import RotaryPositions
 from jaxdiff.networks.module import Network, Spec
 
 LABEL = {"label": Spec("class", classes=3)}
@@ -121,7 +122,7 @@ def given(case):
 
 def test_the_cases_are_all_networks():
     assert set(CASES) == set(components.kinds_of(Network))
-    kinds = {"Rope", *CASES}.union(*(components.kinds_of(base) for base in (TimeEmbedding, Positions)))
+    kinds = set(CASES).union(*(components.kinds_of(base) for base in (TimeEmbedding, Positions, RotaryPositions)))
     assert kinds | {"as_network"} == set(networks.__all__)
 
 

@@ -95,7 +95,7 @@ class LearnedPositions(Positions):
     def __call__(self, module: nn.Module, grid: tuple[int, ...], width: int) -> Float[Array, "*grid width"]:
         size = _per_axis("positions.table", self.table, grid)
         init = nn.initializers.normal(0.02)
-        table: Array = module.param("positions", init, (*size, width))  # type: ignore[assignment]
+        table: Array = module.param("positions", init, (*size, width))
         window = tuple(slice(s, s + n) for s, n in zip(_centre(size, grid), grid, strict=True))
         return table[window]
 

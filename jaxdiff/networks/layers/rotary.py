@@ -34,8 +34,22 @@ class Rotation(NamedTuple):
         return jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
 
 
+class RotaryPositions(Component):
+    """The base of rotary embeddings of positions."""
+
+    home: ClassVar[str] = "jaxdiff.networks"
+
+    def __call__(self, grid: tuple[int, ...], channels: int) -> Rotation:
+        """The rotation of the tokens of a grid, for heads of `channels` channels.
+
+        Raises:
+          ValueError: the channels cannot be shared by the axes.
+        """
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
-class Rope(Component):
+class Rope(RotaryPositions):
     """Rotary position embedding (Su et al. 2021, arXiv 2104.09864) along each axis of a grid.
 
     The channels of a head are shared by the axes. An axis with d channels rotates the pair of channels 2 i and 2 i + 1
@@ -46,19 +60,12 @@ class Rope(Component):
       theta: the base of the frequencies.
     """
 
-    home: ClassVar[str] = "jaxdiff.networks"
-
     theta: float = 10_000.0
 
     def __post_init__(self) -> None:
         positive("theta", self.theta)
 
     def __call__(self, grid: tuple[int, ...], channels: int) -> Rotation:
-        """The rotation of the tokens of a grid, for heads of `channels` channels.
-
-        Raises:
-          ValueError: the channels cannot be shared by the axes.
-        """
         require(len(grid) in (1, 2, 3), "grid of tokens", grid, "grids of 1 to 3 axes")
         multiple = 2 * len(grid) if len(grid) < 3 else 2
         good = channels % multiple == 0 and channels >= 2 * len(grid)

@@ -15,7 +15,7 @@ from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.layers.feed_forward import Activation
 from jaxdiff.networks.layers.patches import PatchEmbedding, unpatchify
 from jaxdiff.networks.layers.positions import Positions, SinCosPositions
-from jaxdiff.networks.layers.rotary import Rope
+from jaxdiff.networks.layers.rotary import RotaryPositions
 from jaxdiff.networks.layers.stack import stack
 from jaxdiff.networks.layers.transformer_block import OutputLayer, TransformerBlock
 from jaxdiff.networks.module import Network
@@ -75,7 +75,7 @@ class DiT(Network):
     embedding: TimeEmbedding = Sinusoidal(cos_first=True, endpoint=False)
     embedding_features: int = 256
     positions: Positions | None = SinCosPositions()
-    rope: Rope | None = None
+    rope: RotaryPositions | None = None
     qk_norm: bool = False
     norm_eps: float = 1e-6
     feed_forward_norm_eps: float | None = None

@@ -13,7 +13,7 @@ from jaxdiff.networks.layers.attention import Implementation
 from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.layers.patches import PatchEmbedding, unpatchify
 from jaxdiff.networks.layers.positions import Positions, SinCosPositions
-from jaxdiff.networks.layers.rotary import Rope
+from jaxdiff.networks.layers.rotary import Rope, RotaryPositions
 from jaxdiff.networks.layers.stack import stack
 from jaxdiff.networks.layers.transformer_block import OutputLayer, TransformerBlock
 from jaxdiff.networks.module import Network
@@ -68,7 +68,7 @@ class JiT(Network):
     embedding: TimeEmbedding = Sinusoidal(cos_first=True, endpoint=False)
     embedding_features: int = 256
     positions: Positions | None = SinCosPositions()
-    rope: Rope | None = Rope()
+    rope: RotaryPositions | None = Rope()
     norm_eps: float = 1e-6
     dropout: float = 0.0
     out_channels: int | None = None

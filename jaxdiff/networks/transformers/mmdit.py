@@ -97,8 +97,8 @@ class MMDiT(Network):
         dtype, c = inside.dtype, inside.c
         context = ContextEmbedding(self.width, self.specs, dtype, name="context")(inside.given)
         if context is None:
-            channels = sorted({spec.channel for _, spec in self.specs})
-            raise ValueError(message("channels of the conditions", channels, "those with 'tokens', which MMDiT needs"))
+            told = sorted({spec.channel for _, spec in self.specs})
+            raise ValueError(message("channels of the conditions", told, "those with 'tokens', which MMDiT needs"))
         h = PatchEmbedding(self.width, inside.patch, dtype, name="patch_in")(inside.x)
         if self.positions is not None:
             h = h + self.positions(self, inside.grid, self.width).astype(dtype)
