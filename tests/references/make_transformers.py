@@ -7,6 +7,7 @@ All weights are random, also those that start at zero. They are stored in float1
 float32 with the stored numbers.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import diffusers
 import numpy as np
 import torch
 
-DIT = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 3, "out_channels": 6, "num_layers": 2}
+DIT = {"num_attention_heads": 2, "attention_head_dim": 4, "in_channels": 3, "out_channels": 6, "num_layers": 2}
 DIT |= {"sample_size": 8, "patch_size": 2, "num_embeds_ada_norm": 5}
 SD3 = {"sample_size": 8, "patch_size": 2, "in_channels": 3, "out_channels": 3, "num_layers": 2}
-SD3 |= {"attention_head_dim": 8, "num_attention_heads": 2, "joint_attention_dim": 6, "caption_projection_dim": 16}
+SD3 |= {"attention_head_dim": 4, "num_attention_heads": 2, "joint_attention_dim": 6, "caption_projection_dim": 8}
 SD3 |= {"pooled_projection_dim": 5, "pos_embed_max_size": 7}
 SD35 = SD3 | {"num_layers": 3, "qk_norm": "rms_norm", "dual_attention_layers": (0,)}
 
@@ -43,8 +44,9 @@ def main() -> None:
         return torch.randn(shape, generator=generator).half().float()
 
     def store(case: str, weights: dict[str, torch.Tensor], inputs: dict[str, torch.Tensor], out: torch.Tensor) -> None:
-        for name, value in weights.items():
-            stored[f"{case}/weights/{name}"] = value.numpy().astype(np.float16)
+        flat = [value.numpy().astype(np.float16).ravel() for value in weights.values()]
+        stored[f"{case}/weights"] = np.concatenate(flat)  # one array, since each has a header of its own in the file
+        stored[f"{case}/shapes"] = np.array(json.dumps({name: list(value.shape) for name, value in weights.items()}))
         for name, value in inputs.items():
             stored[f"{case}/inputs/{name}"] = value.numpy()
         stored[f"{case}/output"] = out.numpy()
