@@ -6,12 +6,16 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 
 - `unets/`: `UNet`, for signals, images and volumes; `Encoder`, one vector per signal, image or volume, for classifiers
   and embeddings
+- `transformers/`: `DiT`, for signals, images and videos in patches; `MMDiT`, whose data and text attend to each other;
+  `JiT`, for large patches of pixels
 - `mlp.py`: `MLP`, for vectors. `network.giving(n)` sets the length of the vector of an `Encoder` or an `MLP`
 - `autoencoders/`: latents of signals, images and volumes, called as `apply(variables, x)`: `ConvAutoencoder`, the plain
   one; `KLAutoencoder`, that of latent diffusion; `TinyAutoencoder`, a small one that imitates its latents
 - `features/`: `TinyDarknet`, features of pictures
 - `text/`: `TextTransformer`, one vector per byte of a text, called as `apply(variables, ids, mask)`
-- `layers/`: the layers of which they are made, and `Sinusoidal` and `Fourier`, features of the time input
+- `layers/`: the layers of which they are made; `Sinusoidal` and `Fourier`, features of the time input; and
+  `SinCosPositions`, `LearnedPositions` and `Rope`, positions of tokens
+- `published/`: the networks of publications, such as `published.dit_xl()`
 - `own/`: `as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own
 
 `module.py` has the base class `Network` and the `Spec` of a condition, `inputs.py` the checks of arguments, and
@@ -26,18 +30,29 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.autoencoders.tiny import TinyAutoencoder
     from jaxdiff.networks.features.tiny_darknet import TinyDarknet
     from jaxdiff.networks.layers.embeddings import Fourier, Sinusoidal
+    from jaxdiff.networks.layers.positions import LearnedPositions, SinCosPositions
+    from jaxdiff.networks.layers.rotary import Rope
     from jaxdiff.networks.mlp import MLP
     from jaxdiff.networks.own import as_network
     from jaxdiff.networks.text.transformer import TextTransformer
+    from jaxdiff.networks.transformers.dit import DiT
+    from jaxdiff.networks.transformers.jit import JiT
+    from jaxdiff.networks.transformers.mmdit import MMDiT
     from jaxdiff.networks.unets.encoder import Encoder
     from jaxdiff.networks.unets.unet import UNet
 
 __all__ = [
     "MLP",
     "ConvAutoencoder",
+    "DiT",
     "Encoder",
     "Fourier",
+    "JiT",
     "KLAutoencoder",
+    "LearnedPositions",
+    "MMDiT",
+    "Rope",
+    "SinCosPositions",
     "Sinusoidal",
     "TextTransformer",
     "TinyAutoencoder",

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from jaxdiff.checks import integer, one_of, require
 from jaxdiff.networks.module import Spec
 
-Cond = ArrayLike | Mapping[str, ArrayLike] | None
+# A condition of tokens is itself a mapping: `{"values": [batch, n, d], "mask": [batch, n]}`.
+Cond = ArrayLike | Mapping[str, ArrayLike | Mapping[str, ArrayLike]] | None
 Specs = tuple[tuple[str, Spec], ...]
 
 
@@ -69,37 +70,44 @@ def compute_types(x: Array, dtype: str | None) -> tuple[Any, Any]:
     return wide, wide if dtype is None else jnp.dtype(dtype)
 
 
-def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ()) -> dict[str, Array]:
+def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ()) -> dict[str, Any]:
     """Checks `cond` against the conditions that a network is told, and returns its values by name.
 
     Args:
       cond: a mapping of names to values: classes, integers `[batch]`; vectors `[batch, d]`; planes
-        `[batch, *space, c]`. A network with exactly one condition allows the bare value.
+        `[batch, *space, c]`; tokens, mappings of `values` `[batch, n, d]` and `mask` `[batch, n]` with any n. A network
+        with exactly one condition allows the bare value.
       specs: the conditions of the network.
       batch: number of examples.
       space: the spatial shape of the input, which planes have too.
 
     Returns:
-      One array per condition. A vector may be left out of `cond` and is then zero, which means nothing.
+      One array per condition, or a mapping of two arrays for tokens. A vector may be left out of `cond` and is then
+      zero, which means nothing.
 
     Raises:
       ValueError: an entry is missing, unknown or of the wrong shape.
-      TypeError: classes are not integers, vectors or planes are not floating-point, or `cond` is no mapping.
+      TypeError: classes are not integers, vectors, planes or the values of tokens are not floating-point, a mask is not
+        boolean, or `cond` is no mapping.
     """
     required = [name for name, spec in specs if spec.channel != "vector"]
     optional = [name for name, spec in specs if spec.channel == "vector"]
     allowed = f"{required}, with {optional} optional" if optional else f"{required}"
     allowed += ", the conditions of the network"
-    if cond is None or isinstance(cond, Mapping):
-        given = cond or {}
+    bare_tokens = isinstance(cond, Mapping) and [spec.channel for _, spec in specs] == ["tokens"] and "values" in cond
+    if cond is None or (isinstance(cond, Mapping) and not bare_tokens):
+        given: Mapping[str, Any] = cond or {}
     else:
         require(len(specs) == 1, "type of cond", type(cond).__name__, f"mappings with the entries {allowed}", TypeError)
         given = {specs[0][0]: cond}
     fits = set(required) <= set(given) <= {*required, *optional}
     require(fits, "entries of cond", sorted(given), allowed)
 
-    values = {}
+    values: dict[str, Any] = {}
     for name, spec in specs:
+        if spec.channel == "tokens":
+            values[name] = _tokens(given[name], f"cond[{name!r}]", batch, spec.shape[-1])
+            continue
         shape = (batch, *space, spec.shape[-1]) if spec.channel == "planes" else (batch, *spec.shape)
         value = jnp.asarray(given[name]) if name in given else jnp.zeros(shape)
         require(value.shape == shape, f"cond[{name!r}].shape", value.shape, f"{shape}")
@@ -110,8 +118,21 @@ def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ())
     return values
 
 
+def _tokens(given: Any, name: str, batch: int, width: int) -> dict[str, Array]:
+    fits = isinstance(given, Mapping) and set(given) == {"values", "mask"}
+    require(fits, f"type of {name}", type(given).__name__, "mappings with the entries values and mask", TypeError)
+    values, mask = jnp.asarray(given["values"]), jnp.asarray(given["mask"])
+    shaped = values.ndim == 3 and values.shape[::2] == (batch, width)
+    require(shaped, f"{name}['values'].shape", values.shape, f"({batch}, n, {width})")
+    floating = jnp.issubdtype(values.dtype, jnp.floating)
+    require(floating, f"{name}['values'].dtype", values.dtype, "floating-point types", TypeError)
+    require(mask.shape == values.shape[:2], f"{name}['mask'].shape", mask.shape, f"{values.shape[:2]}")
+    require(mask.dtype == bool, f"{name}['mask'].dtype", mask.dtype, "bool", TypeError)
+    return {"values": values, "mask": mask}
+
+
 def with_planes(
-    x: Float[Array, "batch *space channels"], given: Mapping[str, Array], specs: Specs, dtype: DTypeLike
+    x: Float[Array, "batch *space channels"], given: Mapping[str, Any], specs: Specs, dtype: DTypeLike
 ) -> Float[Array, "batch *space more_channels"]:
     """Concatenates `x` and the conditions of the channel `planes`, in the type `dtype`."""
     planes = [given[name] for name, spec in specs if spec.channel == "planes"]

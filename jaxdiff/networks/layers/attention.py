@@ -1,12 +1,17 @@
-"""Self-attention: over all positions of a signal, image or volume, and over the visible tokens of a sequence."""
+"""Attention: one function with several implementations, and the self-attention of U-Nets and of sequences."""
+
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from jaxdiff.checks import require
+from jaxdiff.checks import one_of, require
+from jaxdiff.networks.layers.fused_attention import attend_by_cudnn, attend_by_pallas
 from jaxdiff.networks.layers.norms import GroupNorm
+
+Implementation = Literal["xla", "cudnn", "pallas"]
 
 
 def attend(
@@ -14,26 +19,54 @@ def attend(
     key: Float[Array, "batch m heads c"],
     value: Float[Array, "batch m heads c"],
     mask: Bool[Array, "batch m"] | None = None,
+    *,
+    bias: Float[Array, "#batch #heads n m"] | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    implementation: Implementation = "xla",
 ) -> Float[Array, "batch n heads c"]:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1) in each head.
 
-    Logits and softmax are in float32 or wider. Attention is two plain contractions, because fused attention kernels
-    have no forward-mode derivative.
+        softmax(scale Q K^T + bias) V
+
+    Logits and softmax are in float32 or wider. `"xla"` is two plain contractions, which run everywhere and have all
+    derivatives. `"cudnn"` is the fused kernel of cuDNN on GPUs, in bfloat16 or float16. `"pallas"` is the fused kernel
+    for TPUs that JAX has in Pallas. Fused kernels do not store the weights. They have reverse-mode derivatives of first
+    order only.
 
     Args:
       query: `[batch, n, heads, c]`.
       key: `[batch, m, heads, c]`.
       value: `[batch, m, heads, c]`.
-      mask: the keys that are visible, `[batch, m]`; None for all. Without a visible key, all keys have equal weights.
+      mask: the keys that are visible, `[batch, m]`; None for all. Without a visible key, the result is the mean of all
+        values with `"xla"`, and undefined with the others.
+      bias: numbers that are added to the logits; its shape broadcasts to `[batch, heads, n, m]`.
+      causal: whether query i sees only the keys 0 to i.
+      scale: factor of the logits; None for `1 / sqrt(c)`.
+      implementation: the program that computes it.
 
     Returns:
       `[batch, n, heads, c]`, in the type of `query`.
+
+    Raises:
+      ValueError: the implementation is unknown, or it does not run on this platform or in this type.
     """
+    one_of("attention", implementation, ("xla", "cudnn", "pallas"))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if implementation == "cudnn":
+        return attend_by_cudnn(query, key, value, mask, bias, causal, scale)
+    if implementation == "pallas":
+        return attend_by_pallas(query, key, value, mask, bias, causal, scale)
     wide = jnp.promote_types(query.dtype, jnp.float32)
-    logits = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=wide) / query.shape[-1] ** 0.5
+    logits = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=wide) * scale
+    if bias is not None:
+        logits = logits + bias.astype(wide)
+    # Minus infinity would give NaN where no key is visible.
+    least = jnp.finfo(wide).min / 2
     if mask is not None:
-        # Minus infinity would give NaN where no key is visible.
-        logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(wide).min / 2)
+        logits = jnp.where(mask[:, None, None, :], logits, least)
+    if causal:
+        logits = jnp.where(jnp.tri(query.shape[1], key.shape[1], dtype=bool), logits, least)
     weights = nn.softmax(logits, axis=-1).astype(query.dtype)
     return jnp.einsum("bhqk,bkhc->bqhc", weights, value)
 
