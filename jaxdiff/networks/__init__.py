@@ -4,8 +4,9 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 `network.apply(variables, x, time, cond=None, key=None)`, with `cond` a mapping of names to values. Training passes a
 `key` for dropout: one random key, or one key per example.
 
-- `unets/`: `UNet`, for signals, images and volumes; `Encoder`, one vector per signal, image or volume, for classifiers
-  and embeddings
+- `unets/`: `UNet`, for signals, images, volumes and videos; `ControlNet`, a U-Net with a side network that is told a
+  picture; `Encoder`, one vector per signal, image or volume, for classifiers and embeddings
+- `published/`: published networks by name, such as `published.stable_diffusion_1()`
 - `mlp.py`: `MLP`, for vectors. `network.giving(n)` sets the length of the vector of an `Encoder` or an `MLP`
 - `autoencoders/`: `ConvAutoencoder`, latents of signals, images and volumes, called as `apply(variables, x)`
 - `text/`: `TextTransformer`, one vector per byte of a text, called as `apply(variables, ids, mask)`
@@ -24,7 +25,18 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.mlp import MLP
     from jaxdiff.networks.own import as_network
     from jaxdiff.networks.text.transformer import TextTransformer
+    from jaxdiff.networks.unets.controlnet import ControlNet
     from jaxdiff.networks.unets.encoder import Encoder
     from jaxdiff.networks.unets.unet import UNet
 
-__all__ = ["MLP", "ConvAutoencoder", "Encoder", "Fourier", "Sinusoidal", "TextTransformer", "UNet", "as_network"]
+__all__ = [
+    "MLP",
+    "ControlNet",
+    "ConvAutoencoder",
+    "Encoder",
+    "Fourier",
+    "Sinusoidal",
+    "TextTransformer",
+    "UNet",
+    "as_network",
+]

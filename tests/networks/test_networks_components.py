@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxdiff import components, networks, trees
-from jaxdiff.networks import MLP, ConvAutoencoder, Encoder, Fourier, Sinusoidal, TextTransformer, UNet
+from jaxdiff.networks import MLP, ControlNet, ConvAutoencoder, Encoder, Fourier, Sinusoidal, TextTransformer, UNet
 from jaxdiff.networks.layers.embeddings import TimeEmbedding
 from jaxdiff.networks.module import Network, Spec
 
@@ -19,7 +19,8 @@ IMAGE, TIME = jnp.zeros((1, 4, 4, 1)), jnp.zeros(1)
 
 # Each network with settings of its own, and the arguments of a call. `hidden` are kernels that Muon takes, and `left` are
 # all arrays of two or more axes that it leaves.
-CONDITIONING = {f"conditioning.{name}" for name in ("time_in.kernel", "time_out.kernel", "label_table.embedding")}
+TIMES = {"conditioning.time_in.kernel", "conditioning.time_out.kernel"}
+CONDITIONING = TIMES | {"conditioning.label_table.embedding"}
 CASES = {
     "UNet": SimpleNamespace(
         network=UNet(channels=8, multipliers=(1, 2), num_blocks=1, embedding=Fourier(2.0), dropout=0.1, remat="dots"),
@@ -29,6 +30,16 @@ CASES = {
             *(f"{name}.kernel" for name in ("down_0_resample", "mid_attention.qkv", "up_0_block_1.conv_out")),
         },
         left={"conv_in.kernel", "conv_out.kernel", *CONDITIONING},
+    ),
+    "ControlNet": SimpleNamespace(
+        network=ControlNet(UNet(channels=8, multipliers=(1, 2), num_blocks=1), hint="label", hint_channels=(4, 8)),
+        arguments=(IMAGE, TIME, jnp.zeros((1, 8, 8, 3))),
+        hidden={"network.mid_attention.qkv.kernel", "side.mid_attention.qkv.kernel", "side.zero_0.kernel"}
+        | {"side.hint_0.kernel", "side.hint_0_resample.kernel", "network.up_0_block_1.conv_out.kernel"},
+        left={f"{half}.{name}" for half in ("network", "side") for name in (*TIMES, "conv_in.kernel")}
+        | {"network.conv_out.kernel", "side.hint_in.kernel", "side.hint_out.kernel"},
+        specs={"label": Spec("planes", (8, 8, 3))},
+        change={"hint_channels": (4,)},
     ),
     "MLP": SimpleNamespace(
         network=MLP(width=8, num_blocks=1, embedding=Sinusoidal(cos_first=True)),
@@ -56,6 +67,11 @@ CASES = {
         left={"token_table.embedding", "positions"},
     ),
 }
+
+
+def told(network, name):
+    """The network with a condition, if it takes any."""
+    return network.given(getattr(CASES[name], "specs", LABEL)) if network.takes else network
 
 
 def test_the_cases_are_all_networks():
@@ -92,11 +108,10 @@ def test_every_setting_has_a_sentence(name):
 @pytest.mark.parametrize("name", CASES)
 def test_equal_networks_have_equal_hashes_and_apply(name):
     def make():
-        network = CASES[name].network.clone()
-        return network.given(LABEL) if "class" in network.takes else network
+        return told(CASES[name].network.clone(), name)
 
     first, second = make(), make()
-    other = first.clone(dtype="bfloat16")
+    other = first.clone(**getattr(CASES[name], "change", {"dtype": "bfloat16"}))
     assert first is not second
     assert first == second
     assert hash(first) == hash(second)
@@ -110,7 +125,7 @@ def test_equal_networks_have_equal_hashes_and_apply(name):
 @pytest.mark.parametrize("name", CASES)
 def test_muon_takes_the_hidden_kernels(name):
     case = CASES[name]
-    network = case.network.given(LABEL) if "class" in case.network.takes else case.network
+    network = told(case.network, name)
     shapes = jax.eval_shape(network.init, jax.random.key(0), *case.arguments)["params"]
     matrices = {trees.name_of(p) for p, leaf in jax.tree_util.tree_leaves_with_path(shapes) if leaf.ndim > 1}
     taken = {trees.name_of(p) for p, _ in jax.tree_util.tree_leaves_with_path(shapes)}

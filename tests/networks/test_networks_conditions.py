@@ -176,7 +176,7 @@ TOKENS = Spec("tokens", (7, 16))
 @pytest.mark.parametrize(
     ("net", "specs", "words"),
     [
-        (UNet(), {"text": TOKENS}, "conditions.text = tokens; allowed are class, vector, planes: the channels of UNet"),
+        (MLP(), {"text": TOKENS}, "conditions.text = tokens; allowed are class, vector: the channels of MLP"),
         (MLP(), {"low": Spec("planes", (8, 8, 1))}, "conditions.low = planes; allowed are class, vector: the channels"),
         (TextTransformer(), LABEL, "conditions.label = class; allowed are none: the channels of TextTransformer"),
         (ConvAutoencoder(), LABEL, "conditions.label = class; allowed are none: the channels of ConvAutoencoder"),

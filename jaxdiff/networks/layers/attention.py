@@ -6,6 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from jaxdiff.checks import require
+from jaxdiff.networks.layers.context import Context
 from jaxdiff.networks.layers.norms import GroupNorm
 
 
@@ -44,7 +45,8 @@ class SelfAttention(nn.Module):
         y = (x + W_out attend(W_qkv norm(x))) * skip_scale
 
     `W_out` starts at zero. The layer does not encode positions: permuting the positions of x permutes the positions of
-    y. `attend` is the function of this file.
+    y. `attend` is the function of this file. With a context of tokens, the keys and values `W_context c` of the tokens
+    stand before those of the positions, as in GLIDE (Nichol et al. 2022, arXiv 2112.10741, section 2.4) and Imagen.
 
     Attributes:
       head_channels: channels of one head; None for a single head.
@@ -52,6 +54,7 @@ class SelfAttention(nn.Module):
       norm_eps: number added to the variance in the group normalisation.
       skip_scale: factor of the residual sum.
       dtype: compute type; parameters are float32.
+      identity: whether every position attends only to itself, for perturbed-attention guidance.
     """
 
     head_channels: int | None
@@ -59,9 +62,12 @@ class SelfAttention(nn.Module):
     norm_eps: float
     skip_scale: float
     dtype: DTypeLike
+    identity: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
+    def __call__(
+        self, x: Float[Array, "batch *space channels"], context: Context | None = None
+    ) -> Float[Array, "batch *space channels"]:
         """Applies the layer to `x` `[batch, *space, channels]`; the result has the same shape.
 
         Raises:
@@ -74,8 +80,17 @@ class SelfAttention(nn.Module):
         h = GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm")(x).reshape(batch, -1, channels)
         h = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
         query, key, value = jnp.moveaxis(h.reshape(batch, -1, 3, channels // size, size), 2, 0)
-        h = attend(query, key, value).reshape(x.shape)
-        h = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h)
+        if self.identity:
+            h = value
+        elif context is None:
+            h = attend(query, key, value)
+        else:
+            told = nn.Dense(2 * channels, dtype=self.dtype, name="context")(context.values)
+            told = jnp.moveaxis(told.reshape(*told.shape[:2], 2, channels // size, size), 2, 0)
+            key, value = (jnp.concatenate(pair, axis=1) for pair in zip(told, (key, value), strict=True))
+            mask = jnp.concatenate([context.mask, jnp.ones(query.shape[:2], bool)], axis=1)
+            h = attend(query, key, value, mask)
+        h = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h.reshape(x.shape))
         return (x + h) * self.skip_scale
 
 
