@@ -37,7 +37,7 @@ def ddpm_256() -> UNet:
 
 
 def ddpmpp() -> UNet:
-    """EDM's DDPM++ for CIFAR-10: 55.7 million parameters.
+    """EDM's DDPM++ for CIFAR-10: 55,732,739 parameters.
 
     Karras et al. 2022 (arXiv 2206.00364), table 7, and its code (`SongUNet` with positional embedding).
     """
@@ -45,7 +45,7 @@ def ddpmpp() -> UNet:
 
 
 def ncsnpp() -> UNet:
-    """EDM's NCSN++ for CIFAR-10: 56.5 million parameters.
+    """EDM's NCSN++ for CIFAR-10: 56,395,523 parameters.
 
     Karras et al. 2022 (arXiv 2206.00364), table 7, and its code (`SongUNet` with Fourier embedding and a residual
     encoder). The time input is ln(sigma)/4.
@@ -54,7 +54,7 @@ def ncsnpp() -> UNet:
 
 
 def ncsnpp_256() -> UNet:
-    """NCSN++ for 256 pixels, with input and output skips (`google/ncsnpp-celebahq-256`): 65.6 million.
+    """NCSN++ for 256 pixels, with input and output skips (`google/ncsnpp-celebahq-256`): 65,574,421.
 
     Song et al. 2021 (arXiv 2011.13456), appendix H.1, and its code (`ve/celebahq_256_ncsnpp_continuous.py`). The time
     input is ln(sigma).
@@ -70,7 +70,7 @@ def ncsnpp_256() -> UNet:
 
 
 def adm_64() -> UNet:
-    """ADM for ImageNet-64: 295.9 million parameters with the 1000 classes.
+    """ADM for ImageNet-64: 295,131,267 parameters, and 295.9 million with the 1000 classes.
 
     Dhariwal & Nichol 2021 (arXiv 2105.05233), table 13. Networks with learned variances have `out_channels=6`.
     """
