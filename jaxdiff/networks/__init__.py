@@ -4,8 +4,8 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 `network.apply(variables, x, time, cond=None, key=None)`, with `cond` a mapping of names to values. Training passes a
 `key` for dropout: one random key, or one key per example.
 
-- `unets/`: `UNet`, for signals, images and volumes; `Encoder`, one vector per signal, image or volume, for classifiers
-  and embeddings
+- `unets/`: `UNet`, for signals, images, volumes and videos; `ControlNet`, a U-Net with a side network that is told a
+  picture; `Encoder`, one vector per signal, image or volume, for classifiers and embeddings
 - `transformers/`: `DiT`, for signals, images and videos in patches; `MMDiT`, whose data and text attend to each other;
   `JiT`, for large patches of pixels
 - `mlp.py`: `MLP`, for vectors. `network.giving(n)` sets the length of the vector of an `Encoder` or an `MLP`
@@ -38,11 +38,13 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.transformers.dit import DiT
     from jaxdiff.networks.transformers.jit import JiT
     from jaxdiff.networks.transformers.mmdit import MMDiT
+    from jaxdiff.networks.unets.controlnet import ControlNet
     from jaxdiff.networks.unets.encoder import Encoder
     from jaxdiff.networks.unets.unet import UNet
 
 __all__ = [
     "MLP",
+    "ControlNet",
     "ConvAutoencoder",
     "DiT",
     "Encoder",

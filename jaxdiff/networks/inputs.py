@@ -50,14 +50,23 @@ def check_input(x: Array, time: ArrayLike) -> Array:
 
 
 def check_levels(
-    x: Array, multipliers: tuple[int, ...], attention_levels: tuple[int, ...] = (), name: str = "x"
+    x: Array,
+    multipliers: tuple[int, ...],
+    attention_levels: tuple[int, ...] = (),
+    name: str = "x",
+    *,
+    temporal: bool = False,
 ) -> None:
     """Checks the shape of `x`, the argument `name`, and the levels of a network of convolutions.
 
     Raises:
-      ValueError: `x` is not `[batch, *space, channels]`, there is no level, or attention has a level that is not there.
+      ValueError: `x` is not `[batch, *space, channels]` (with `temporal`: neither a video nor an image), there is no
+        level, or attention has a level that is not there.
     """
-    require(x.ndim in (3, 4, 5), f"{name}.shape", x.shape, "[batch, *space, channels] with 1 to 3 axes of space")
+    allowed = "[batch, *space, channels] with 1 to 3 axes of space"
+    if temporal:
+        allowed = "[batch, frames, height, width, channels] and [batch, height, width, channels]"
+    require(x.ndim in ((4, 5) if temporal else (3, 4, 5)), f"{name}.shape", x.shape, allowed)
     levels = list(range(len(multipliers)))
     require(levels, "multipliers", multipliers, "tuples of at least one integer")
     fits = set(attention_levels) <= set(levels)
@@ -75,20 +84,20 @@ def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ())
 
     Args:
       cond: a mapping of names to values: classes, integers `[batch]`; vectors `[batch, d]`; planes
-        `[batch, *space, c]`; tokens, mappings of `values` `[batch, n, d]` and `mask` `[batch, n]` with any n. A network
-        with exactly one condition allows the bare value.
+        `[batch, *space, c]`; tokens `{"values": [batch, n, d], "mask": [batch, n]}` with any n. A network with exactly
+        one condition allows the bare value, unless it is tokens.
       specs: the conditions of the network.
       batch: number of examples.
       space: the spatial shape of the input, which planes have too.
 
     Returns:
-      One array per condition, or a mapping of two arrays for tokens. A vector may be left out of `cond` and is then
-      zero, which means nothing.
+      One array per condition; tokens as a mapping. A vector may be left out of `cond` and is then zero, which means
+      nothing.
 
     Raises:
       ValueError: an entry is missing, unknown or of the wrong shape.
-      TypeError: classes are not integers, vectors, planes or the values of tokens are not floating-point, a mask is not
-        boolean, or `cond` is no mapping.
+      TypeError: classes are not integers; vectors, planes or the values of tokens are not floating-point; a mask is not
+        boolean; or `cond` is no mapping.
     """
     required = [name for name, spec in specs if spec.channel != "vector"]
     optional = [name for name, spec in specs if spec.channel == "vector"]
@@ -106,7 +115,7 @@ def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ())
     values: dict[str, Any] = {}
     for name, spec in specs:
         if spec.channel == "tokens":
-            values[name] = _tokens(given[name], f"cond[{name!r}]", batch, spec.shape[-1])
+            values[name] = _read_tokens(f"cond[{name!r}]", given[name], batch, spec.shape[1])
             continue
         shape = (batch, *space, spec.shape[-1]) if spec.channel == "planes" else (batch, *spec.shape)
         value = jnp.asarray(given[name]) if name in given else jnp.zeros(shape)
@@ -118,16 +127,17 @@ def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ())
     return values
 
 
-def _tokens(given: Any, name: str, batch: int, width: int) -> dict[str, Array]:
+def _read_tokens(path: str, given: Any, batch: int, width: int) -> dict[str, Array]:
+    """Tokens whose shapes and types are checked."""
     fits = isinstance(given, Mapping) and set(given) == {"values", "mask"}
-    require(fits, f"type of {name}", type(given).__name__, "mappings with the entries values and mask", TypeError)
+    require(fits, path, type(given).__name__, 'mappings with the entries "values" and "mask"', TypeError)
     values, mask = jnp.asarray(given["values"]), jnp.asarray(given["mask"])
-    shaped = values.ndim == 3 and values.shape[::2] == (batch, width)
-    require(shaped, f"{name}['values'].shape", values.shape, f"({batch}, n, {width})")
+    good = values.ndim == 3 and (values.shape[0], values.shape[2]) == (batch, width) and values.shape[1] > 0
+    require(good, f"{path}['values'].shape", values.shape, f"({batch}, n, {width})")
     floating = jnp.issubdtype(values.dtype, jnp.floating)
-    require(floating, f"{name}['values'].dtype", values.dtype, "floating-point types", TypeError)
-    require(mask.shape == values.shape[:2], f"{name}['mask'].shape", mask.shape, f"{values.shape[:2]}")
-    require(mask.dtype == bool, f"{name}['mask'].dtype", mask.dtype, "bool", TypeError)
+    require(floating, f"{path}['values'].dtype", values.dtype, "floating-point types", TypeError)
+    require(mask.shape == values.shape[:2], f"{path}['mask'].shape", mask.shape, f"{values.shape[:2]}")
+    require(mask.dtype == bool, f"{path}['mask'].dtype", mask.dtype, "bool", TypeError)
     return {"values": values, "mask": mask}
 
 

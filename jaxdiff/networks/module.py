@@ -18,8 +18,8 @@ _SHAPES = {
     "planes": ((2, 3, 4), "(*space, c)"),
 }
 
-# The layers of `Conditioning` that belong to no condition.
-_RESERVED = ("time_in", "time_out", "second_time_in")
+# The layers of `Conditioning` and `JoinedTokens` that belong to no condition.
+_RESERVED = ("time_in", "time_out", "second_time_in", "vector_in", "vector_out", "context_norm")
 
 
 class Spec(NamedTuple):

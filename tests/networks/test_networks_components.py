@@ -11,16 +11,20 @@ import pytest
 from jaxdiff import components, networks, trees
 from jaxdiff.networks import (
     MLP,
+    ControlNet,
     ConvAutoencoder,
     DiT,
     Encoder,
     Fourier,
     JiT,
+    KLAutoencoder,
     LearnedPositions,
     MMDiT,
     Rope,
     Sinusoidal,
     TextTransformer,
+    TinyAutoencoder,
+    TinyDarknet,
     UNet,
 )
 from jaxdiff.networks.layers.embeddings import TimeEmbedding
@@ -36,7 +40,8 @@ SAID = {"label": jnp.zeros(1, int), "text": {"values": jnp.zeros((1, 3, 4)), "ma
 
 # Each network with settings of its own, and the arguments of a call. `hidden` are kernels that Muon takes, and `left` are
 # all arrays of two or more axes that it leaves.
-CONDITIONING = {f"conditioning.{name}" for name in ("time_in.kernel", "time_out.kernel", "label_table.embedding")}
+TIMES = {"conditioning.time_in.kernel", "conditioning.time_out.kernel"}
+CONDITIONING = TIMES | {"conditioning.label_table.embedding"}
 CASES = {
     "UNet": SimpleNamespace(
         network=UNet(channels=8, multipliers=(1, 2), num_blocks=1, embedding=Fourier(2.0), dropout=0.1, remat="dots"),
@@ -46,6 +51,16 @@ CASES = {
             *(f"{name}.kernel" for name in ("down_0_resample", "mid_attention.qkv", "up_0_block_1.conv_out")),
         },
         left={"conv_in.kernel", "conv_out.kernel", *CONDITIONING},
+    ),
+    "ControlNet": SimpleNamespace(
+        network=ControlNet(UNet(channels=8, multipliers=(1, 2), num_blocks=1), hint="label", hint_channels=(4, 8)),
+        arguments=(IMAGE, TIME, jnp.zeros((1, 8, 8, 3))),
+        hidden={"network.mid_attention.qkv.kernel", "side.mid_attention.qkv.kernel", "side.zero_0.kernel"}
+        | {"side.hint_0.kernel", "side.hint_0_resample.kernel", "network.up_0_block_1.conv_out.kernel"},
+        left={f"{half}.{name}" for half in ("network", "side") for name in (*TIMES, "conv_in.kernel")}
+        | {"network.conv_out.kernel", "side.hint_in.kernel", "side.hint_out.kernel"},
+        specs={"label": Spec("planes", (8, 8, 3))},
+        change={"hint_channels": (4,)},
     ),
     "MLP": SimpleNamespace(
         network=MLP(width=8, num_blocks=1, embedding=Sinusoidal(cos_first=True)),
@@ -65,6 +80,25 @@ CASES = {
         hidden={"encoder.down_0_block_0.conv_in.kernel", "encoder.down_0_resample.kernel"}
         | {"decoder.up_1_block_0.conv_out.kernel", "decoder.up_1_resample.kernel"},
         left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")},
+    ),
+    "KLAutoencoder": SimpleNamespace(
+        network=KLAutoencoder(channels=8, multipliers=(1, 2), num_blocks=1, latent_channels=2).giving(2),
+        arguments=(IMAGE,),
+        hidden={"encoder.mid_block_0.conv_in.kernel", "decoder.mid_attention.qkv.kernel"},
+        left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")}
+        | {"encoder_out.kernel", "decoder_in.kernel"},
+    ),
+    "TinyAutoencoder": SimpleNamespace(
+        network=TinyAutoencoder(channels=8, num_blocks=1, latent_channels=2).giving(2),
+        arguments=(jnp.zeros((1, 8, 8, 2)),),
+        hidden={"encoder.down_0_block_0_conv_0.kernel", "decoder.up_1_resample.kernel"},
+        left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")},
+    ),
+    "TinyDarknet": SimpleNamespace(
+        network=TinyDarknet(),
+        arguments=(jnp.zeros((1, 16, 16, 3)),),
+        hidden={"conv_1.kernel", "conv_14.kernel"},
+        left={"conv_0.kernel", "conv_15.kernel"},
     ),
     "DiT": SimpleNamespace(
         network=DiT(width=8, depth=3, heads=2, rope=Rope(), positions=LearnedPositions((2, 2)), long_skips=True),
@@ -114,10 +148,9 @@ CASES = {
 }
 
 
-def given(case):
-    """The network of a case, told its conditions."""
-    specs = LABEL if "class" in case.network.takes else {}
-    return case.network.given(getattr(case, "specs", specs))
+def told(network, name):
+    """The network with a condition, if it takes any."""
+    return network.given(getattr(CASES[name], "specs", LABEL)) if network.takes else network
 
 
 def test_the_cases_are_all_networks():
@@ -153,8 +186,11 @@ def test_every_setting_has_a_sentence(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_equal_networks_have_equal_hashes_and_apply(name):
-    first, second = given(CASES[name]).clone(), given(CASES[name]).clone()
-    other = first.clone(dtype="bfloat16")
+    def make():
+        return told(CASES[name].network.clone(), name)
+
+    first, second = make(), make()
+    other = first.clone(**getattr(CASES[name], "change", {"dtype": "bfloat16"}))
     assert first is not second
     assert first == second
     assert hash(first) == hash(second)
@@ -168,7 +204,7 @@ def test_equal_networks_have_equal_hashes_and_apply(name):
 @pytest.mark.parametrize("name", CASES)
 def test_muon_takes_the_hidden_kernels(name):
     case = CASES[name]
-    network = given(case).clone(attention="xla") if "attention" in case.network.__dataclass_fields__ else given(case)
+    network = told(case.network, name)
     shapes = jax.eval_shape(network.init, jax.random.key(0), *case.arguments)["params"]
     leaves = [(trees.words_of(p), leaf.ndim) for p, leaf in jax.tree_util.tree_leaves_with_path(shapes)]
     assert {words[0] for words, _ in leaves if trees.is_stacked(words)} == getattr(case, "stacked", set())

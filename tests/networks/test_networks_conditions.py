@@ -199,7 +199,7 @@ def test_conditions_of_wrong_types_are_refused(specs, cond, words, x64):
 @pytest.mark.parametrize(
     ("net", "specs", "words"),
     [
-        (UNet(), {"text": TOKENS}, "conditions.text = tokens; allowed are class, vector, planes: the channels of UNet"),
+        (MLP(), {"text": TOKENS}, "conditions.text = tokens; allowed are class, vector: the channels of MLP"),
         (MLP(), {"low": Spec("planes", (8, 8, 1))}, "conditions.low = planes; allowed are class, vector: the channels"),
         (TextTransformer(), LABEL, "conditions.label = class; allowed are none: the channels of TextTransformer"),
         (ConvAutoencoder(), LABEL, "conditions.label = class; allowed are none: the channels of ConvAutoencoder"),

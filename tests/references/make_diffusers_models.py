@@ -36,7 +36,9 @@ def last(array):
 def store(name, model, **arrays):
     weights = {f"weights/{key}": value.numpy().astype(np.float16) for key, value in model.state_dict().items()}
     config = json.dumps({"_class_name": type(model).__name__, **model.config})
-    np.savez_compressed(HERE / f"diffusers_{name}.npz", config=config, **weights, **{k: last(v) for k, v in arrays.items()})
+    np.savez_compressed(
+        HERE / f"diffusers_{name}.npz", config=config, **weights, **{k: last(v) for k, v in arrays.items()}
+    )
 
 
 TWO = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}

@@ -1,4 +1,4 @@
-"""The tokens of all conditions, as one sequence of one width."""
+"""The tokens that a network attends to: those of all token conditions, one after the other."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,49 +13,57 @@ from jaxdiff.networks.layers.feed_forward import FeedForward
 
 
 class Context(NamedTuple):
-    """The tokens that a network attends to.
+    """Tokens that attention reads.
 
     Attributes:
-      values: `[batch, m, width]`.
-      mask: which tokens are visible, `[batch, m]`.
+      values: `[batch, n, width]`.
+      mask: the tokens that are visible, `[batch, n]`.
     """
 
-    values: Float[Array, "batch m width"]
-    mask: Bool[Array, "batch m"]
+    values: Float[Array, "batch n width"]
+    mask: Bool[Array, "batch n"]
 
 
-class ContextEmbedding(nn.Module):
-    """Projects the tokens of each condition to one width, and puts the sequences one after the other.
+class JoinedTokens(nn.Module):
+    """The tokens of all token conditions, concatenated along the sequence.
 
-    The parameters of a condition have its name. Hidden tokens are set to zero before the projection, so that their
-    values change nothing, not even if they are not finite.
+    A single condition without a `width` enters as it is, as in Stable Diffusion (Rombach et al. 2022). Otherwise a
+    layer of the condition's name brings the tokens of each condition to the width of the context. Hidden tokens are set
+    to zero first, so that their values change nothing, not even if they are not finite.
 
     Attributes:
-      width: the width of the result.
       specs: the conditions of the network; only tokens matter here.
       dtype: compute type; parameters are float32.
-      mlp: whether a projection has two dense layers with gelu between them, as in PixArt-alpha (Chen et al. 2023, arXiv
-        2310.00426), or one dense layer, as in SD3.
+      width: the width of the context; None for the width of the widest condition.
+      norm: whether the context is normalised (layer normalisation), as in Imagen (Saharia et al. 2022, section 2.4).
+      mlp: whether the layer of a condition is two dense layers with gelu between them, as in PixArt-alpha (Chen et al.
+        2023, arXiv 2310.00426), or one dense layer, as in Stable Diffusion 3.
     """
 
-    width: int
     specs: Specs
     dtype: DTypeLike
+    width: int | None = None
+    norm: bool = False
     mlp: bool = False
 
     @nn.compact
     def __call__(self, given: Mapping[str, Any]) -> Context | None:
-        """The context of the result of `read_cond`; None without conditions of the channel `tokens`."""
-        parts = []
-        for name, spec in self.specs:
-            if spec.channel == "tokens":
-                values, mask = given[name]["values"], given[name]["mask"]
-                h = jnp.where(mask[..., None], values, 0).astype(self.dtype)
-                if self.mlp:
-                    h = FeedForward(self.width, "gelu", self.dtype, features=self.width, name=name)(h)
-                else:
-                    h = nn.Dense(self.width, dtype=self.dtype, name=name)(h)
-                parts.append((h, mask))
-        if not parts:
+        """The context of the result of `read_cond`; None without conditions of tokens."""
+        tokens = [(name, spec) for name, spec in self.specs if spec.channel == "tokens"]
+        if not tokens:
             return None
-        return Context(jnp.concatenate([p[0] for p in parts], axis=1), jnp.concatenate([p[1] for p in parts], axis=1))
+        width = max(spec.shape[1] for _, spec in tokens) if self.width is None else self.width
+        parts, masks = [], []
+        for name, _ in tokens:
+            mask = jnp.asarray(given[name]["mask"])
+            values = jnp.where(mask[..., None], jnp.asarray(given[name]["values"]), 0).astype(self.dtype)
+            if self.mlp:
+                values = FeedForward(width, "gelu", self.dtype, features=width, name=name)(values)
+            elif self.width is not None or len(tokens) > 1:
+                values = nn.Dense(width, dtype=self.dtype, name=name)(values)
+            parts.append(values)
+            masks.append(mask)
+        values = jnp.concatenate(parts, axis=1)
+        if self.norm:
+            values = nn.LayerNorm(1e-5, dtype=self.dtype, use_fast_variance=False, name="context_norm")(values)
+        return Context(values, jnp.concatenate(masks, axis=1))

@@ -10,7 +10,7 @@ from jaxdiff import trees
 from jaxdiff.checks import not_negative, one_of, positive, require
 from jaxdiff.networks.inputs import Cond, check_settings
 from jaxdiff.networks.layers.attention import Implementation
-from jaxdiff.networks.layers.context import Context, ContextEmbedding
+from jaxdiff.networks.layers.context import Context, JoinedTokens
 from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.layers.feed_forward import Activation
 from jaxdiff.networks.layers.patches import PatchEmbedding, unpatchify
@@ -141,7 +141,7 @@ class DiT(Network):
         rotation = None
         if self.rope is not None:
             rotation = self.rope(grid, self.width // self.heads).after(count)
-        context = ContextEmbedding(self.width, self.specs, dtype, mlp=True, name="context")(inside.given)
+        context = JoinedTokens(self.specs, dtype, self.width, mlp=True, name="context")(inside.given)
 
         h = self._blocks(h, c, context, rotation, inside.keys, dtype)[:, count:]
         channels = x.shape[-1] if self.out_channels is None else self.out_channels

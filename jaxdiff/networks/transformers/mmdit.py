@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from jaxdiff.checks import integer, message, not_negative, one_of, positive
 from jaxdiff.networks.inputs import Cond, check_settings
 from jaxdiff.networks.layers.attention import Implementation
-from jaxdiff.networks.layers.context import Context, ContextEmbedding
+from jaxdiff.networks.layers.context import Context, JoinedTokens
 from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.layers.joint_block import JointBlock
 from jaxdiff.networks.layers.patches import PatchEmbedding, unpatchify
@@ -95,7 +95,7 @@ class MMDiT(Network):
         x = jnp.asarray(x)
         inside = enter(self, x, time, cond, key)
         dtype, c = inside.dtype, inside.c
-        context = ContextEmbedding(self.width, self.specs, dtype, name="context")(inside.given)
+        context = JoinedTokens(self.specs, dtype, self.width, name="context")(inside.given)
         if context is None:
             told = sorted({spec.channel for _, spec in self.specs})
             raise ValueError(message("channels of the conditions", told, "those with 'tokens', which MMDiT needs"))
