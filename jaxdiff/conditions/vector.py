@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from jaxdiff.checks import fraction, require
+from jaxdiff.checks import fraction, integer, require
 from jaxdiff.conditions.condition import Condition, Encode, as_array
 from jaxdiff.data.fields import Field
+from jaxdiff.networks.layers.embeddings import TimeEmbedding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +22,21 @@ class Vector(Condition):
       field: the field of the numbers, `[n]` or a single number per example.
       dropout: the probability that an example loses its numbers in training. Zeros mean no numbers.
       scale: a factor of all numbers, which should bring them near 1.
+      embedding: features of each number, such as the sinusoids of the sizes that Stable Diffusion XL is told (Podell et
+        al. 2023, arXiv 2307.01952, section 2.2); None for the numbers themselves.
+      features: the number of features of each number, with an embedding.
     """
 
     channel: ClassVar[Literal["vector"]] = "vector"
     field: str = "vector"
     dropout: float = 0.0
     scale: float = 1.0
+    embedding: TimeEmbedding | None = None
+    features: int = 256
 
     def __post_init__(self) -> None:
         fraction("dropout", self.dropout)
+        integer("features", self.features)
 
     def check(self, fields: Mapping[str, Field]) -> None:
         super().check(fields)
@@ -44,7 +51,10 @@ class Vector(Condition):
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], keys: Key[Array, " batch"] | None, codec: Encode
     ) -> Array:
         values = batch[self.field]
-        return self.scale * values.reshape(len(values), -1).astype(jnp.float32)
+        values = self.scale * values.reshape(len(values), -1).astype(jnp.float32)
+        if self.embedding is None:
+            return values
+        return self.embedding(values.reshape(-1), self.features).reshape(len(values), -1)
 
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
         shape = fields[self.field].shape

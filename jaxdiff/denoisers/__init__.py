@@ -12,6 +12,7 @@ distribution, the exact denoiser has a closed form. The tests compare the rest o
 - `denoiser`: the interface, also of denoisers with a memory, its evaluation, and the score
 - `network`: `from_network`, and `from_network_with_variance`
 - `function`: `from_function`
+- `forward_mode`: the refusal of networks without forward-mode derivatives
 - `tiled`: a denoiser of larger pictures than those which a denoiser knows
 - `exact`: `gaussian`, `gaussian_mixture`, and `empirical` for a finite data set
 """
@@ -25,6 +26,7 @@ from jaxdiff.denoisers.exact import (
     gaussian,
     gaussian_mixture,
 )
+from jaxdiff.denoisers.forward_mode import require_forward_mode
 from jaxdiff.denoisers.function import FunctionDenoiser, from_function
 from jaxdiff.denoisers.network import (
     NetworkDenoiser,
@@ -55,6 +57,7 @@ __all__ = [
     "gaussian",
     "gaussian_mixture",
     "is_consistent",
+    "require_forward_mode",
     "score",
     "tiled",
 ]

@@ -27,13 +27,22 @@ def check_overrides(overrides: Mapping[str, str]) -> None:
             raise ValueError(message(f"overrides[{pattern!r}]", axis, "'none' and the number of an axis"))
 
 
-def sharded_axis(shape: Sequence[int], devices: int) -> int | None:
+def sharded_axis(shape: Sequence[int], devices: int, stacked: bool = False) -> int | None:
     """The axis along which a leaf is sharded over `devices`.
 
     This is the longest axis whose length is a multiple of `devices`; of equally long axes, the last one. A leaf that is
-    small or has no such axis stays whole, and the result is None.
+    small or has no such axis stays whole, and the result is None. In a transformer the longest axis of the projection
+    to queries, keys and values is that of the heads, and the longest axis of both kernels of a feed-forward layer is
+    the hidden one.
+
+    Args:
+      shape: the shape of the leaf.
+      devices: the number of devices.
+      stacked: whether the first axis counts layers (`trees.is_stacked`). A loop over layers takes one layer at a time,
+        so that this axis is not sharded.
     """
-    fitting = [(length, axis) for axis, length in enumerate(shape) if length % devices == 0 and length >= devices]
+    axes = list(enumerate(shape))[int(stacked) :]
+    fitting = [(length, axis) for axis, length in axes if length % devices == 0 and length >= devices]
     if devices == 1 or int(np.prod(shape)) < _SMALL or not fitting:
         return None
     return max(fitting)[1]
@@ -56,7 +65,8 @@ def state_shardings(mesh: Mesh, shapes: PyTree, overrides: Mapping[str, str] | N
     devices, unused = mesh.shape["fsdp"], set(overrides or ())
 
     def sharding(path: Sequence[Any], leaf: Any) -> NamedSharding:
-        name, axis = trees.name_of(path), sharded_axis(leaf.shape, devices)
+        name = trees.name_of(path)
+        axis = sharded_axis(leaf.shape, devices, trees.is_stacked(trees.words_of(path)))
         for pattern, chosen in (overrides or {}).items():
             if re.search(pattern, name):
                 unused.discard(pattern)

@@ -8,11 +8,12 @@ that it makes, so that another scale compiles nothing. Rules compose: a rule is 
 - `schedules`: scales that depend on time
 - `classifier_free`, `cfg_plus_plus`, `apg`, `cfg_zero_star`: from an unconditional to a conditional estimate
 - `autoguidance`: from a weak to a strong model
+- `perturbed_attention`, `skip_layer`: from the network with weakened layers to the network itself
 - `composition`: several conditions at once: `product` and `mixture`
 - `classifier`, `reward`: along a gradient
 - `interval`, `rescale`, `threshold`: changes of other rules
 - `guidance`, `around`: the interface of the components, and the base of those around another rule
-- `guided`, `estimates`, `memory`, `frozen`, `rewards`: what the rules and their components are made of
+- `guided`, `weakened`, `estimates`, `memory`, `frozen`, `rewards`: what the rules and their components are made of
 
 The temperature of a score is an option of solvers: `solvers.temperature`.
 """
@@ -27,9 +28,11 @@ from jaxdiff.guidance.classifier_free import ClassifierFree, classifier_free
 from jaxdiff.guidance.composition import Composition, Term, mixture, product
 from jaxdiff.guidance.guidance import Asked, Guidance
 from jaxdiff.guidance.interval import Interval, interval
+from jaxdiff.guidance.perturbed_attention import PerturbedAttention, perturbed_attention
 from jaxdiff.guidance.rescale import Rescale, rescale
 from jaxdiff.guidance.reward import RewardGuidance, reward
 from jaxdiff.guidance.schedules import Cosine, Linear, Power, Schedule
+from jaxdiff.guidance.skip_layer import SkipLayer, skip_layer
 from jaxdiff.guidance.threshold import DynamicThreshold, StaticThreshold, dynamic_threshold, static_threshold
 
 __all__ = [
@@ -46,10 +49,12 @@ __all__ = [
     "Guidance",
     "Interval",
     "Linear",
+    "PerturbedAttention",
     "Power",
     "Rescale",
     "RewardGuidance",
     "Schedule",
+    "SkipLayer",
     "StaticThreshold",
     "Term",
     "apg",
@@ -62,8 +67,10 @@ __all__ = [
     "dynamic_threshold",
     "interval",
     "mixture",
+    "perturbed_attention",
     "product",
     "rescale",
     "reward",
+    "skip_layer",
     "static_threshold",
 ]

@@ -10,7 +10,8 @@ and `with_memory(memory, process, x, t, *estimates)` gives the estimate and the 
 """
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,9 +32,9 @@ Rule = Callable[..., Estimate]
 @trees.register
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """Denoisers that are evaluated one after the other."""
+    """Denoisers that are evaluated one after the other. A `Together` among them stands for several denoisers."""
 
-    denoisers: tuple[Denoiser, ...]
+    denoisers: tuple[Any, ...]
 
     @property
     def process(self) -> Process:
@@ -46,11 +47,11 @@ class Each:
         return all(map(is_consistent, self.denoisers))
 
     def __len__(self) -> int:
-        return len(self.denoisers)
+        return sum(len(one) if isinstance(one, Together) else 1 for one in self.denoisers)
 
     def __call__(self, x: PyTree, t: Any, s: Any = None) -> tuple[Estimate, ...]:
         """The estimates of all denoisers."""
-        return tuple(evaluate(denoiser, x, t, s) for denoiser in self.denoisers)
+        return self._flat(evaluate(denoiser, x, t, s) for denoiser in self.denoisers)
 
     def start(self, x: PyTree) -> tuple[Any, ...]:
         """The first memories of all denoisers."""
@@ -60,7 +61,12 @@ class Each:
         """The estimates and the next memories of all denoisers."""
         pairs = zip(self.denoisers, memories, strict=True)
         estimates, memories = zip(*(remember(denoiser, memory, x, t) for denoiser, memory in pairs), strict=True)
-        return estimates, memories
+        return self._flat(estimates), memories
+
+    def _flat(self, found: Iterable[Any]) -> tuple[Estimate, ...]:
+        pairs = zip(self.denoisers, found, strict=True)
+        parts = (given if isinstance(denoiser, Together) else (given,) for denoiser, given in pairs)
+        return tuple(itertools.chain.from_iterable(parts))
 
 
 @trees.register
@@ -114,8 +120,8 @@ def guided(rule: Rule, **denoisers: Denoiser) -> GuidedDenoiser:
 
     Args:
       rule: a pytree that is called as at the top of this file.
-      denoisers: denoisers of one process, by the names that errors call them. If they are all the denoisers of one call
-        of `both`, they are evaluated in one call.
+      denoisers: denoisers of one process, by the names that errors call them. If the first of them are all the
+        denoisers of one call of `both`, they are evaluated in one call.
 
     Raises:
       ValueError: the denoisers have different processes. Numbers that JAX is tracing are not compared.
@@ -135,9 +141,11 @@ def remembering(sources: Each | Together, rule: Rule) -> GuidedDenoiser:
 
 
 def _sources(denoisers: tuple[Denoiser, ...]) -> Each | Together:
+    """The denoisers, of which the first are evaluated together if they are all those of one call of `both`."""
     if isinstance(denoisers[0], RowDenoiser):
         together = denoisers[0].together
-        rows = [d.index for d in denoisers if isinstance(d, RowDenoiser) and d.together is together]
-        if rows == list(range(together.n)) and len(denoisers) == together.n:
-            return together
+        first, others = denoisers[: together.n], denoisers[together.n :]
+        rows = [d.index for d in first if isinstance(d, RowDenoiser) and d.together is together]
+        if rows == list(range(together.n)):
+            return Each((together, *others)) if others else together
     return Each(denoisers)

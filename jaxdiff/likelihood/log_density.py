@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxdiff import checks, probability_flow, trees
-from jaxdiff.denoisers import Denoiser
+from jaxdiff.denoisers import Denoiser, require_forward_mode
 from jaxdiff.likelihood import divergence as divergences
 from jaxdiff.processes import Times
 
@@ -77,7 +77,7 @@ def log_density(
       A `LogDensity`: log-densities, latents and the number of evaluations.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong type or value.
+      TypeError, ValueError: an argument of the wrong type or value, or a network without forward-mode derivatives.
       RuntimeError: the end was not reached within `max_steps`. This error is raised at run time.
     """
     checks.one_of("divergence", divergence, ("exact", "hutchinson"))
@@ -85,6 +85,7 @@ def log_density(
     checks.integer("probe_count", probe_count)
     allowed = "a key with divergence = 'hutchinson', which draws probes, and None with 'exact', which draws nothing"
     checks.require((key is None) == (divergence == "exact"), "key", key, allowed)
+    require_forward_mode(denoiser, "log_density")
     batch, dtype, drawn = trees.batch_size(x), trees.wide(*jax.tree.leaves(x)), None
     if key is not None:
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), dtype), x)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -196,6 +196,19 @@ class DenoiserOf:
         """The denoiser of conditions, leaves `[1, ...]` or `[batch, ...]`."""
         made: Denoiser = self.bound.denoiser(self.params, cond)
         return made
+
+    def with_network(self, **settings: Any) -> Self:
+        """The same function of a network with the same weights and other settings, such as layers that are left out.
+
+        Raises:
+          ValueError: the network has no such setting.
+        """
+        network = self.bound.network
+        known = getattr(network, "__dataclass_fields__", {})
+        for name, value in settings.items():
+            kind = type(network).__name__
+            require(name in known, f"setting {name}", value, f"those of networks that have it, and {kind} has not")
+        return dataclasses.replace(self, bound=dataclasses.replace(self.bound, network=network.clone(**settings)))
 
 
 def _with_noise(process: Process) -> Process:

@@ -4,16 +4,19 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 `network.apply(variables, x, time, cond=None, key=None)`, with `cond` a mapping of names to values. Training passes a
 `key` for dropout: one random key, or one key per example.
 
-- `unets/`: `UNet`, for signals, images and volumes; `Encoder`, one vector per signal, image or volume, for classifiers
-  and embeddings
+- `unets/`: `UNet`, for signals, images, volumes and videos; `ControlNet`, a U-Net with a side network that is told a
+  picture; `Encoder`, one vector per signal, image or volume, for classifiers and embeddings
+- `transformers/`: `DiT`, for signals, images and videos in patches; `MMDiT`, whose data and text attend to each other;
+  `JiT`, for large patches of pixels
 - `mlp.py`: `MLP`, for vectors. `network.giving(n)` sets the length of the vector of an `Encoder` or an `MLP`
 - `autoencoders/`: latents of signals, images and volumes, called as `apply(variables, x)`: `ConvAutoencoder`, the plain
   one; `KLAutoencoder`, that of latent diffusion; `TinyAutoencoder`, a small one that imitates its latents
 - `features/`: `TinyDarknet`, features of pictures
 - `text/`: one vector per token of a text, called as `apply(variables, ids, mask)`: `TextTransformer`, over bytes;
   `CLIPText`, `T5Encoder` and `BERT`, whose published weights `jaxdiff.interop` reads
-- `layers/`: the layers of which they are made, and `Sinusoidal` and `Fourier`, features of the time input
-- `published/`: the networks of publications, such as `published.clip_l()`
+- `layers/`: the layers of which they are made; `Sinusoidal` and `Fourier`, features of the time input; and
+  `SinCosPositions`, `LearnedPositions` and `Rope`, positions of tokens
+- `published/`: the networks of publications, such as `published.dit_xl()`
 - `own/`: `as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own
 
 `module.py` has the base class `Network` and the `Spec` of a condition, `inputs.py` the checks of arguments, and
@@ -28,12 +31,18 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.autoencoders.tiny import TinyAutoencoder
     from jaxdiff.networks.features.tiny_darknet import TinyDarknet
     from jaxdiff.networks.layers.embeddings import Fourier, Sinusoidal
+    from jaxdiff.networks.layers.positions import LearnedPositions, SinCosPositions
+    from jaxdiff.networks.layers.rotary import Rope
     from jaxdiff.networks.mlp import MLP
     from jaxdiff.networks.own import as_network
     from jaxdiff.networks.text.bert import BERT
     from jaxdiff.networks.text.clip import CLIPText
     from jaxdiff.networks.text.t5 import T5Encoder
     from jaxdiff.networks.text.transformer import TextTransformer
+    from jaxdiff.networks.transformers.dit import DiT
+    from jaxdiff.networks.transformers.jit import JiT
+    from jaxdiff.networks.transformers.mmdit import MMDiT
+    from jaxdiff.networks.unets.controlnet import ControlNet
     from jaxdiff.networks.unets.encoder import Encoder
     from jaxdiff.networks.unets.unet import UNet
 
@@ -41,10 +50,17 @@ __all__ = [
     "BERT",
     "MLP",
     "CLIPText",
+    "ControlNet",
     "ConvAutoencoder",
+    "DiT",
     "Encoder",
     "Fourier",
+    "JiT",
     "KLAutoencoder",
+    "LearnedPositions",
+    "MMDiT",
+    "Rope",
+    "SinCosPositions",
     "Sinusoidal",
     "T5Encoder",
     "TextTransformer",

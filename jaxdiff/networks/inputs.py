@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from jaxdiff.checks import integer, one_of, require
 from jaxdiff.networks.module import Spec
 
-Cond = ArrayLike | Mapping[str, ArrayLike] | None
+# A condition of tokens is itself a mapping: `{"values": [batch, n, d], "mask": [batch, n]}`.
+Cond = ArrayLike | Mapping[str, ArrayLike | Mapping[str, ArrayLike]] | None
 Specs = tuple[tuple[str, Spec], ...]
 
 
@@ -49,14 +50,23 @@ def check_input(x: Array, time: ArrayLike) -> Array:
 
 
 def check_levels(
-    x: Array, multipliers: tuple[int, ...], attention_levels: tuple[int, ...] = (), name: str = "x"
+    x: Array,
+    multipliers: tuple[int, ...],
+    attention_levels: tuple[int, ...] = (),
+    name: str = "x",
+    *,
+    temporal: bool = False,
 ) -> None:
     """Checks the shape of `x`, the argument `name`, and the levels of a network of convolutions.
 
     Raises:
-      ValueError: `x` is not `[batch, *space, channels]`, there is no level, or attention has a level that is not there.
+      ValueError: `x` is not `[batch, *space, channels]` (with `temporal`: neither a video nor an image), there is no
+        level, or attention has a level that is not there.
     """
-    require(x.ndim in (3, 4, 5), f"{name}.shape", x.shape, "[batch, *space, channels] with 1 to 3 axes of space")
+    allowed = "[batch, *space, channels] with 1 to 3 axes of space"
+    if temporal:
+        allowed = "[batch, frames, height, width, channels] and [batch, height, width, channels]"
+    require(x.ndim in ((4, 5) if temporal else (3, 4, 5)), f"{name}.shape", x.shape, allowed)
     levels = list(range(len(multipliers)))
     require(levels, "multipliers", multipliers, "tuples of at least one integer")
     fits = set(attention_levels) <= set(levels)
@@ -69,37 +79,44 @@ def compute_types(x: Array, dtype: str | None) -> tuple[Any, Any]:
     return wide, wide if dtype is None else jnp.dtype(dtype)
 
 
-def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ()) -> dict[str, Array]:
+def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ()) -> dict[str, Any]:
     """Checks `cond` against the conditions that a network is told, and returns its values by name.
 
     Args:
       cond: a mapping of names to values: classes, integers `[batch]`; vectors `[batch, d]`; planes
-        `[batch, *space, c]`. A network with exactly one condition allows the bare value.
+        `[batch, *space, c]`; tokens `{"values": [batch, n, d], "mask": [batch, n]}` with any n. A network with exactly
+        one condition allows the bare value, unless it is tokens.
       specs: the conditions of the network.
       batch: number of examples.
       space: the spatial shape of the input, which planes have too.
 
     Returns:
-      One array per condition. A vector may be left out of `cond` and is then zero, which means nothing.
+      One array per condition; tokens as a mapping. A vector may be left out of `cond` and is then zero, which means
+      nothing.
 
     Raises:
       ValueError: an entry is missing, unknown or of the wrong shape.
-      TypeError: classes are not integers, vectors or planes are not floating-point, or `cond` is no mapping.
+      TypeError: classes are not integers; vectors, planes or the values of tokens are not floating-point; a mask is not
+        boolean; or `cond` is no mapping.
     """
     required = [name for name, spec in specs if spec.channel != "vector"]
     optional = [name for name, spec in specs if spec.channel == "vector"]
     allowed = f"{required}, with {optional} optional" if optional else f"{required}"
     allowed += ", the conditions of the network"
-    if cond is None or isinstance(cond, Mapping):
-        given = cond or {}
+    bare_tokens = isinstance(cond, Mapping) and [spec.channel for _, spec in specs] == ["tokens"] and "values" in cond
+    if cond is None or (isinstance(cond, Mapping) and not bare_tokens):
+        given: Mapping[str, Any] = cond or {}
     else:
         require(len(specs) == 1, "type of cond", type(cond).__name__, f"mappings with the entries {allowed}", TypeError)
         given = {specs[0][0]: cond}
     fits = set(required) <= set(given) <= {*required, *optional}
     require(fits, "entries of cond", sorted(given), allowed)
 
-    values = {}
+    values: dict[str, Any] = {}
     for name, spec in specs:
+        if spec.channel == "tokens":
+            values[name] = _read_tokens(f"cond[{name!r}]", given[name], batch, spec.shape[1])
+            continue
         shape = (batch, *space, spec.shape[-1]) if spec.channel == "planes" else (batch, *spec.shape)
         value = jnp.asarray(given[name]) if name in given else jnp.zeros(shape)
         require(value.shape == shape, f"cond[{name!r}].shape", value.shape, f"{shape}")
@@ -110,8 +127,22 @@ def read_cond(cond: Cond, specs: Specs, batch: int, space: tuple[int, ...] = ())
     return values
 
 
+def _read_tokens(path: str, given: Any, batch: int, width: int) -> dict[str, Array]:
+    """Tokens whose shapes and types are checked."""
+    fits = isinstance(given, Mapping) and set(given) == {"values", "mask"}
+    require(fits, path, type(given).__name__, 'mappings with the entries "values" and "mask"', TypeError)
+    values, mask = jnp.asarray(given["values"]), jnp.asarray(given["mask"])
+    good = values.ndim == 3 and (values.shape[0], values.shape[2]) == (batch, width) and values.shape[1] > 0
+    require(good, f"{path}['values'].shape", values.shape, f"({batch}, n, {width})")
+    floating = jnp.issubdtype(values.dtype, jnp.floating)
+    require(floating, f"{path}['values'].dtype", values.dtype, "floating-point types", TypeError)
+    require(mask.shape == values.shape[:2], f"{path}['mask'].shape", mask.shape, f"{values.shape[:2]}")
+    require(mask.dtype == bool, f"{path}['mask'].dtype", mask.dtype, "bool", TypeError)
+    return {"values": values, "mask": mask}
+
+
 def with_planes(
-    x: Float[Array, "batch *space channels"], given: Mapping[str, Array], specs: Specs, dtype: DTypeLike
+    x: Float[Array, "batch *space channels"], given: Mapping[str, Any], specs: Specs, dtype: DTypeLike
 ) -> Float[Array, "batch *space more_channels"]:
     """Concatenates `x` and the conditions of the channel `planes`, in the type `dtype`."""
     planes = [given[name] for name, spec in specs if spec.channel == "planes"]

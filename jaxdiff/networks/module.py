@@ -18,8 +18,8 @@ _SHAPES = {
     "planes": ((2, 3, 4), "(*space, c)"),
 }
 
-# The layers of `Conditioning` that belong to no condition.
-_RESERVED = ("time_in", "time_out", "second_time_in")
+# The layers of `Conditioning` and `JoinedTokens` that belong to no condition.
+_RESERVED = ("time_in", "time_out", "second_time_in", "vector_in", "vector_out", "context_norm")
 
 
 class Spec(NamedTuple):
@@ -74,6 +74,11 @@ class Apply:
         """Calls `flax.linen.Module.apply`. `method` is the name of the method to call, None for `__call__`."""
         return nn.Module.apply(self.module, variables, *args, method=method, **kwargs)
 
+    @property
+    def network(self) -> nn.Module:
+        """The module, under the name that all functions of a network have for it."""
+        return self.module
+
 
 class Network(nn.Module, Component):
     """The base class of networks.
@@ -103,6 +108,11 @@ class Network(nn.Module, Component):
     def apply(self) -> Apply:
         """`flax.linen.Module.apply`, compared by the fields of the module."""
         return Apply(self)
+
+    @property
+    def forward_mode(self) -> bool:
+        """Whether the network has forward-mode derivatives. Fused kernels of attention have none."""
+        return getattr(self, "attention", "xla") == "xla"
 
     def given(self, specs: Mapping[str, Spec]) -> Self:
         """The network that is told these conditions.
@@ -143,8 +153,12 @@ class Network(nn.Module, Component):
         return self.apply(variables, x, time, cond, key=key), {}
 
     def plain(self) -> Self:
-        """The network without rematerialisation, for counting operations."""
-        return self.clone(remat="none") if "remat" in self.__dataclass_fields__ else self
+        """The network without rematerialisation and loops over layers, for counting operations.
+
+        The counts of a compiler have the operations of a loop once.
+        """
+        plain: dict[str, Any] = {"remat": "none", "unroll": True}
+        return self.clone(**{name: value for name, value in plain.items() if name in self.__dataclass_fields__})
 
     def quiet(self) -> Self:
         """The network without dropout, whatever keys it is given, for validation."""

@@ -14,7 +14,7 @@ def _is_stored(primitive: Any, *shapes: Any, **parameters: Any) -> bool:
     return primitive is jax.lax.conv_general_dilated_p or no_batch(primitive, *shapes, **parameters)
 
 
-def rematerialised(layer: type[nn.Module], remat: Remat) -> Any:
+def rematerialised(layer: type[nn.Module], remat: Remat, loop: bool = False) -> Any:
     """A Linen class like `layer` that stores fewer results for its derivative.
 
     Parameters, results and derivatives are those of `layer`.
@@ -23,7 +23,9 @@ def rematerialised(layer: type[nn.Module], remat: Remat) -> Any:
       layer: a Linen class.
       remat: `"none"`: `layer` itself. `"dots"`: store the inputs and the results of convolutions and matrix products,
         except those inside attention. `"blocks"`: store only the inputs.
+      loop: whether the layer is the body of a loop. The loop itself then keeps the compiler from computing the two
+        passes as one, and barriers are not needed.
     """
     if remat == "none":
         return layer
-    return nn.remat(layer, policy=_is_stored if remat == "dots" else None)
+    return nn.remat(layer, policy=_is_stored if remat == "dots" else None, prevent_cse=not loop)

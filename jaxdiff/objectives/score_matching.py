@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import checks, trees
+from jaxdiff.denoisers import require_forward_mode
 
 Score = Callable[[PyTree], PyTree]
 
@@ -24,6 +25,7 @@ Score = Callable[[PyTree], PyTree]
 def _directional(score: Score, x: PyTree, v: PyTree) -> tuple[PyTree, Float[Array, " batch"]]:
     """Returns `s(x)` and `v . (ds/dx) v`, for a score that treats the examples independently."""
     trees.check_floating("x", x)
+    require_forward_mode(score, "score matching")
     x = jax.tree.map(lambda leaf, tangent: jnp.asarray(leaf, tangent.dtype), x, v)
     s, derivative = jax.jvp(score, (x,), (v,))
     trees.check_alike("the score", s, x)
@@ -49,7 +51,8 @@ def implicit(
 
     Raises:
       TypeError: `x` is not floating-point, or the key is not a JAX random key.
-      ValueError: an unknown `probe`, or a score that does not have the shapes of `x`.
+      ValueError: an unknown `probe`, a score that does not have the shapes of `x`, or a network without forward-mode
+        derivatives.
     """
     checks.one_of("probe", probe, ("rademacher", "gaussian"))
     draw = trees.rademacher_like if probe == "rademacher" else trees.normal_like

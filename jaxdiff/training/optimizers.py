@@ -1,6 +1,7 @@
 """Optimisers: settings, and the Optax transformations that they describe."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -90,9 +91,10 @@ def make_optimizer(
     AdamW is that of Loshchilov & Hutter 2019 (arXiv 1711.05101). Muon is that of Jordan et al. 2024
     (https://kellerjordan.github.io/posts/muon/): its updates are Nesterov momentum with a decay of 0.95, made
     orthogonal by five Newton-Schulz iterations. Muon takes the hidden matrices, and AdamW takes all other leaves. The
-    kernel of a convolution, `[*space, in, out]`, is the matrix `[space * in, out]`. Muon's updates are multiplied by
-    `0.2 sqrt(max(rows, columns))`, which gives them the usual root mean square of AdamW's updates. One learning rate
-    and one weight decay then serve both: Liu et al. 2025 (arXiv 2502.16982), section 2.2.
+    kernel of a convolution, `[*space, in, out]`, is the matrix `[space * in, out]`, and a stack of layers has a matrix
+    per layer. Muon's updates are multiplied by `0.2 sqrt(max(rows, columns))`, which gives them the usual root mean
+    square of AdamW's updates. One learning rate and one weight decay then serve both: Liu et al. 2025
+    (arXiv 2502.16982), section 2.2.
 
     Args:
       config: the settings.
@@ -138,7 +140,7 @@ def _updates(
         return optimizer
     muon = optax.chain(
         scale_by_muon(weight_dimension_numbers=_as_matrices),
-        optax.stateless_with_tree_map(_scale_as_adam),
+        optax.stateless(_scaled_as_adam),
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(rate),
     )
@@ -216,9 +218,20 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule | float
 
 
 def _as_matrices(kernels: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1), kernels)
+    def dimensions(path: Any, leaf: Any) -> MuonDimensionNumbers:
+        return MuonDimensionNumbers(tuple(range(_first_axis(path), leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(dimensions, kernels)
 
 
-def _scale_as_adam(update: Any, _: Any) -> Any:
-    columns = update.shape[-1]
-    return update * (0.2 * max(update.size // columns, columns) ** 0.5)
+def _first_axis(path: Any) -> int:
+    """The first axis of a matrix: 1 in a stack of layers, each of which is a matrix of its own."""
+    return int(trees.is_stacked(trees.words_of(path)))
+
+
+def _scaled_as_adam(updates: Any, params: Any = None) -> Any:
+    def scaled(path: Any, update: Any) -> Any:
+        rows, columns = math.prod(update.shape[_first_axis(path) : -1]), update.shape[-1]
+        return update * (0.2 * max(rows, columns) ** 0.5)
+
+    return jax.tree_util.tree_map_with_path(scaled, updates)

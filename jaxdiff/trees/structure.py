@@ -80,3 +80,15 @@ def words_of(path: Sequence[Any]) -> tuple[str, ...]:
 def name_of(path: Sequence[Any]) -> str:
     """The name of a leaf, made of its path: `params.dense.kernel`."""
     return ".".join(words_of(path))
+
+
+def is_stacked(words: Sequence[str]) -> bool:
+    """Whether a leaf belongs to a stack of equal layers, whose first axis counts the layers.
+
+    Such a stack is a scope of the name `layers`, or of a name that ends with `_layers`: the leaf
+    `layers.attention.qkv.kernel` has the shape `[layers, in, out]`. Moments and averages of the leaf have its name too.
+
+    Args:
+      words: the path of the leaf, as `words_of` gives it.
+    """
+    return any(word == "layers" or word.endswith("_layers") for word in words[:-1])

@@ -18,7 +18,7 @@ from jaxdiff.data import to_floats
 from jaxdiff.data.fields import Field
 from jaxdiff.models import Diffusion
 from jaxdiff.models.conditioned import Conditions
-from jaxdiff.networks import MLP, TextTransformer
+from jaxdiff.networks import MLP, Sinusoidal, TextTransformer
 from jaxdiff.networks.module import Spec
 from jaxdiff.objectives import Context, Denoising
 
@@ -158,6 +158,16 @@ def test_dropping_happens_before_encoding():
     assert np.abs(estimate(kept) - estimate(cond)).max() > 1e-3
     number = Vector("number", scale=2.0)
     np.testing.assert_array_equal(number.encode({}, None, {"number": jnp.arange(3.0)}, None, None), [[0], [2], [4]])
+
+
+def test_the_numbers_of_a_vector_may_be_sinusoids():
+    """As the sizes of Stable Diffusion XL: cosines before sines, one number after the other."""
+    vector = Vector("place", embedding=Sinusoidal(cos_first=True, endpoint=False), features=4)
+    sizes = np.array([[512.0, 0.0], [1024.0, 768.0]])
+    phases = sizes[:, :, None] * np.array([1.0, 0.01])
+    expected = np.concatenate([np.cos(phases), np.sin(phases)], axis=-1).reshape(2, 8)
+    found = vector.encode({}, None, {"place": jnp.asarray(sizes, jnp.float32)}, None, None)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 class Halved(Codec):

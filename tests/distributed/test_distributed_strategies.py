@@ -11,6 +11,7 @@ import pytest
 from devices import ROOT, forced
 
 from jaxdiff import distributed
+from jaxdiff.networks import DiT
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,26 @@ from jaxdiff import distributed
 )
 def test_the_longest_axis_that_the_devices_divide_is_sharded(shape, devices, axis):
     assert distributed.sharded_axis(shape, devices) == axis
+
+
+def test_the_axis_of_layers_is_not_sharded():
+    """Heads, and the hidden axis of feed-forward layers, are; also where there are more layers than channels."""
+    assert distributed.sharded_axis((512, 64, 64), 8) == 0
+    assert distributed.sharded_axis((512, 64, 64), 8, stacked=True) == 2
+    assert distributed.sharded_axis((4096, 7), 8, stacked=True) is None
+    network = DiT(width=64, depth=512, heads=8)
+    x, mesh = jax.ShapeDtypeStruct((1, 8, 8, 4), np.float32), jax.sharding.AbstractMesh((1, 8), ("data", "fsdp"))
+    params = jax.eval_shape(network.init, jax.random.key(0), x, jax.ShapeDtypeStruct((1,), np.float32))["params"]
+    specs = jax.tree.map(lambda s: tuple(s.spec), distributed.state_shardings(mesh, {"params": params}))["params"]
+    layers = specs["layers"]
+    assert layers["attention"]["qkv"]["kernel"] == (None, None, "fsdp")
+    assert layers["feed_forward"]["in"]["kernel"] == (None, None, "fsdp")
+    assert layers["feed_forward"]["out"]["kernel"] == (None, "fsdp")
+    assert not [
+        spec for spec in jax.tree.leaves(layers, is_leaf=lambda s: isinstance(s, tuple)) if spec[:1] == ("fsdp",)
+    ]
+    # Queries, keys and values lie side by side, heads within them: each of 8 devices has 3 of the 24.
+    assert params["layers"]["attention"]["qkv"]["kernel"].shape[-1] // 8 == 3 * 64 // 8
 
 
 @pytest.mark.parametrize(

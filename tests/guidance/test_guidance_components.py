@@ -29,9 +29,11 @@ from jaxdiff.guidance import (
     DynamicThreshold,
     Interval,
     Linear,
+    PerturbedAttention,
     Power,
     Rescale,
     RewardGuidance,
+    SkipLayer,
     StaticThreshold,
     Term,
 )
@@ -54,6 +56,8 @@ LINES = {
     "kind StaticThreshold --guidance.low 0": StaticThreshold(low=0.0),
     "kind DynamicThreshold --guidance.percentile 90": DynamicThreshold(percentile=90.0),
     "kind Autoguidance --guidance.run weak": Autoguidance("weak"),
+    "kind PerturbedAttention --guidance.condition-scale 5": PerturbedAttention(condition_scale=5.0),
+    "kind SkipLayer --guidance.layers mid_attention mid_block_0": SkipLayer(("mid_attention", "mid_block_0")),
     "kind ClassifierGuidance --guidance.run c --guidance.label 3": ClassifierGuidance("c", label=3),
     "kind RewardGuidance --guidance.reward.kind mean": RewardGuidance(choose(mean)),
     "kind Composition --guidance.terms.0.ask label=5 --guidance.terms.0.scale.kind Power": Composition(

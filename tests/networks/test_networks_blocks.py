@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks.reference import dense, group_norm, in_float64, silu
 
 from jaxdiff.networks.layers.attention import SelfAttention
 from jaxdiff.networks.layers.blocks import ResidualBlock
@@ -11,23 +12,6 @@ from jaxdiff.networks.layers.norms import GroupNorm, group_count
 from jaxdiff.networks.layers.resampling import downsample
 
 SCALE = 0.7
-
-
-def silu(x):
-    return x / (1 + np.exp(-x))
-
-
-def dense(p, x):
-    return x @ p["kernel"] + p["bias"]
-
-
-def norm(p, x, groups, eps=1e-5):
-    out = np.empty_like(x)
-    for example in range(len(x)):
-        for members in np.array_split(np.arange(x.shape[-1]), groups):
-            part = x[example][..., members]
-            out[example][..., members] = (part - part.mean()) / np.sqrt(part.var() + eps)
-    return out * p["scale"] + p["bias"]
 
 
 def conv(p, x):
@@ -39,16 +23,12 @@ def conv(p, x):
     return out
 
 
-def in_float64(variables):
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)["params"]
-
-
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_group_norm(random_variables, groups):
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 8)) + 100
     layer = GroupNorm(groups, 1e-5, jnp.float32)
     variables = random_variables(layer, jnp.asarray(x, jnp.float32))
-    expected = norm(in_float64(variables), x, groups)
+    expected = group_norm(in_float64(variables), x, groups, 1e-5)
     # An offset of 100 standard deviations would cost the one-pass variance four digits.
     np.testing.assert_allclose(layer.apply(variables, jnp.asarray(x, jnp.float32)), expected, atol=1e-4)
 
@@ -87,16 +67,16 @@ def test_residual_block(random_variables, scale_shift, features, resample, proje
     variables = random_variables(block, *arguments)
     p = in_float64(variables)
 
-    h = silu(norm(p["norm_in"], x, 2))
+    h = silu(group_norm(p["norm_in"], x, 2, 1e-5))
     shortcut = x
     if resample is not None:
         h, shortcut = (a.reshape(2, 2, 2, 3, 2, 8).mean((2, 4)) for a in (h, x))
     h = conv(p["conv_in"], h)
     shift = dense(p["embedding"], e)[:, None, None]
     if scale_shift:
-        h = norm(p["norm_out"], h, 2) * (1 + shift[..., :features]) + shift[..., features:]
+        h = group_norm(p["norm_out"], h, 2, 1e-5) * (1 + shift[..., :features]) + shift[..., features:]
     else:
-        h = norm(p["norm_out"], h + shift, 2)
+        h = group_norm(p["norm_out"], h + shift, 2, 1e-5)
     h = conv(p["conv_out"], silu(h))
     assert ("shortcut" in p) == (project or features != 8)
     if "shortcut" in p:
@@ -124,7 +104,7 @@ def test_attention(random_variables, head_channels):
     p = in_float64(variables)
 
     size = head_channels or 8
-    projected = dense(p["qkv"], norm(p["norm"], x, 2)).reshape(2, 6, 24)
+    projected = dense(p["qkv"], group_norm(p["norm"], x, 2, 1e-5)).reshape(2, 6, 24)
     query, key, value = projected[..., :8], projected[..., 8:16], projected[..., 16:]
     attended = np.zeros((2, 6, 8))
     for n in range(2):

@@ -9,17 +9,39 @@ import jax.numpy as jnp
 import pytest
 
 from jaxdiff import components, networks, trees
-from jaxdiff.networks import MLP, ConvAutoencoder, Encoder, Fourier, Sinusoidal, TextTransformer, UNet
+from jaxdiff.networks import (
+    MLP,
+    ControlNet,
+    ConvAutoencoder,
+    DiT,
+    Encoder,
+    Fourier,
+    JiT,
+    KLAutoencoder,
+    LearnedPositions,
+    MMDiT,
+    Rope,
+    Sinusoidal,
+    TextTransformer,
+    TinyAutoencoder,
+    TinyDarknet,
+    UNet,
+)
 from jaxdiff.networks.layers.embeddings import TimeEmbedding
+from jaxdiff.networks.layers.positions import Positions
+from jaxdiff.networks.layers.rotary import RotaryPositions
 from jaxdiff.networks.module import Network, Spec
 
 LABEL = {"label": Spec("class", classes=3)}
 IDS, MASK = jnp.zeros((1, 3), int), jnp.ones((1, 3), bool)
 IMAGE, TIME = jnp.zeros((1, 4, 4, 1)), jnp.zeros(1)
+TEXT = {"text": Spec("tokens", (3, 4))}
+SAID = {"label": jnp.zeros(1, int), "text": {"values": jnp.zeros((1, 3, 4)), "mask": MASK}}
 
 # Each network with settings of its own, and the arguments of a call. `hidden` are kernels that Muon takes, and `left` are
 # all arrays of two or more axes that it leaves.
-CONDITIONING = {f"conditioning.{name}" for name in ("time_in.kernel", "time_out.kernel", "label_table.embedding")}
+TIMES = {"conditioning.time_in.kernel", "conditioning.time_out.kernel"}
+CONDITIONING = TIMES | {"conditioning.label_table.embedding"}
 CASES = {
     "UNet": SimpleNamespace(
         network=UNet(channels=8, multipliers=(1, 2), num_blocks=1, embedding=Fourier(2.0), dropout=0.1, remat="dots"),
@@ -29,6 +51,16 @@ CASES = {
             *(f"{name}.kernel" for name in ("down_0_resample", "mid_attention.qkv", "up_0_block_1.conv_out")),
         },
         left={"conv_in.kernel", "conv_out.kernel", *CONDITIONING},
+    ),
+    "ControlNet": SimpleNamespace(
+        network=ControlNet(UNet(channels=8, multipliers=(1, 2), num_blocks=1), hint="label", hint_channels=(4, 8)),
+        arguments=(IMAGE, TIME, jnp.zeros((1, 8, 8, 3))),
+        hidden={"network.mid_attention.qkv.kernel", "side.mid_attention.qkv.kernel", "side.zero_0.kernel"}
+        | {"side.hint_0.kernel", "side.hint_0_resample.kernel", "network.up_0_block_1.conv_out.kernel"},
+        left={f"{half}.{name}" for half in ("network", "side") for name in (*TIMES, "conv_in.kernel")}
+        | {"network.conv_out.kernel", "side.hint_in.kernel", "side.hint_out.kernel"},
+        specs={"label": Spec("planes", (8, 8, 3))},
+        change={"hint_channels": (4,)},
     ),
     "MLP": SimpleNamespace(
         network=MLP(width=8, num_blocks=1, embedding=Sinusoidal(cos_first=True)),
@@ -49,6 +81,64 @@ CASES = {
         | {"decoder.up_1_block_0.conv_out.kernel", "decoder.up_1_resample.kernel"},
         left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")},
     ),
+    "KLAutoencoder": SimpleNamespace(
+        network=KLAutoencoder(channels=8, multipliers=(1, 2), num_blocks=1, latent_channels=2).giving(2),
+        arguments=(IMAGE,),
+        hidden={"encoder.mid_block_0.conv_in.kernel", "decoder.mid_attention.qkv.kernel"},
+        left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")}
+        | {"encoder_out.kernel", "decoder_in.kernel"},
+    ),
+    "TinyAutoencoder": SimpleNamespace(
+        network=TinyAutoencoder(channels=8, num_blocks=1, latent_channels=2).giving(2),
+        arguments=(jnp.zeros((1, 8, 8, 2)),),
+        hidden={"encoder.down_0_block_0_conv_0.kernel", "decoder.up_1_resample.kernel"},
+        left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")},
+    ),
+    "TinyDarknet": SimpleNamespace(
+        network=TinyDarknet(),
+        arguments=(jnp.zeros((1, 16, 16, 3)),),
+        hidden={"conv_1.kernel", "conv_14.kernel"},
+        left={"conv_0.kernel", "conv_15.kernel"},
+    ),
+    "DiT": SimpleNamespace(
+        network=DiT(width=8, depth=3, heads=2, rope=Rope(), positions=LearnedPositions((2, 2)), long_skips=True),
+        specs=LABEL | TEXT,
+        arguments=(IMAGE, TIME, SAID),
+        hidden={
+            *(f"{stack}.attention.qkv.kernel" for stack in ("in_layers", "mid_layer", "out_layers")),
+            *(
+                "out_layers.skip.kernel",
+                "mid_layer.cross_attention.key_value.kernel",
+                "in_layers.feed_forward.in.kernel",
+            ),
+        },
+        left={
+            *("patch_in.kernel", "positions", "out.dense.kernel", "out.modulation.dense.kernel"),
+            *("context.text.in.kernel", "context.text.out.kernel", *CONDITIONING),
+        },
+        stacked={"in_layers", "out_layers"},
+    ),
+    "MMDiT": SimpleNamespace(
+        network=MMDiT(width=8, depth=3, heads=2, dual_depth=1, attention="cudnn"),
+        specs=LABEL | TEXT,
+        arguments=(IMAGE, TIME, SAID),
+        hidden={f"{stack}.context_qkv.kernel" for stack in ("dual_layers", "layers", "last_layer")},
+        left={
+            *("patch_in.kernel", "out.dense.kernel", "out.modulation.dense.kernel", "context.text.kernel"),
+            *CONDITIONING,
+        },
+        stacked={"dual_layers", "layers"},
+    ),
+    "JiT": SimpleNamespace(
+        network=JiT(width=8, depth=2, heads=2, patch=(2,), bottleneck=2, context_start=1),
+        arguments=(IMAGE, TIME, jnp.zeros(1, int)),
+        hidden={f"{stack}.feed_forward.out.kernel" for stack in ("early_layers", "layers")},
+        left={
+            *("patch_in.kernel", "bottleneck_in.kernel", "context_positions"),
+            *("out.dense.kernel", "out.modulation.dense.kernel", *CONDITIONING),
+        },
+        stacked={"early_layers", "layers"},
+    ),
     "TextTransformer": SimpleNamespace(
         network=TextTransformer(width=8, depth=1, heads=2, length=5),
         arguments=(IDS, MASK),
@@ -58,9 +148,14 @@ CASES = {
 }
 
 
+def told(network, name):
+    """The network with a condition, if it takes any."""
+    return network.given(getattr(CASES[name], "specs", LABEL)) if network.takes else network
+
+
 def test_the_cases_are_all_networks():
     assert set(CASES) == set(components.kinds_of(Network))
-    kinds = set(CASES) | set(components.kinds_of(TimeEmbedding))
+    kinds = set(CASES).union(*(components.kinds_of(base) for base in (TimeEmbedding, Positions, RotaryPositions)))
     assert kinds | {"as_network"} == set(networks.__all__)
 
 
@@ -92,11 +187,10 @@ def test_every_setting_has_a_sentence(name):
 @pytest.mark.parametrize("name", CASES)
 def test_equal_networks_have_equal_hashes_and_apply(name):
     def make():
-        network = CASES[name].network.clone()
-        return network.given(LABEL) if "class" in network.takes else network
+        return told(CASES[name].network.clone(), name)
 
     first, second = make(), make()
-    other = first.clone(dtype="bfloat16")
+    other = first.clone(**getattr(CASES[name], "change", {"dtype": "bfloat16"}))
     assert first is not second
     assert first == second
     assert hash(first) == hash(second)
@@ -110,9 +204,11 @@ def test_equal_networks_have_equal_hashes_and_apply(name):
 @pytest.mark.parametrize("name", CASES)
 def test_muon_takes_the_hidden_kernels(name):
     case = CASES[name]
-    network = case.network.given(LABEL) if "class" in case.network.takes else case.network
+    network = told(case.network, name)
     shapes = jax.eval_shape(network.init, jax.random.key(0), *case.arguments)["params"]
-    matrices = {trees.name_of(p) for p, leaf in jax.tree_util.tree_leaves_with_path(shapes) if leaf.ndim > 1}
+    leaves = [(trees.words_of(p), leaf.ndim) for p, leaf in jax.tree_util.tree_leaves_with_path(shapes)]
+    assert {words[0] for words, _ in leaves if trees.is_stacked(words)} == getattr(case, "stacked", set())
+    matrices = {".".join(words) for words, axes in leaves if axes > 1 + trees.is_stacked(words)}
     taken = {trees.name_of(p) for p, _ in jax.tree_util.tree_leaves_with_path(shapes)}
     taken = {leaf for leaf in taken if re.search(network.hidden, leaf)}
     assert case.hidden <= taken
@@ -120,12 +216,15 @@ def test_muon_takes_the_hidden_kernels(name):
     assert taken <= matrices
 
 
-def test_only_the_settings_of_rematerialisation_are_free():
+def test_only_the_settings_of_the_program_are_free():
+    """Whether results are stored, whether layers are a loop, and by which kernel tokens attend."""
     for case in CASES.values():
         settings = {field.name for field in dataclasses.fields(case.network)}
-        assert set(case.network.free) == settings & {"remat"}
-        assert case.network.plain() == (case.network.clone(remat="none") if case.network.free else case.network)
+        assert set(case.network.free) == settings & {"remat", "unroll", "attention"}
+        if not case.network.free:
+            assert case.network.plain() == case.network
     assert UNet(remat="blocks").plain() == UNet()
+    assert DiT(remat="blocks").plain() == DiT(unroll=True)
 
 
 def test_the_length_of_a_vector_is_set_once():

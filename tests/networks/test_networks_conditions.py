@@ -156,6 +156,32 @@ def test_conditions_that_do_not_fit_are_refused(specs, cond, words):
         jax.eval_shape(UNet(**TINY).given(specs).init, jax.random.key(0), jnp.zeros((2, 6, 1)), jnp.zeros(2), cond)
 
 
+TOKENS = Spec("tokens", (7, 16))
+
+
+def test_tokens_are_a_mapping_of_values_and_a_mask():
+    text = {"values": np.ones((2, 3, 16), np.float32), "mask": np.ones((2, 3), bool)}
+    for cond in (text, {"text": text}):
+        found = read_cond(cond, (("text", TOKENS),), 2)["text"]
+        assert {key: value.shape for key, value in found.items()} == {"values": (2, 3, 16), "mask": (2, 3)}
+    for change, words in (
+        (
+            {"values": np.ones((2, 3, 15), np.float32)},
+            "cond['text']['values'].shape = (2, 3, 15); allowed are (2, n, 16)",
+        ),
+        ({"mask": np.ones((2, 4), bool)}, "cond['text']['mask'].shape = (2, 4); allowed are (2, 3)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            read_cond({"text": text | change}, (("text", TOKENS),), 2)
+    for cond, words in (
+        (text | {"values": np.ones((2, 3, 16), int)}, "cond['text']['values'].dtype = int"),
+        (text | {"mask": np.ones((2, 3))}, "cond['text']['mask'].dtype = float"),
+        (text["values"], "type of cond['text'] = 'ndarray'; allowed are mappings with the entries values and mask"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(words)):
+            read_cond({"text": cond}, (("text", TOKENS),), 2)
+
+
 @pytest.mark.parametrize(
     ("specs", "cond", "words"),
     [
@@ -170,13 +196,10 @@ def test_conditions_of_wrong_types_are_refused(specs, cond, words, x64):
         read_cond(cond, tuple(specs.items()), 2)
 
 
-TOKENS = Spec("tokens", (7, 16))
-
-
 @pytest.mark.parametrize(
     ("net", "specs", "words"),
     [
-        (UNet(), {"text": TOKENS}, "conditions.text = tokens; allowed are class, vector, planes: the channels of UNet"),
+        (MLP(), {"text": TOKENS}, "conditions.text = tokens; allowed are class, vector: the channels of MLP"),
         (MLP(), {"low": Spec("planes", (8, 8, 1))}, "conditions.low = planes; allowed are class, vector: the channels"),
         (TextTransformer(), LABEL, "conditions.label = class; allowed are none: the channels of TextTransformer"),
         (ConvAutoencoder(), LABEL, "conditions.label = class; allowed are none: the channels of ConvAutoencoder"),

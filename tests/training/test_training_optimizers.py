@@ -208,6 +208,21 @@ def test_an_update_of_muon_is_nearly_orthogonal_and_as_large_as_one_of_adam():
     assert 0.2 * 0.68 <= float(jnp.sqrt(jnp.mean(update**2))) <= 0.2 * 1.13
 
 
+def test_muon_takes_each_layer_of_a_stack_as_a_matrix_of_its_own():
+    """The updates of a stack are those of its layers."""
+    kernels = np.random.default_rng(0).standard_normal((3, 16, 24)).astype(np.float32)
+    optimizer = make_optimizer(OptimizerConfig("muon", 1.0, 0), 1, hidden=lambda path, leaf: True)
+
+    def update(tree):
+        return jax.jit(optimizer.update)(tree, optimizer.init(tree), tree)[0]
+
+    whole = update({"model": {"layers": {"kernel": kernels}}})["model"]["layers"]["kernel"]
+    for kernel, found in zip(kernels, whole, strict=True):
+        np.testing.assert_allclose(
+            found, update({"model": {"layer": {"kernel": kernel}}})["model"]["layer"]["kernel"], atol=1e-5
+        )
+
+
 def test_which_leaves_of_the_networks_muon_takes():
     shape, ids, key = jnp.zeros((1, 8, 8, 1)), jnp.zeros((1, 4), jnp.int32), jax.random.key(0)
     unet = UNet(channels=8, multipliers=(1, 2), num_blocks=1).given({"label": Spec("class", (), 3)})

@@ -48,9 +48,6 @@ def autoencoder(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
         if settings.kinds(name) != [kind] * len(widths):
             raise settings.refuse(name, f"{len(widths)} times {kind}")
     settings.known("act_fn", ("silu", "swish"), "silu")
-    settings.known("norm_num_groups", (32,), 32)
-    if widths[0] % 32:
-        raise settings.refuse("block_out_channels", "lists of multiples of 32, for 32 groups of the norms")
     projections = {bool(settings.get(name, True)) for name in ("use_quant_conv", "use_post_quant_conv")}
     if len(projections) > 1:
         raise settings.refuse("use_quant_conv", "the value of use_post_quant_conv")
@@ -61,6 +58,7 @@ def autoencoder(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
         latent_channels=settings.length("latent_channels", 4),
         mid_attention=settings.known("mid_block_add_attention", (True, False), True),
         latent_projection=projections.pop(),
+        norm_groups=settings.length("norm_num_groups", 32),
     ).giving(settings.length("in_channels", 3))
     settings.known("out_channels", (network.data_channels,), 3)
     scale, shift = settings.number("scaling_factor", 0.18215), settings.get("shift_factor")
@@ -68,11 +66,11 @@ def autoencoder(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
     side = 2 ** (len(widths) - 1)
     shape = (1, side, side, network.data_channels)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(shape))["params"]
-    params = from_foreign(shapes, _renamed(tensors), _layout(len(widths), network.mid_attention))
+    params = from_foreign(shapes, _renamed(tensors), _layout(len(widths)))
     return Autoencoder(network, {"params": params}, scale, float(shift or 0.0))
 
 
-def _layout(levels: int, attends: bool) -> Layout:
+def _layout(levels: int) -> Layout:
     leaves = {"kernel": "weight", "scale": "weight", "bias": "bias"}
     residual = {
         "norm_in": "norm1",

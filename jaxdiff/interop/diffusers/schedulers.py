@@ -17,7 +17,7 @@ _SOLVERS = {
     "DDIMScheduler": solvers.ddim,
     "EulerDiscreteScheduler": solvers.ddim,
     "DPMSolverMultistepScheduler": solvers.dpm_solver_pp,
-    "UniPCMultistepScheduler": solvers.unipc,
+    "UniPCMultistepScheduler": solvers.uni_pc,
 }
 _OUTPUTS = {"epsilon": parametrizations.eps, "sample": parametrizations.x0, "v_prediction": parametrizations.v}
 

@@ -89,6 +89,4 @@ class Settings:
         """
         odd = sorted(name for name in self._left - {*ignored} if self._config[name] not in (None, False, [], {}, ""))
         if odd:
-            raise ValueError(
-                message(f"{self._where}: {odd[0]}", self._config[odd[0]], "null: ours have no such setting")
-            )
+            raise self.refuse(odd[0], "null: our networks have no such setting")

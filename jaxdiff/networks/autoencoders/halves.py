@@ -26,6 +26,7 @@ class Down(nn.Module):
       features: channels of the result.
       dtype: compute type; None for float32 or wider.
       middle: whether a residual block, self-attention in one head and a residual block follow at the lowest resolution.
+      norm_groups: groups of the group normalisations; None for the rule of `group_count`.
     """
 
     channels: int
@@ -34,6 +35,7 @@ class Down(nn.Module):
     features: int
     dtype: str | None
     middle: bool = False
+    norm_groups: int | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -43,12 +45,12 @@ class Down(nn.Module):
         for level, multiplier in enumerate(self.multipliers):
             width = self.channels * multiplier
             for i in range(self.num_blocks):
-                h = _block(h, width, dtype, f"down_{level}_block_{i}")
+                h = _block(h, width, self.norm_groups, dtype, f"down_{level}_block_{i}")
             if level < len(self.multipliers) - 1:
                 h = conv(h, width, dtype, f"down_{level}_resample", strides=2)
         if self.middle:
-            h = _middle(h, dtype)
-        return _last(h, self.features, wide)
+            h = _middle(h, self.norm_groups, dtype)
+        return _last(h, self.features, self.norm_groups, wide)
 
 
 class Up(nn.Module):
@@ -60,6 +62,7 @@ class Up(nn.Module):
     features: int
     dtype: str | None
     middle: bool = False
+    norm_groups: int | None = None
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -67,15 +70,15 @@ class Up(nn.Module):
         wide, dtype = compute_types(z, self.dtype)
         h = conv(z, self.channels * self.multipliers[-1], dtype, "conv_in")
         if self.middle:
-            h = _middle(h, dtype)
+            h = _middle(h, self.norm_groups, dtype)
         for level in reversed(range(len(self.multipliers))):
             width = self.channels * self.multipliers[level]
             for i in range(self.num_blocks):
-                h = _block(h, width, dtype, f"up_{level}_block_{i}")
+                h = _block(h, width, self.norm_groups, dtype, f"up_{level}_block_{i}")
             if level > 0:
                 double = tuple(2 * length for length in h.shape[1:-1])
                 h = conv(upsample(h, double), width, dtype, f"up_{level}_resample")
-        return _last(h, self.features, wide)
+        return _last(h, self.features, self.norm_groups, wide)
 
 
 def checked(name: str, x: Any, channels: int, multipliers: tuple[int, ...], factor: int = 1) -> Array:
@@ -102,18 +105,17 @@ def checked(name: str, x: Any, channels: int, multipliers: tuple[int, ...], fact
     return x
 
 
-def _block(h: Array, features: int, dtype: Any, name: str) -> Array:
-    block = ResidualBlock(features, None, _NORM_EPS, False, 0.0, 1.0, dtype, name=name)
-    result: Array = block(h, None, None)
+def _block(h: Array, features: int, groups: int | None, dtype: Any, name: str) -> Array:
+    result: Array = ResidualBlock(features, groups, _NORM_EPS, False, 0.0, 1.0, dtype, name=name)(h, None, None)
     return result
 
 
-def _middle(h: Array, dtype: Any) -> Array:
-    h = _block(h, h.shape[-1], dtype, "mid_block_0")
-    h = SelfAttention(None, None, _NORM_EPS, 1.0, dtype, name="mid_attention")(h)
-    return _block(h, h.shape[-1], dtype, "mid_block_1")
+def _middle(h: Array, groups: int | None, dtype: Any) -> Array:
+    h = _block(h, h.shape[-1], groups, dtype, "mid_block_0")
+    h = SelfAttention(None, groups, _NORM_EPS, 1.0, dtype, name="mid_attention")(h)
+    return _block(h, h.shape[-1], groups, dtype, "mid_block_1")
 
 
-def _last(h: Array, features: int, wide: Any) -> Array:
-    h = nn.silu(GroupNorm(None, _NORM_EPS, wide, name="norm_out")(h))
+def _last(h: Array, features: int, groups: int | None, wide: Any) -> Array:
+    h = nn.silu(GroupNorm(groups, _NORM_EPS, wide, name="norm_out")(h))
     return conv(h, features, wide, "conv_out")

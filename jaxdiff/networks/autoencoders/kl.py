@@ -30,6 +30,7 @@ class KLAutoencoder(Network):
       latent_channels: channels of the latents; 4 in Stable Diffusion 1, 2 and XL, and 16 in 3 and 3.5.
       mid_attention: whether there is self-attention between two residual blocks at the lowest resolution.
       latent_projection: whether dense layers follow the encoder and precede the decoder; not in Stable Diffusion 3.
+      norm_groups: groups of every group normalisation; None for at most 32 groups of at least 4 channels.
       dtype: compute type, such as `"bfloat16"`; None for float32, or float64 if the input is float64.
       data_channels: channels of the data; no setting, since `giving` sets them.
     """
@@ -43,6 +44,7 @@ class KLAutoencoder(Network):
     latent_channels: int = 4
     mid_attention: bool = True
     latent_projection: bool = True
+    norm_groups: int | None = None
     dtype: str | None = None
     data_channels: int = dataclasses.field(default=3, kw_only=True, metadata={"setting": False})
 
@@ -59,8 +61,9 @@ class KLAutoencoder(Network):
         """Makes the two halves."""
         integer("latent_channels", self.latent_channels)
         latent, shared = self.latent_channels, (self.channels, self.multipliers)
-        self.encoder = Down(*shared, self.num_blocks, 2 * latent, self.dtype, self.mid_attention)
-        self.decoder = Up(*shared, self.num_blocks + 1, self.data_channels, self.dtype, self.mid_attention)
+        options = (self.dtype, self.mid_attention, self.norm_groups)
+        self.encoder = Down(*shared, self.num_blocks, 2 * latent, *options)
+        self.decoder = Up(*shared, self.num_blocks + 1, self.data_channels, *options)
         if self.latent_projection:
             self.encoder_out, self.decoder_in = nn.Dense(2 * latent), nn.Dense(latent)
 

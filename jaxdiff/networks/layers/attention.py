@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from jaxdiff.checks import one_of, require
+from jaxdiff.networks.layers.context import Context
 from jaxdiff.networks.layers.fused_attention import attend_by_cudnn, attend_by_pallas
 from jaxdiff.networks.layers.norms import GroupNorm
 
@@ -77,7 +78,8 @@ class SelfAttention(nn.Module):
         y = (x + W_out attend(W_qkv norm(x))) * skip_scale
 
     `W_out` starts at zero. The layer does not encode positions: permuting the positions of x permutes the positions of
-    y. `attend` is the function of this file.
+    y. `attend` is the function of this file. With a context of tokens, the keys and values `W_context c` of the tokens
+    stand before those of the positions, as in GLIDE (Nichol et al. 2022, arXiv 2112.10741, section 2.4) and Imagen.
 
     Attributes:
       head_channels: channels of one head; None for a single head.
@@ -85,6 +87,7 @@ class SelfAttention(nn.Module):
       norm_eps: number added to the variance in the group normalisation.
       skip_scale: factor of the residual sum.
       dtype: compute type; parameters are float32.
+      identity: whether every position attends only to itself, for perturbed-attention guidance.
     """
 
     head_channels: int | None
@@ -92,9 +95,12 @@ class SelfAttention(nn.Module):
     norm_eps: float
     skip_scale: float
     dtype: DTypeLike
+    identity: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
+    def __call__(
+        self, x: Float[Array, "batch *space channels"], context: Context | None = None
+    ) -> Float[Array, "batch *space channels"]:
         """Applies the layer to `x` `[batch, *space, channels]`; the result has the same shape.
 
         Raises:
@@ -107,6 +113,15 @@ class SelfAttention(nn.Module):
         h = GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm")(x).reshape(batch, -1, channels)
         h = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
         query, key, value = jnp.moveaxis(h.reshape(batch, -1, 3, channels // size, size), 2, 0)
-        h = attend(query, key, value).reshape(x.shape)
-        h = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h)
+        if self.identity:
+            h = value
+        elif context is None:
+            h = attend(query, key, value)
+        else:
+            told = nn.Dense(2 * channels, dtype=self.dtype, name="context")(context.values)
+            told = jnp.moveaxis(told.reshape(*told.shape[:2], 2, channels // size, size), 2, 0)
+            key, value = (jnp.concatenate(pair, axis=1) for pair in zip(told, (key, value), strict=True))
+            mask = jnp.concatenate([context.mask, jnp.ones(query.shape[:2], bool)], axis=1)
+            h = attend(query, key, value, mask)
+        h = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h.reshape(x.shape))
         return (x + h) * self.skip_scale

@@ -5,7 +5,7 @@ import zlib
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from jaxdiff import trees
 from jaxdiff.checks import require
@@ -26,9 +26,14 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch *event"], keys: Key[Array, " batch"] | None
+        self, x: Float[Array, "batch *event"], keys: Key[Array, " batch"] | None, drops: Bool[Array, ""] | None = None
     ) -> Float[Array, "batch *event"]:
         """Masks `x` `[batch, *event]` with one key per example; `keys = None` means no dropout.
+
+        Args:
+          x: the values.
+          keys: one key per example; None for no dropout.
+          drops: whether there is dropout at all, for one layer of a stack of layers; None for yes.
 
         Raises:
           ValueError: `rate` is outside of [0, 1).
@@ -42,4 +47,6 @@ class Dropout(nn.Module):
         # The barrier keeps the mask, one byte per entry, for the gradient. Without it XLA draws the mask twice, inside
         # the convolutions before and after, which doubles the hashing and the compile time for TPUs.
         keep = jax.lax.optimization_barrier(keep)
-        return jnp.where(keep, x / (1 - self.rate), 0)
+        if drops is None:
+            return jnp.where(keep, x / (1 - self.rate), 0)
+        return jnp.where(drops, jnp.where(keep, x / (1 - self.rate), 0), x)

@@ -6,7 +6,7 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from jaxdiff.networks.layers.masked_attention import MaskedAttention
+from jaxdiff.networks.layers.multi_head import MultiHeadAttention
 
 
 def pre_norm_block(
@@ -44,6 +44,7 @@ def pre_norm_block(
         return nn.LayerNorm(norm_eps, dtype=dtype, use_fast_variance=False, name=name)(h)
 
     r = norm(h, f"{name}_attention_norm")
-    h = h + MaskedAttention(heads, dtype, causal=causal, name=f"{name}_attention")(r, mask)
+    attention = MultiHeadAttention(heads, dtype, zero=True, causal=causal, name=f"{name}_attention")
+    h = h + attention(r, mask=mask)
     r = activation(nn.Dense(inner, dtype=dtype, name=f"{name}_in")(norm(h, f"{name}_norm")))
     return h + nn.Dense(h.shape[-1], dtype=dtype, kernel_init=nn.initializers.zeros, name=f"{name}_out")(r)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdiff.checks import integer, positive, require
 from jaxdiff.networks.inputs import check_settings
-from jaxdiff.networks.layers.masked_attention import MaskedAttention
+from jaxdiff.networks.layers.multi_head import MultiHeadAttention
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.text.tokens import Tokens, as_tokens, check_ids, mean_of
 
@@ -103,7 +103,7 @@ class BERT(Network):
         positions = self.param("positions", init, (self.length, self.width))
         h = norm(table(ids) + positions[None, : ids.shape[1]].astype(dtype) + type_table(types), "norm_in")
         for i in range(self.depth):
-            r = MaskedAttention(self.heads, dtype, name=f"block_{i}_attention")(h, mask)
+            r = MultiHeadAttention(self.heads, dtype, name=f"block_{i}_attention")(h, mask=mask)
             h = norm(h + r, f"block_{i}_attention_norm")
             r = nn.gelu(nn.Dense(mlp_width, dtype=dtype, name=f"block_{i}_in")(h), approximate=False)
             h = norm(h + nn.Dense(self.width, dtype=dtype, name=f"block_{i}_out")(r), f"block_{i}_norm")

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdiff.checks import integer, positive, require
 from jaxdiff.networks.inputs import check_settings
-from jaxdiff.networks.layers.masked_attention import MaskedAttention
+from jaxdiff.networks.layers.multi_head import MultiHeadAttention
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.text.tokens import Tokens, as_tokens, check_ids, mean_of
 
@@ -116,15 +116,16 @@ class T5Encoder(Network):
         bias = jnp.moveaxis(table(jnp.asarray(places)), -1, 0)[None]
         for i in range(self.depth):
             r = nn.RMSNorm(self.norm_eps, dtype=dtype, name=f"block_{i}_attention_norm")(h)
-            attention = MaskedAttention(
+            attention = MultiHeadAttention(
                 self.heads,
                 dtype,
+                zero=True,
                 head_width=self.head_width,
                 use_bias=False,
                 scale=1.0,
                 name=f"block_{i}_attention",
             )
-            h = h + attention(r, mask, bias)
+            h = h + attention(r, mask=mask, bias=bias)
             r = nn.RMSNorm(self.norm_eps, dtype=dtype, name=f"block_{i}_norm")(h)
             r = nn.Dense(2 * self.mlp_width, use_bias=False, dtype=dtype, name=f"block_{i}_in")(r)
             a, b = jnp.split(r, 2, axis=-1)

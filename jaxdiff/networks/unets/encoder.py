@@ -1,5 +1,6 @@
 """The way down of the U-Net as a network of its own, which gives one vector per example."""
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
@@ -8,12 +9,13 @@ from jaxtyping import Array, Float
 
 from jaxdiff.checks import message, not_negative
 from jaxdiff.networks.inputs import Cond, check_settings
+from jaxdiff.networks.layers.attention import SelfAttention
 from jaxdiff.networks.layers.blocks import conv
 from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.layers.norms import GroupNorm
 from jaxdiff.networks.layers.resampling import downsample
 from jaxdiff.networks.module import Network
-from jaxdiff.networks.unets.entrance import enter
+from jaxdiff.networks.unets.entrance import enter, residual_blocks
 
 
 class Encoder(Network):
@@ -78,8 +80,10 @@ class Encoder(Network):
         """
         if self.features is None:
             raise ValueError(message("features", None, "integers of at least 1, which `giving` sets"))
-        x, block, attention, wide, dtype = enter(self, jnp.asarray(x), time, cond, key)
-        h = conv(x, self.channels, dtype, "conv_in")
+        inputs = enter(self, jnp.asarray(x), time, cond, key)
+        block = residual_blocks(self, inputs)
+        attention = partial(SelfAttention, self.head_channels, self.norm_groups, self.norm_eps, 1.0, inputs.dtype)
+        h = conv(inputs.x, self.channels, inputs.dtype, "conv_in")
         for level, multiplier in enumerate(self.multipliers):
             width = self.channels * multiplier
             if level > 0:
@@ -87,8 +91,8 @@ class Encoder(Network):
             for i in range(self.num_blocks):
                 h = block(h, width, f"down_{level}_block_{i}")
                 if level in self.attention_levels:
-                    h = attention(h, f"down_{level}_attention_{i}")
+                    h = attention(name=f"down_{level}_attention_{i}")(h)
 
-        h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, wide, name="norm_out")(h))
+        h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, inputs.wide, name="norm_out")(h))
         h = h.reshape(h.shape[0], -1, h.shape[-1]).mean(axis=1)
-        return nn.Dense(self.features, dtype=wide, name="dense_out")(h)
+        return nn.Dense(self.features, dtype=inputs.wide, name="dense_out")(h)
