@@ -44,8 +44,8 @@ def bert(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], normalise
       ValueError: a setting is not allowed, or an array is missing, has another shape or has no place in the network.
     """
     settings = Settings(config)
-    settings.known("hidden_act", "gelu", ("gelu",))
-    settings.known("position_embedding_type", "absolute", ("absolute",))
+    settings.known("hidden_act", ("gelu",), "gelu")
+    settings.known("position_embedding_type", ("absolute",), "absolute")
     network = BERT(
         vocabulary=settings.length("vocab_size", 30522),
         width=settings.length("hidden_size", 768),

@@ -60,7 +60,7 @@ def clip(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> tuple[
         heads=settings.length("num_attention_heads", 8),
         length=settings.length("max_position_embeddings", 77),
         mlp_width=settings.length("intermediate_size", 2048),
-        activation=settings.known("hidden_act", "quick_gelu", ("quick_gelu", "gelu")),
+        activation=settings.known("hidden_act", ("quick_gelu", "gelu"), "quick_gelu"),
         projection=None if projection is None else len(projection),
         end_id=None if end == _NO_END else end,
         norm_eps=settings.number("layer_norm_eps", 1e-5),

@@ -43,7 +43,7 @@ def t5(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> tuple[T5
       ValueError: a setting is not allowed, or an array is missing, has another shape or has no place in the network.
     """
     settings = Settings(config)
-    settings.known("feed_forward_proj", "relu", ("gated-gelu",))
+    settings.known("feed_forward_proj", ("gated-gelu",), "relu")
     tensors = dict(tensors)
     own = tensors.pop(_OWN, None)
     if own is not None:
