@@ -83,7 +83,13 @@ def _opened(library: str, contents: bytes, length: int) -> Opened:
             words = Model.from_str(contents.decode())
             words.no_padding()
             words.enable_truncation(length)
-            return Opened(lambda text: list(words.encode(text).ids), words.decode, words.id_to_token)
+            # Of byte-pair encodings the library leaves the mark of the end of a word, `</w>`, in the text.
+            suffix = getattr(words.model, "end_of_word_suffix", None) or " "
+            return Opened(
+                lambda text: list(words.encode(text).ids),
+                lambda ids: " ".join(words.decode(ids).replace(suffix, " ").split()),
+                words.id_to_token,
+            )
         from sentencepiece import SentencePieceProcessor
 
     pieces = SentencePieceProcessor(model_proto=contents)

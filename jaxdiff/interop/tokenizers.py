@@ -73,7 +73,7 @@ def _whole(path: Path, config: Mapping[str, Any]) -> Any:
 
 def _clip(path: Path, config: Mapping[str, Any]) -> Any:
     """The byte-pair encoding of CLIP (Radford et al. 2021, arXiv 2103.00020, section 2.4), in lower case."""
-    from tokenizers import Regex, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Model
 
     vocabulary = json.loads(_bytes(path))
@@ -86,6 +86,7 @@ def _clip(path: Path, config: Mapping[str, Any]) -> Any:
     words = pre_tokenizers.Split(Regex(_CLIP_WORDS), behavior="removed", invert=True)
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
+    made.decoder = decoders.ByteLevel()
     return _between(made, _BEGIN, _END, (_BEGIN, _END, _word(config.get("pad_token")) or _END))
 
 
@@ -113,7 +114,8 @@ def _between(made: Any, begin: str, end: str, special: tuple[str, ...]) -> Any:
     for word in (begin, end):
         if made.token_to_id(word) is None:
             raise ValueError(f"the vocabulary has no {word}")
-    made.add_special_tokens([AddedToken(word, special=True) for word in dict.fromkeys(special)])
+    known = [word for word in dict.fromkeys(special) if made.token_to_id(word) is not None]
+    made.add_special_tokens([AddedToken(word, special=True) for word in known])
     pair = [(word, made.token_to_id(word)) for word in (begin, end)]
     made.post_processor = processors.TemplateProcessing(single=f"{begin} $A {end}", special_tokens=pair)
     return made
