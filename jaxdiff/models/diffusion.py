@@ -92,7 +92,7 @@ class Diffusion(Model):
             parametrization = self.parametrization()
         with at("model"):
             parametrizations.check(process, parametrization)
-        bound = BoundDiffusion(self, Table(fields), self.network)
+        bound = BoundDiffusion(self.opened(frozen), Table(fields), self.network)
         raw = {n: jax.ShapeDtypeStruct((1, *fields[n].shape), fields[n].dtype) for n in names_of(self.field)}
         with at("model.codec"):
             x = jax.eval_shape(lambda f, b: bound.encoded(f, b), frozen, raw)

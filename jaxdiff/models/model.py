@@ -104,7 +104,7 @@ class Model(Component):
         return {}
 
     def opened(self, frozen: Any) -> Self:
-        """The model that knows its frozen models, which `entries` and `bind` are asked of.
+        """The model that knows its frozen models, whose `entries` are asked for.
 
         Args:
           frozen: the result of `load`, or the shapes of its arrays.

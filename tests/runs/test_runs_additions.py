@@ -27,6 +27,7 @@ ADDITIONS = {
     "dit": 0.6,
     "consistency": 0.8,
     "text": 0.85,
+    "pretrained_text": 0.85,
     "latents": 0.7,
     "points": 0.96,
     "super_resolution": 0.8,
@@ -43,10 +44,12 @@ def losses(run):
 
 
 def make_parts(parts, directory):
-    """Trains the runs and writes the files that a preset names."""
+    """Trains the runs, and writes the files and folders that a preset names."""
     for name, part in parts.items():
         if isinstance(part, Config):
             train(part, directory / name)
+        elif callable(part):
+            part(directory / name)
         else:
             np.savez(directory / name, **part)
 
