@@ -205,7 +205,7 @@ def test_imports_run_downward(name):
         if room == "networks":
             assert other in ("networks", *FLOORS[0]), f"{name} imports {target}: networks know nothing of processes"
         elif other == "networks":
-            assert room in ("conditions", "models", "runs", "presets"), (
+            assert room in ("conditions", "models", "interop", "runs", "presets"), (
                 f"{name} imports {target}: no process knows a network"
             )
         else:
