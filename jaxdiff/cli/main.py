@@ -19,6 +19,7 @@ COMMANDS = {
     "restore": "Restores and edits pictures with a trained model.",
     "evaluate": "Measures the samples of a run of digits.",
     "ema": "Makes an average of the parameters from the snapshots of a run.",
+    "convert": "Makes a run of a model of another library.",
     "compile-pod": "Compiles a preset for a TPU pod, without a TPU.",
 }
 _ALLOWED = ", ".join(COMMANDS)

@@ -16,7 +16,8 @@ from jaxdiff.data.fields import Field, check_known
 from jaxdiff.data.pixels import to_floats
 from jaxdiff.data.selection import Entry
 from jaxdiff.models.model import Bound, Model
-from jaxdiff.networks import ConvAutoencoder
+from jaxdiff.networks import ConvAutoencoder, TinyDarknet
+from jaxdiff.networks.discriminator import PatchDiscriminator
 from jaxdiff.networks.module import Network
 from jaxdiff.objectives import KLReconstruction, Reconstruction
 
@@ -87,6 +88,15 @@ class BoundAutoencoder(Bound):
     def decode(self, params: PyTree, z: Array) -> Array:
         """The data of latents."""
         return self.network.apply(params["model"], z, method="decode")
+
+    def discriminator(self, channels: int, levels: int) -> Network:
+        """A network that tells data from reconstructions, for objectives."""
+        return PatchDiscriminator(channels, levels)
+
+    def hidden_states(self, arrays: Mapping[str, Any], x: Array) -> tuple[Array, ...]:
+        """The hidden states of pictures in Tiny Darknet, by the arrays of its file of weights, for objectives."""
+        states: tuple[Array, ...] = TinyDarknet().apply(TinyDarknet.variables(arrays), x, method="compared")
+        return states
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "AutoencoderModel":
         mean, square = jnp.asarray(extra["mean"]), jnp.asarray(extra["square"])

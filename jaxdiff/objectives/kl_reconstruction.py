@@ -1,7 +1,7 @@
 """The loss of the autoencoders of latent diffusion: reconstruction, a prior of the latents, and sharpness."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -13,9 +13,6 @@ from jaxdiff.components import Part
 from jaxdiff.objectives.objective import Context, Function, Loss, Objective
 from jaxdiff.objectives.reconstruction import latent_statistics, moving_statistics
 
-# The hidden states of Tiny Darknet that are compared: the last one before each halving, and the last of all.
-_STATES = (0, 1, 5, 9, 13)
-
 
 @dataclasses.dataclass(frozen=True)
 class KLReconstruction(Objective):
@@ -26,12 +23,13 @@ class KLReconstruction(Objective):
         hinge = relu(1 - T(x)) + relu(1 + T(stop(x')))
 
     The discriminator T of patches is trained in the same step: `stop(T)` has no gradient by its parameters, and
-    `stop(x')` none by the autoencoder's. P is the distance of hidden states of Tiny Darknet, each divided by its length
-    at every place (Zhang et al. 2018, arXiv 1801.03924, equation 1, with equal weights).
+    `stop(x')` none by the autoencoder's. P is the distance of hidden states of Tiny Darknet, with equal weights
+    (`perceptual_distance`).
 
-    It asks of the model `posterior`, `decode` and `latent`. It measures the mean and the mean square of each channel of
-    the latents in a moving average. It reports `error`, `kl`, `perceptual`, `realism`, the mean of T on
-    reconstructions, and `hinge`. The parameters of T belong to the objective, so that averages do not cover them.
+    It asks of the model `posterior`, `decode`, `latent`, `discriminator` and `hidden_states`. It measures the mean and
+    the mean square of each channel of the latents in a moving average. It reports `error`, `kl`, `perceptual`, `hinge`
+    and `realism`, the mean of T on reconstructions. The parameters of T belong to the objective, so that averages do
+    not cover them.
 
     Attributes:
       error: the mean magnitude of the error, or its mean square.
@@ -64,29 +62,22 @@ class KLReconstruction(Objective):
             checks.integer(name, getattr(self, name))
 
     def load(self, open: Callable[[str], Any]) -> Any:
-        if self.features is None:
-            return None
-        from jaxdiff.networks import TinyDarknet
-
-        arrays = open(self.features)
-        good = isinstance(arrays, Mapping)
+        arrays = None if self.features is None else open(self.features)
+        good = arrays is None or isinstance(arrays, Mapping)
         checks.require(good, "features", self.features, "files of arrays with the weights of Tiny Darknet")
-        return TinyDarknet.variables(arrays)
+        return arrays
 
     def init(self, model: Any, key: Key[Array, ""]) -> PyTree:
         if not self.adversarial:
             return {}
         shape = model.fields[model.settings.field].shape
-        return {"discriminator": self._discriminator.init(key, jnp.zeros((1, *shape)))}
+        return {"discriminator": self._discriminator(model).init(key, jnp.zeros((1, *shape)))}
 
     def extra(self, model: Any) -> PyTree:
         return latent_statistics(model)
 
-    @property
-    def _discriminator(self) -> Any:
-        from jaxdiff.networks.discriminator import PatchDiscriminator
-
-        return PatchDiscriminator(self.discriminator_channels, self.discriminator_levels)
+    def _discriminator(self, model: Any) -> Any:
+        return model.discriminator(self.discriminator_channels, self.discriminator_levels)
 
     def make(self, model: Any) -> Function:
         network = type(getattr(model, "network", model)).__name__
@@ -104,10 +95,12 @@ class KLReconstruction(Objective):
             divergence = jnp.mean((mean**2 + jnp.exp(log_variance) - 1 - log_variance) / 2, axis=axes)
             losses, metrics = error + self.kl * divergence, {"error": error, "kl": divergence}
             if self.features is not None:
-                metrics["perceptual"] = perceptual_distance(context.frozen, y, x)
+                metrics["perceptual"] = perceptual_distance(
+                    *(model.hidden_states(context.frozen, part) for part in (y, x))
+                )
                 losses += self.perceptual * metrics["perceptual"]
             if self.adversarial:
-                judge, variables = self._discriminator.apply, params["objective"]["discriminator"]
+                judge, variables = self._discriminator(model).apply, params["objective"]["discriminator"]
                 realism = _mean(judge(jax.lax.stop_gradient(variables), y))
                 real, made = (judge(variables, part) for part in (x, jax.lax.stop_gradient(y)))
                 hinge = _mean(jax.nn.relu(1 - real)) + _mean(jax.nn.relu(1 + made))
@@ -120,27 +113,19 @@ class KLReconstruction(Objective):
 
 
 def perceptual_distance(
-    variables: PyTree, x: Float[Array, "batch height width channels"], y: Float[Array, "batch height width channels"]
+    states: Sequence[Float[Array, "batch *space channels"]], others: Sequence[Float[Array, "batch *space channels"]]
 ) -> Float[Array, " batch"]:
-    """The distance of the hidden states of Tiny Darknet for two pictures in [-1, 1] (Zhang et al. 2018, equation 1).
+    """The distance of the hidden states of two pictures (Zhang et al. 2018, arXiv 1801.03924, equation 1).
 
     Each state is divided by its length at every place. The squares of the differences are averaged over places and
-    added over states. Grey pictures count as three equal channels. Sides are stretched to multiples of 16.
+    added over states.
     """
-    from jaxdiff.networks import TinyDarknet
-
-    def states(picture: Array) -> tuple[Array, ...]:
-        height, width = (max(16, -(-length // 16) * 16) for length in picture.shape[1:3])
-        rgb = jnp.broadcast_to(picture, (*picture.shape[:3], 3))
-        sized = jax.image.resize(rgb, (len(rgb), height, width, 3), "bilinear")
-        found: tuple[Array, ...] = TinyDarknet().apply(variables, sized, method="states")
-        return tuple(found[i] for i in _STATES)
 
     def unit(state: Array) -> Array:
         return state * jax.lax.rsqrt(jnp.sum(state**2, axis=-1, keepdims=True) + 1e-10)
 
-    pairs = zip(states(x), states(y), strict=True)
-    return sum((jnp.mean(jnp.sum((unit(a) - unit(b)) ** 2, -1), (1, 2)) for a, b in pairs), start=jnp.zeros(len(x)))
+    pairs = zip(states, others, strict=True)
+    return sum((_mean(jnp.sum((unit(a) - unit(b)) ** 2, axis=-1)) for a, b in pairs), start=jnp.zeros(len(states[0])))
 
 
 def _mean(values: Array) -> Float[Array, " batch"]:

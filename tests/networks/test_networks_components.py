@@ -82,15 +82,15 @@ CASES = {
         left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")},
     ),
     "KLAutoencoder": SimpleNamespace(
-        network=KLAutoencoder(channels=8, multipliers=(1, 2), num_blocks=1, latent_channels=2).giving(2),
-        arguments=(IMAGE,),
+        network=KLAutoencoder(channels=8, multipliers=(1, 2), num_blocks=1, latent_channels=2),
+        arguments=(jnp.zeros((1, 4, 4, 3)),),
         hidden={"encoder.mid_block_0.conv_in.kernel", "decoder.mid_attention.qkv.kernel"},
         left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")}
         | {"encoder_out.kernel", "decoder_in.kernel"},
     ),
     "TinyAutoencoder": SimpleNamespace(
-        network=TinyAutoencoder(channels=8, num_blocks=1, latent_channels=2).giving(2),
-        arguments=(jnp.zeros((1, 8, 8, 2)),),
+        network=TinyAutoencoder(channels=8, num_blocks=1, latent_channels=2),
+        arguments=(jnp.zeros((1, 8, 8, 3)),),
         hidden={"encoder.down_0_block_0_conv_0.kernel", "decoder.up_1_resample.kernel"},
         left={f"{half}.{name}.kernel" for half in ("encoder", "decoder") for name in ("conv_in", "conv_out")},
     ),

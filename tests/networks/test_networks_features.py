@@ -62,7 +62,9 @@ def test_the_perceptual_distance_is_that_of_directions(network):
         a, b = (np.asarray(network(jnp.asarray(part))[0][i][0], np.float64) for part in (x, y))
         a, b = (part / np.linalg.norm(part, axis=-1, keepdims=True) for part in (a, b))
         expected += np.mean(np.sum((a - b) ** 2, axis=-1))
-    distance = jax.jit(lambda x, y: perceptual_distance(VARIABLES, x, y))
+    distance = jax.jit(
+        lambda *pair: perceptual_distance(*(TinyDarknet().apply(VARIABLES, x, method="compared") for x in pair))
+    )
     np.testing.assert_allclose(distance(x, y), [expected], rtol=1e-4)
     np.testing.assert_allclose(distance(x, x), [0.0], atol=1e-6)
 

@@ -48,7 +48,7 @@ def parts(params):
     variance = jnp.exp(log_variance)
     # The divergence of normal distributions, log(s2/s1) + (s1^2 + (m1 - m2)^2)/(2 s2^2) - 1/2, with m2 = 0 and s2 = 1.
     divergence = jnp.mean(-0.5 * jnp.log(variance) + (variance + mean**2) / 2 - 0.5, axis=(1, 2, 3))
-    judge = lambda x: SETTINGS._discriminator.apply(params["objective"]["discriminator"], x).reshape(3, -1)  # noqa: E731
+    judge = lambda x: BOUND.discriminator(4, 1).apply(params["objective"]["discriminator"], x).reshape(3, -1)  # noqa: E731
     return y, divergence, judge
 
 

@@ -47,7 +47,12 @@ with torch.no_grad():
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([7.0, 60.0])
     for name, options in {
         "ddpm": {"downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "attention_head_dim": None},
-        "scale_shift": {"resnet_time_scale_shift": "scale_shift", "attention_head_dim": 4, "norm_eps": 1e-6},
+        "scale_shift": {
+            "resnet_time_scale_shift": "scale_shift",
+            "attention_head_dim": 4,
+            "norm_eps": 1e-6,
+            "attn_norm_num_groups": 4,
+        },
     }.items():
         net = UNet2DModel(
             sample_size=8, down_block_types=("DownBlock2D", "AttnDownBlock2D"),

@@ -12,14 +12,7 @@ from jaxdiff.interop.layout import Layout, to_foreign
 from jaxdiff.networks import Fourier, Sinusoidal, UNet
 
 # Entries that say nothing about the network itself, or that training of diffusers alone reads.
-_IGNORED = (
-    "sample_size",
-    "in_channels",
-    "upcast_attention",
-    "num_train_timesteps",
-    "conv_in_kernel",
-    "conv_out_kernel",
-)
+_IGNORED = ("sample_size", "in_channels", "upcast_attention", "num_train_timesteps", "addition_embed_type_num_heads")
 _DOWN = {"DownBlock2D": False, "AttnDownBlock2D": True, "CrossAttnDownBlock2D": True}
 _UP = {"UpBlock2D": False, "AttnUpBlock2D": True, "CrossAttnUpBlock2D": True}
 
@@ -54,13 +47,19 @@ def unet(config: Mapping[str, Any]) -> UNet:
         settings.known("mid_block_type", ("UNetMidBlock2DCrossAttn",), "UNetMidBlock2DCrossAttn")
         settings.known("time_embedding_type", ("positional",), "positional")
         settings.known("addition_embed_type", (None, "text_time"), None)
+        settings.known("conv_in_kernel", (3,), 3)
+        settings.known("conv_out_kernel", (3,), 3)
+        settings.known("resnet_out_scale_factor", (1,), 1)
     else:
         heads = settings.get("attention_head_dim", 8)
         options |= {"head_channels": heads, "mid_attention": bool(settings.get("add_attention", True))}
         settings.known("downsample_type", ("conv",), "conv")
         settings.known("upsample_type", ("conv",), "conv")
         settings.known("mid_block_type", ("UNetMidBlock2D",), "UNetMidBlock2D")
-        settings.known("attn_norm_num_groups", (None, settings.get("norm_num_groups", 32)), None)
+        # Without this entry, the attention at the bottom has a norm only if blocks are not scaled and shifted.
+        plain = settings.get("resnet_time_scale_shift", "default") == "default"
+        groups = settings.get("norm_num_groups", 32)
+        settings.known("attn_norm_num_groups", (groups, None) if plain else (groups,), None)
         settings.known("time_embedding_type", ("positional",), "positional")
     cos_first = bool(settings.get("flip_sin_to_cos", True))
     endpoint = settings.known("freq_shift", (0, 1), 0) == 1
@@ -231,6 +230,7 @@ def write_unet(network: UNet, params: PyTree, size: int, channels: int) -> tuple
         "downsample_padding": 0 if network.downsample_padding == "same" else 1,
         "resnet_time_scale_shift": "scale_shift" if network.scale_shift else "default",
         "norm_num_groups": groups,
+        "attn_norm_num_groups": groups,
         "norm_eps": network.norm_eps,
         "dropout": network.dropout,
         "act_fn": "silu",

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff.checks import require
@@ -72,21 +73,21 @@ class TinyDarknet(Network):
         return tuple(states)
 
     @staticmethod
-    def variables(arrays: Mapping[str, np.ndarray]) -> PyTree:
+    def variables(arrays: Mapping[str, ArrayLike]) -> PyTree:
         """The variables of the arrays `w0`, `b0` to `w15`, `b15` of the published file, kernels `[*window, in, out]`.
 
         Raises:
           ValueError: an array is missing or has another shape.
         """
         shapes = jax.eval_shape(TinyDarknet().init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
-        params: dict[str, dict[str, np.ndarray]] = {layer: {} for layer in shapes}
+        params: dict[str, dict[str, Any]] = {layer: {} for layer in shapes}
         for layer, leaves in shapes.items():
             for leaf, like in leaves.items():
                 name = ("w" if leaf == "kernel" else "b") + layer.removeprefix("conv_")
                 require(name in arrays, "names of arrays", sorted(arrays)[:4], "w0, b0, ..., w15, b15")
                 shape = np.shape(arrays[name])
                 require(shape == like.shape, f"shape of {name}", shape, f"{like.shape}")
-                params[layer][leaf] = np.asarray(arrays[name], np.float32)
+                params[layer][leaf] = jnp.asarray(arrays[name], jnp.float32)
         return {"params": params}
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch 1000"]:
@@ -96,3 +97,15 @@ class TinyDarknet(Network):
     def features(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch 128"]:
         """One vector per picture, `[batch, 128]`: the mean over space of the last hidden state."""
         return self.states(x)[14].mean(axis=(1, 2))
+
+    def compared(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> tuple[Float[Array, "batch *space features"], ...]:
+        """The hidden states that perceptual distances compare: the last one before each halving, and one at the end.
+
+        Grey pictures count as three equal channels. Sides are stretched to multiples of 16.
+        """
+        height, width = (-(-length // 16) * 16 for length in x.shape[1:3])
+        rgb = jnp.broadcast_to(x, (*x.shape[:3], 3))
+        states = self.states(jax.image.resize(rgb, (len(rgb), height, width, 3), "bilinear"))
+        return tuple(states[i] for i in (*_HALVING, 13))
