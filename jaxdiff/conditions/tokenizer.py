@@ -62,13 +62,13 @@ class Opened(NamedTuple):
     Attributes:
       encode: a text as ids, with its begin and its end.
       decode: ids as a text, without begin and end.
-      token: the name of an id.
+      token: the name of an id; None for an id that has none.
       end: the id that ends a text; -1 if the library does not know it.
     """
 
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
-    token: Callable[[int], str]
+    token: Callable[[int], str | None]
     end: int = -1
 
 

@@ -78,7 +78,8 @@ def _clip(path: Path, config: Mapping[str, Any]) -> Any:
 
     vocabulary = json.loads(_bytes(path))
     lines = _bytes(path.with_name("merges.txt")).decode().splitlines()
-    merges = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
+    pairs = [line.split(" ") for line in lines if line.strip() and not line.startswith("#version")]
+    merges = [(first, second) for first, second in pairs]
     made = Model(models.BPE(vocabulary, merges, unk_token=_END, end_of_word_suffix="</w>"))
     made.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

@@ -10,7 +10,9 @@ import pytest
 
 from jaxdiff import components, networks, trees
 from jaxdiff.networks import (
+    BERT,
     MLP,
+    CLIPText,
     ControlNet,
     ConvAutoencoder,
     DiT,
@@ -22,6 +24,7 @@ from jaxdiff.networks import (
     MMDiT,
     Rope,
     Sinusoidal,
+    T5Encoder,
     TextTransformer,
     TinyAutoencoder,
     TinyDarknet,
@@ -42,6 +45,7 @@ SAID = {"label": jnp.zeros(1, int), "text": {"values": jnp.zeros((1, 3, 4)), "ma
 # all arrays of two or more axes that it leaves.
 TIMES = {"conditioning.time_in.kernel", "conditioning.time_out.kernel"}
 CONDITIONING = TIMES | {"conditioning.label_table.embedding"}
+TEXT_LAYERS = {f"block_0_{name}.kernel" for name in ("attention.qkv", "attention.out", "in", "out")}
 CASES = {
     "UNet": SimpleNamespace(
         network=UNet(channels=8, multipliers=(1, 2), num_blocks=1, embedding=Fourier(2.0), dropout=0.1, remat="dots"),
@@ -139,10 +143,28 @@ CASES = {
         },
         stacked={"early_layers", "layers"},
     ),
+    "CLIPText": SimpleNamespace(
+        network=CLIPText(width=8, depth=1, heads=2, length=5, activation="gelu", projection=3, end_id=None),
+        arguments=(IDS, MASK),
+        hidden=TEXT_LAYERS,
+        left={"token_table.embedding", "positions", "project.kernel"},
+    ),
+    "T5Encoder": SimpleNamespace(
+        network=T5Encoder(width=8, depth=1, heads=2, head_width=3, mlp_width=12),
+        arguments=(IDS, MASK),
+        hidden=TEXT_LAYERS,
+        left={"token_table.embedding", "distance_table.embedding"},
+    ),
+    "BERT": SimpleNamespace(
+        network=BERT(width=8, depth=1, heads=2, length=5, normalise=False),
+        arguments=(IDS, MASK),
+        hidden=TEXT_LAYERS,
+        left={"token_table.embedding", "type_table.embedding", "positions"},
+    ),
     "TextTransformer": SimpleNamespace(
         network=TextTransformer(width=8, depth=1, heads=2, length=5),
         arguments=(IDS, MASK),
-        hidden={f"block_0_{name}.kernel" for name in ("attention.qkv", "attention.out", "in", "out")},
+        hidden=TEXT_LAYERS,
         left={"token_table.embedding", "positions"},
     ),
 }

@@ -91,8 +91,9 @@ class MultiHeadAttention(nn.Module):
             key = nn.RMSNorm(epsilon=self.norm_eps, dtype=self.dtype, name="key_norm")(key)
         if rotation is not None:
             query, key = rotation(query), rotation(key)
-        logits = {"bias": bias, "causal": self.causal, "scale": self.scale}
-        h = attend(query, key, value, mask, **logits, implementation=self.attention)
+        h = attend(
+            query, key, value, mask, bias=bias, causal=self.causal, scale=self.scale, implementation=self.attention
+        )
         out_init = nn.initializers.zeros if self.zero else init
         out = nn.Dense(width, self.use_bias, self.dtype, kernel_init=out_init, name="out")
         return out(h.reshape(*x.shape[:2], inner))
