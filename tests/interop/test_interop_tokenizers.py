@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -136,3 +137,31 @@ def test_the_text_of_ids_has_all_letters(tmp_path):
     tokenizer = read_tokenizer(write_tokenizer_files(tmp_path, "tokens_clip_l"))
     assert tokenizer.text(tokenizer("Café  日本語 🐱", 77)) == "café 日本語 🐱"
     assert tokenizer.text(tokenizer("", 77)) == ""
+
+
+@pytest.mark.parametrize("case", [*CASES[::2], "sentencepiece"])
+def test_a_damaged_file_is_refused_or_read(tmp_path, case):
+    """Cut, changed, shortened and lengthened files, and noise."""
+    if case == "sentencepiece":
+        (tmp_path / "spiece.model").write_bytes(sentencepiece_model())
+    else:
+        write_tokenizer_files(tmp_path, case)
+    rng, files, refused = random.Random(0), sorted(tmp_path.iterdir()), []
+    for _ in range(40):
+        file = rng.choice(files)
+        whole = file.read_bytes()
+        i, j = sorted(rng.randrange(len(whole) + 1) for _ in range(2))
+        changed = (
+            whole[:i],
+            whole[:i] + rng.randbytes(3) + whole[i + 3 :],
+            whole[:i] + whole[j:],
+            whole[:j] + whole[i:],
+        )
+        file.write_bytes(rng.choice([*changed, rng.randbytes(100)]))
+        try:
+            assert read_tokenizer(tmp_path)("the cat", 7).shape == (2, 7)
+        except ValueError as error:
+            refused.append(str(error))
+        file.write_bytes(whole)
+    assert len(refused) >= 10
+    assert not any("\n" in text for text in refused)
