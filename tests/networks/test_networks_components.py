@@ -1,6 +1,7 @@
 """Networks as components: JSON, equality, the kernels that Muon takes, and the length of a vector."""
 
 import dataclasses
+import inspect
 import re
 from types import SimpleNamespace
 
@@ -180,7 +181,10 @@ def test_json_names_the_embedding():
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_setting_has_a_sentence(name):
-    documented = set(re.findall(r"^ {6}(\w+): \S", getattr(networks, name).__doc__, flags=re.MULTILINE))
+    # Python 3.13 removes the indentation of docstrings.
+    documented = set(
+        re.findall(r"^ {2}(\w+): \S", inspect.cleandoc(getattr(networks, name).__doc__), flags=re.MULTILINE)
+    )
     assert set(components.settings_of(getattr(networks, name))) <= documented
 
 
