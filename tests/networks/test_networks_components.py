@@ -209,6 +209,8 @@ def test_equal_networks_have_equal_hashes_and_apply(name):
 def test_muon_takes_the_hidden_kernels(name):
     case = CASES[name]
     network = told(case.network, name)
+    if "attention" in network.__dataclass_fields__:  # others do not run everywhere
+        network = network.clone(attention="xla")
     shapes = jax.eval_shape(network.init, jax.random.key(0), *case.arguments)["params"]
     leaves = [(trees.words_of(p), leaf.ndim) for p, leaf in jax.tree_util.tree_leaves_with_path(shapes)]
     assert {words[0] for words, _ in leaves if trees.is_stacked(words)} == getattr(case, "stacked", set())
