@@ -115,15 +115,13 @@ def _diffusion(folder: Path, schedule: Mapping[str, Any], frozen: Mapping[str, P
     sizes = size if isinstance(size, list) else [size, size]
     good = len(sizes) == 2 and all(type(length) is int and length > 0 for length in sizes)
     require(good, f"{folder / 'config.json'}: sample_size", size, "an integer or two")
+    codec: dict[str, Any] = {}
     if frozen:
         settings: Any = frozen[_CODEC].model
         factor = 2 ** (len(getattr(settings.network, "multipliers", (1,) * 4)) - 1)
-        shape, codec = (
-            (*(factor * length for length in sizes), settings.network.data_channels),
-            {"codec": Latents(_CODEC)},
-        )
-    else:
-        shape, codec = (*sizes, channels), {}
+        codec, channels = {"codec": Latents(_CODEC)}, settings.network.data_channels
+        sizes = [factor * length for length in sizes]
+    shape = (*sizes, channels)
     fields = {"image": Field("picture", shape, "uint8")}
     model = Diffusion(network, process, parametrization, **codec)
     pretrained = Pretrained(model, fields, {}, sampling, parts=frozen)

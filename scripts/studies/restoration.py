@@ -132,7 +132,7 @@ def main(arguments: Arguments) -> None:
     batch = next(data.evaluation_batches(data.in_memory(examples), min(len(examples), 2000)))
     pictures, labels = np.asarray(data.to_floats(batch[model.bound.settings.field])), np.asarray(batch.get("label"))
     x, reference = pictures[: arguments.count], pictures[arguments.count :]
-    own = {"solver": choose(solvers.ddpm), "guidance": ClassifierFree()}  # as of `jaxdiff restore`
+    own: dict[str, Any] = {"solver": choose(solvers.ddpm), "guidance": ClassifierFree()}  # as of `jaxdiff restore`
     sampling = dataclasses.replace(config.sample, steps=arguments.steps, **own)
 
     def features(samples: np.ndarray) -> np.ndarray:
