@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from jaxdiff.checks import require
 from jaxdiff.codecs import Latents
 from jaxdiff.components import Table
+from jaxdiff.conditions import Label
 from jaxdiff.data.fields import Field
 from jaxdiff.interop.diffusers.autoencoders import autoencoder
 from jaxdiff.interop.diffusers.folders import weights_of
@@ -115,22 +116,29 @@ def _diffusion(folder: Path, schedule: Mapping[str, Any], frozen: Mapping[str, P
     sizes = size if isinstance(size, list) else [size, size]
     good = len(sizes) == 2 and all(type(length) is int and length > 0 for length in sizes)
     require(good, f"{folder / 'config.json'}: sample_size", size, "an integer or two")
+    options: dict[str, Any] = {}
     if frozen:
         settings: Any = frozen[_CODEC].model
         factor = 2 ** (len(getattr(settings.network, "multipliers", (1,) * 4)) - 1)
-        shape, codec = (
-            (*(factor * length for length in sizes), settings.network.data_channels),
-            {"codec": Latents(_CODEC)},
-        )
-    else:
-        shape, codec = (*sizes, channels), {}
+        options, channels = {"codec": Latents(_CODEC)}, settings.network.data_channels
+        sizes = [factor * length for length in sizes]
+    shape = (*sizes, channels)
     fields = {"image": Field("picture", shape, "uint8")}
-    model = Diffusion(network, process, parametrization, **codec)
+    tensors = renamed(weights_of(folder))
+    classes = config.get("num_class_embeds")
+    if classes is not None:
+        good = type(classes) is int and classes > 0 and "class_embedding.weight" in tensors
+        require(good, f"{folder / 'config.json'}: num_class_embeds", classes, "the number of classes in the weights")
+        fields["label"] = Field("label", (), "int32", classes=classes)
+        options["conditions"] = {"label": Label()}
+        # Our tables have a row for no class. There is none, and zero adds nothing.
+        table = tensors["class_embedding.weight"]
+        tensors["class_embedding.weight"] = np.concatenate([table, np.zeros_like(table[:1])])
+    model = Diffusion(network, process, parametrization, **options)
     pretrained = Pretrained(model, fields, {}, sampling, parts=frozen)
     loaded = model.load(lambda part: frozen[part].loaded())
     bound = model.bind(Table(fields), loaded)
     shapes = jax.eval_shape(bound.init, jax.random.key(0))["model"]["params"]
-    tensors = renamed(weights_of(folder))
     params = {"model": {"params": from_foreign(shapes, tensors, layout(len(network.multipliers)))}}
     return dataclasses.replace(pretrained, params=params)
 

@@ -18,7 +18,7 @@ from jaxdiff.data import to_floats
 from jaxdiff.data.fields import Field
 from jaxdiff.models import Diffusion
 from jaxdiff.models.conditioned import Conditions
-from jaxdiff.networks import MLP, Sinusoidal, TextTransformer
+from jaxdiff.networks import MLP, Sinusoidal, TextTransformer, UNet
 from jaxdiff.networks.module import Spec
 from jaxdiff.objectives import Context, Denoising
 
@@ -58,9 +58,12 @@ def test_padding_changes_nothing_that_is_visible():
     np.testing.assert_allclose(other["values"], whole["values"], atol=1e-6)
 
 
-def test_padding_changes_nothing_in_a_network():
+@pytest.mark.parametrize(
+    "network", [Attending(), UNet(channels=8, multipliers=(1,), num_blocks=0, attention_levels=())]
+)
+def test_padding_changes_nothing_in_a_network(network):
     """The network's output for a caption does not depend on the vectors of hidden tokens."""
-    settings = Diffusion(network=Attending(), conditions={"text": Text(encoder=ENCODER)})
+    settings = Diffusion(network=network, conditions={"text": Text(encoder=ENCODER)})
     _, bound, _ = bind(settings, FIELDS)
     params = moved(start(bound))
     tokens = encoded(settings.conditions["text"], params["conditions"]["text"], read_bytes("abc", 10)[None])

@@ -12,8 +12,8 @@ from jaxdiff.networks import ControlNet, UNet, published
 from jaxdiff.networks.module import Spec
 
 INNER = UNet(channels=8, multipliers=(1, 2), num_blocks=0, attention_levels=())
-SPECS = {"hint": Spec("planes", (12, 2)), "label": Spec("class", classes=3), "text": Spec("tokens", (3, 4))}
-OTHERS = {name: SPECS[name] for name in ("label", "text")}
+SPECS = {"hint": Spec("planes", (12, 2)), "label": Spec("class", classes=3)}
+OTHERS = {"label": SPECS["label"]}
 NET = ControlNet(INNER, hint_channels=(4, 6)).given(SPECS)
 
 
@@ -23,7 +23,6 @@ def normal(*shape, seed=0):
 
 X, TIME = normal(2, 6, 3), jnp.array([3.0, 40.0])
 TOLD = {"label": jnp.array([0, 3])}
-TOLD |= {"text": {"values": normal(2, 3, 4, seed=1), "mask": jnp.array([[True, True, False], [True, True, True]])}}
 HINT = {"hint": normal(2, 12, 2, seed=2)}
 
 
@@ -72,7 +71,7 @@ def test_the_number_of_parameters_is_that_of_the_published_network():
 @pytest.mark.parametrize(
     ("cond", "words"),
     [
-        (TOLD, "entries of cond = ['label', 'text']; allowed are mappings with the hint 'hint'"),
+        (TOLD, "entries of cond = ['label']; allowed are mappings with the hint 'hint'"),
         (TOLD | {"hint": normal(2, 6, 2)}, "cond['hint'].shape = (2, 6, 2); allowed are (2, 12, 'c')"),
     ],
 )

@@ -59,9 +59,13 @@ def unconditional(random_variables):
 
 
 @pytest.mark.parametrize("space", [(11,), (28, 20), (1, 7), (7, 5, 2)])
-@pytest.mark.parametrize("name", ["ddpm", "residual"])
+@pytest.mark.parametrize("name", ["ddpm", "residual", "efficient", "skips"])
 def test_any_size_in_one_to_three_dimensions_is_kept(name, space):
-    net = CONFIGURATIONS[name].clone(multipliers=(1, 1, 2, 2), attention_levels=(2,), out_channels=6)
+    efficient = UNet(**TINY | {"num_blocks": (1, 2, 1, 1)}, resample_first=True, concat_scale=0.5**0.5)
+    skips = CONFIGURATIONS["residual"].clone(input_residual=False, input_skip=True, output_skip=True)
+    net = (CONFIGURATIONS | {"efficient": efficient, "skips": skips})[name].clone(
+        multipliers=(1, 1, 2, 2), attention_levels=(2,), out_channels=6
+    )
     x = jnp.zeros((2, *space, 3))
     assert jax.eval_shape(net.init_with_output, jax.random.key(0), x, TIME)[0].shape == (2, *space, 6)
 
@@ -208,6 +212,13 @@ T = jnp.zeros(2)
         ({"decoder_attention": "none"}, X, T, "decoder_attention = 'none'"),
         ({"downsample_padding": "valid"}, X, T, "downsample_padding = 'valid'"),
         ({"remat": "products"}, X, T, "remat = 'products'; allowed are 'none', 'dots', 'blocks'"),
+        (
+            {"resample_first": True, "num_blocks": (1, 0)},
+            X,
+            T,
+            "num_blocks = (1, 0); allowed are integers of at least 1",
+        ),
+        ({"num_blocks": (1, 1, 1)}, X, T, "num_blocks = (1, 1, 1); allowed are tuples of 2 integers, one per level"),
         ({"input_residual": True}, X, T, "input_residual = True; allowed are False with resampling = 'conv'"),
         ({"resampling": "residual", "resample_filter": (1, 2, 1)}, X, T, "taps = (1, 2, 1)"),
         ({"channels": 7}, X, T, "features = 7"),

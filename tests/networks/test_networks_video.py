@@ -83,8 +83,8 @@ def test_loose_images_and_videos_of_one_frame_are_images(trained):
         "fps": GIVEN["fps"][:1],
     }
     frame = NET.given(SPECS | {"low": Spec("planes", (1, 2, 2, 1))})
-    found = frame.apply(trained, VIDEO[:1, :1], TIME[:1], single | {"low": GIVEN["low"][:1, :1]})
-    expected = planes.apply(trained, VIDEO[:1, 0], TIME[:1], single | {"low": GIVEN["low"][:1, 0]})
+    found = jax.jit(frame.apply)(trained, VIDEO[:1, :1], TIME[:1], single | {"low": GIVEN["low"][:1, :1]})
+    expected = jax.jit(planes.apply)(trained, VIDEO[:1, 0], TIME[:1], single | {"low": GIVEN["low"][:1, 0]})
     close(found[:, 0], expected)
 
 
@@ -128,7 +128,8 @@ def test_a_side_network_of_videos(random_variables):
     net = ControlNet(UNet(channels=8, multipliers=(1,), num_blocks=0, attention_levels=(), temporal=True))
     net = net.given({"hint": Spec("planes", (4, 2, 2, 1))})
     variables = random_variables(net, VIDEO, TIME, GIVEN["low"])
-    before, after = (net.apply(variables, VIDEO, TIME, {"hint": hint}) for hint in (GIVEN["low"], GIVEN["low"] + 1))
+    apply = jax.jit(net.apply)
+    before, after = (apply(variables, VIDEO, TIME, {"hint": hint}) for hint in (GIVEN["low"], GIVEN["low"] + 1))
     differ(after, before)
 
 

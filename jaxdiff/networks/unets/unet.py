@@ -152,6 +152,8 @@ class UNet(Network):
         require(fits, "input_skip", self.input_skip, "False with input_residual = True")
         fits = not (self.resample_first and (self.input_residual or self.input_skip or self.output_skip))
         require(fits, "resample_first", self.resample_first, "False with input_residual, input_skip or output_skip")
+        fits = not self.resample_first or all(blocks)
+        require(fits, "num_blocks", self.num_blocks, "integers of at least 1 with resample_first = True")
         require(not self.loose_images or self.temporal, "loose_images", self.loose_images, "'' without temporal")
         super().__post_init__()
 
