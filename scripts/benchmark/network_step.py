@@ -77,6 +77,8 @@ class Case:
 def case_of(name: str, batch: int) -> Case:
     """The case of a name."""
     rng = np.random.default_rng(1)
+    cond: dict[str, Any]
+    network: Any
     if name == "ddpm":
         return Case(UNet(), 3, {}, ddpm_unet, lambda model, x, t, cond: model(x, t).sample)
     if name == "dit":
