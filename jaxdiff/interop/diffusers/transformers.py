@@ -166,13 +166,14 @@ def mmdit(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> tuple
     settings.length("pooled_projection_dim", 2048)
     settings.length("in_channels", 16)
     sines = SinCosPositions(base=(_grid(settings, patch, 128),), table=(table,))
-    positions, left = sines, dict(tensors)
+    positions: SinCosPositions | LearnedPositions = sines
+    left = dict(tensors)
     if (stored := left.pop(_TABLE, None)) is not None:
         shape = (table, table, width)
         good = stored.size == table * table * width
         require(good, f"shape of {_TABLE}", stored.shape, f"(1, {table * table}, {width})")
         stored = stored.reshape(shape)
-        if not np.allclose(stored, sines(None, shape[:2], width), rtol=0, atol=_TOLERANCE):
+        if not np.allclose(stored, sines(MMDiT(), shape[:2], width), rtol=0, atol=_TOLERANCE):
             positions, left[_TABLE] = LearnedPositions((table,)), stored
     network = MMDiT(
         width=width,
