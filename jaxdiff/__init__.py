@@ -46,12 +46,14 @@ if TYPE_CHECKING:
         conditions,
         data,
         evaluation,
+        interop,
         media,
         models,
         networks,
         presets,
         training,
     )
+    from jaxdiff.interop import load_pretrained
     from jaxdiff.runs.checkpoints import Checkpoints
     from jaxdiff.runs.fit import fit
     from jaxdiff.runs.load import load
@@ -71,8 +73,10 @@ __all__ = [
     "generate",
     "grids",
     "guidance",
+    "interop",
     "likelihood",
     "load",
+    "load_pretrained",
     "log_snr",
     "media",
     "models",
@@ -91,7 +95,12 @@ __all__ = [
 
 # Functions and classes that are imported on first use, by the file that holds them. All other names of `__all__` that
 # are not imported above are folders.
-_HOMES = {"Checkpoints": "jaxdiff.runs.checkpoints", "fit": "jaxdiff.runs.fit", "load": "jaxdiff.runs.load"}
+_HOMES = {
+    "Checkpoints": "jaxdiff.runs.checkpoints",
+    "fit": "jaxdiff.runs.fit",
+    "load": "jaxdiff.runs.load",
+    "load_pretrained": "jaxdiff.interop",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float32, Key, UInt8
 from PIL import Image
 
+from jaxdiff import solvers
 from jaxdiff.checks import fraction, integer, not_negative, one_of, require
 from jaxdiff.cli import command_line, compilation_cache
 from jaxdiff.cli.import_modules import import_modules
 from jaxdiff.cli.sample import read_wishes, sampling_of
-from jaxdiff.components import Table, at
+from jaxdiff.components import Table, at, choose
 from jaxdiff.data.picture_files import read_alpha, read_picture
 from jaxdiff.data.pixels import to_uint8, to_unit
 from jaxdiff.distributed.reporting import reporting_errors
@@ -39,7 +40,7 @@ TaskName = Literal["inpaint", "outpaint", "sr", "jpeg", "deblur", "colorize", "e
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Sampling):
-    """A run, pictures, and a task. Solver, grid, steps and guidance are those of the run at first."""
+    """A run, pictures, and a task. Grid, steps and guidance are those of the run at first, and the solver is ddpm."""
 
     run: Path = dataclasses.field(kw_only=True, metadata={"positional": True})
     """The run directory of a diffusion model of pictures."""
@@ -200,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with reporting_errors():
         words, target = import_modules(sys.argv[1:] if argv is None else argv), cast(Any, Arguments)
         description = "Restores and edits pictures with a diffusion model of pictures."
-        parsed = command_line.parse(
-            target, words, prog="jaxdiff restore", description=description, defaults=sampling_of(words)
-        )
+        # The noise of ancestral steps corrects the errors that the methods make at high noise.
+        defaults = {**sampling_of(words), "solver": choose(solvers.ddpm)}
+        parsed = command_line.parse(target, words, prog="jaxdiff restore", description=description, defaults=defaults)
         restore(parsed)

@@ -133,11 +133,19 @@ class _Network(NamedTuple):
 
 
 def _network(config: Mapping[str, Any], folder: Path) -> _Network:
+    """The network in a folder, and its arrays."""
     if config.get("_class_name") == "DiTTransformer2DModel":
-        network, classes = dit(config), Settings(config).length("num_embeds_ada_norm", 1000)
-        return _Network(network, dit_tensors(weights_of(folder), network.depth), dit_layout(), classes)
-    found = unet(config)
-    return _Network(found, renamed(weights_of(folder)), layout(len(found.multipliers)))
+        transformer, classes = dit(config), Settings(config).length("num_embeds_ada_norm", 1000)
+        return _Network(transformer, dit_tensors(weights_of(folder), transformer.depth), dit_layout(), classes)
+    network, tensors, classes = unet(config), renamed(weights_of(folder)), config.get("num_class_embeds")
+    if classes is not None:
+        table = tensors.get("class_embedding.weight")
+        good = type(classes) is int and classes > 0 and table is not None
+        require(good, f"{folder / 'config.json'}: num_class_embeds", classes, "the number of classes in the weights")
+        assert table is not None
+        # Our tables have a row for no class. There is none, and zero adds nothing.
+        tensors["class_embedding.weight"] = np.concatenate([table, np.zeros_like(table[:1])])
+    return _Network(network, tensors, layout(len(network.multipliers)), classes or 0)
 
 
 def _diffusion(
@@ -152,35 +160,34 @@ def _diffusion(
       names: the names of the classes by their numbers.
     """
     config = read_json(folder / "config.json")
-    found = _network(config, folder)
+    network, tensors, names_there, classes = _network(config, folder)
     process, parametrization, sampling = scheduler(schedule)
-    settings = Settings(config, str(folder / "config.json"))
-    size, channels = config.get("sample_size"), settings.length("in_channels", 4 if found.classes else 3)
+    usual = 4 if isinstance(network, DiT) else 3
+    size, channels = config.get("sample_size"), Settings(config).length("in_channels", usual)
     sizes = size if isinstance(size, list) else [size, size]
     good = len(sizes) == 2 and all(type(length) is int and 0 < length <= LARGEST_PICTURE for length in sizes)
     require(good, f"{folder / 'config.json'}: sample_size", size, f"an integer from 1 to {LARGEST_PICTURE}, or two")
+    options: dict[str, Any] = {}
+    if isinstance(network, DiT):
+        options["learned_variance"] = network.out_channels == 2 * channels
     if frozen:
-        settings_of: Any = frozen[_CODEC].model
-        factor = 2 ** (len(getattr(settings_of.network, "multipliers", (1,) * 4)) - 1)
-        shape, codec = (
-            (*(factor * length for length in sizes), settings_of.network.data_channels),
-            {"codec": Latents(_CODEC)},
-        )
-    else:
-        shape, codec = (*sizes, channels), {}
+        settings: Any = frozen[_CODEC].model
+        factor = 2 ** (len(getattr(settings.network, "multipliers", (1,) * 4)) - 1)
+        options["codec"], channels = Latents(_CODEC), settings.network.data_channels
+        sizes = [factor * length for length in sizes]
+    shape = (*sizes, channels)
     fields = {"image": Field("picture", shape, "uint8")}
-    more: dict[str, Any] = dict(codec)
-    if found.classes:
-        listed = tuple((names or {}).get(str(i)) for i in range(found.classes))
-        known = all(isinstance(name, str) for name in listed)
-        fields["label"] = Field("label", (), "int32", found.classes, listed if known else ())
-        more |= {"conditions": {"label": Label()}, "learned_variance": found.network.out_channels == 2 * channels}
-    model = Diffusion(found.network, process, parametrization, **more)
+    if classes:
+        given = [(names or {}).get(str(i)) for i in range(classes)]
+        named = tuple(name for name in given if isinstance(name, str))
+        fields["label"] = Field("label", (), "int32", classes, named if len(named) == classes else ())
+        options["conditions"] = {"label": Label()}
+    model = Diffusion(network, process, parametrization, **options)
     pretrained = Pretrained(model, fields, {}, sampling, parts=frozen)
     loaded = model.load(lambda part: frozen[part].loaded())
     bound = model.bind(Table(fields), loaded)
     shapes = jax.eval_shape(bound.init, jax.random.key(0))["model"]["params"]
-    params = {"model": {"params": from_foreign(shapes, found.tensors, found.layout)}}
+    params = {"model": {"params": from_foreign(shapes, tensors, names_there)}}
     return dataclasses.replace(pretrained, params=params)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxdiff import checks, probability_flow, trees
-from jaxdiff.denoisers import Denoiser, require_forward_mode
+from jaxdiff.denoisers import Denoiser
 from jaxdiff.likelihood import divergence as divergences
 from jaxdiff.processes import Times
 
@@ -55,7 +55,7 @@ def log_density(
 
     Chen et al. 2018 (arXiv 1806.07366), equation 8; Song et al. 2021 (arXiv 2011.13456), equation 39 and appendix D.2.
 
-    The denoiser must treat the examples of a batch independently and have forward-mode derivatives. With `times` the
+    The denoiser must treat the examples of a batch independently and have reverse-mode derivatives. With `times` the
     result has derivatives of both modes and can be exported. With adaptive steps it has reverse-mode derivatives only.
     Under `jax.jit`, `divergence`, `probes`, `probe_count` and `max_steps` are static.
 
@@ -77,7 +77,7 @@ def log_density(
       A `LogDensity`: log-densities, latents and the number of evaluations.
 
     Raises:
-      TypeError, ValueError: an argument of the wrong type or value, or a network without forward-mode derivatives.
+      TypeError, ValueError: an argument of the wrong type or value.
       RuntimeError: the end was not reached within `max_steps`. This error is raised at run time.
     """
     checks.one_of("divergence", divergence, ("exact", "hutchinson"))
@@ -85,7 +85,6 @@ def log_density(
     checks.integer("probe_count", probe_count)
     allowed = "a key with divergence = 'hutchinson', which draws probes, and None with 'exact', which draws nothing"
     checks.require((key is None) == (divergence == "exact"), "key", key, allowed)
-    require_forward_mode(denoiser, "log_density")
     batch, dtype, drawn = trees.batch_size(x), trees.wide(*jax.tree.leaves(x)), None
     if key is not None:
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), dtype), x)

@@ -91,11 +91,11 @@ class BoundAutoencoder(Bound):
 
     def discriminator(self, channels: int, levels: int) -> Network:
         """A network that tells data from reconstructions, for objectives."""
-        return PatchDiscriminator(channels, levels)
+        return PatchDiscriminator(channels=channels, levels=levels)
 
     def hidden_states(self, arrays: Mapping[str, Any], x: Array) -> tuple[Array, ...]:
         """The hidden states of pictures in Tiny Darknet, by the arrays of its file of weights, for objectives."""
-        states: tuple[Array, ...] = TinyDarknet().apply(TinyDarknet.variables(arrays), x, method="compared")
+        states: tuple[Array, ...] = TinyDarknet().apply(TinyDarknet.read(arrays), x, method="compared")
         return states
 
     def loaded(self, params: PyTree, frozen: Any, extra: Any, sampling: Any) -> "AutoencoderModel":

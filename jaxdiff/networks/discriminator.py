@@ -48,7 +48,8 @@ class PatchDiscriminator(Network):
         x = jnp.asarray(x)
         require(x.ndim in (3, 4, 5), "x.shape", x.shape, "[batch, *space, channels] with 1 to 3 axes of space")
         wide, dtype = compute_types(x, self.dtype)
-        window, options = (_WIDTH,) * (x.ndim - 2), {"conv_general_dilated": convolve, "padding": 1}
+        window = (_WIDTH,) * (x.ndim - 2)
+        options: dict[str, Any] = {"conv_general_dilated": convolve, "padding": 1}
         h = nn.Conv(self.channels, window, 2, dtype=dtype, name="conv_in", **options)(x)
         h = nn.leaky_relu(h, _SLOPE)
         for level in range(1, self.levels + 1):

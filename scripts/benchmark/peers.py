@@ -133,3 +133,34 @@ def ddpm_unet(diffusers: Any, size: int) -> Any:
         freq_shift=1,
         norm_eps=1e-6,
     )
+
+
+def dit_s(diffusers: Any, size: int) -> Any:
+    """diffusers' DiT-S/2 on latents of 4 channels; each of its blocks embeds times and classes itself."""
+    return diffusers.DiTTransformer2DModel(
+        num_attention_heads=6,
+        attention_head_dim=64,
+        num_layers=12,
+        in_channels=4,
+        out_channels=8,
+        patch_size=2,
+        sample_size=size,
+        num_embeds_ada_norm=1000,
+    )
+
+
+def small_mmdit(diffusers: Any, size: int) -> Any:
+    """diffusers' transformer of Stable Diffusion 3 with 6 blocks of width 384."""
+    return diffusers.SD3Transformer2DModel(
+        sample_size=size,
+        patch_size=2,
+        in_channels=16,
+        num_layers=6,
+        attention_head_dim=64,
+        num_attention_heads=6,
+        joint_attention_dim=512,
+        caption_projection_dim=384,
+        pooled_projection_dim=256,
+        out_channels=16,
+        pos_embed_max_size=192,
+    )

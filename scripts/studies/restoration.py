@@ -5,9 +5,9 @@ columns of the table are
 
 - `mean`: the PSNR in dB of the mean of the samples, which no single guess can beat on average;
 - `sample`: the PSNR and the SSIM of the first samples;
-- `distance`: the kernel distance of the first samples to all held-out pictures, with its standard error, on the logits
+- `distance`: the kernel distance of all samples to the other held-out pictures, with its standard error, on the logits
   of a classifier (`--classifier RUN`, a run of the model `Classifier` on clean pictures) or on pixels;
-- `label`: the part of the first samples to which the classifier gives the label of the picture;
+- `label`: the part of all samples to which the classifier gives the label of the picture;
 - `seconds`: the seconds for a sample, with everything compiled.
 """
 
@@ -23,9 +23,9 @@ import numpy as np
 from skimage import metrics, restoration
 
 import jaxdiff as jd
-from jaxdiff import data
+from jaxdiff import data, solvers
 from jaxdiff.cli import command_line
-from jaxdiff.components import Table
+from jaxdiff.components import Table, choose
 from jaxdiff.evaluation import kernel_distance
 from jaxdiff.guidance import ClassifierFree
 from jaxdiff.media.pictures import grid, write_png
@@ -51,6 +51,8 @@ class Arguments:
     """The number of held-out pictures."""
     samples: int = 4
     """The number of samples of each picture."""
+    default_samples: int = 16
+    """The number of samples of each picture by the default method, mmps."""
     steps: int = 50
     """The number of steps."""
     methods: tuple[str, ...] = tuple(METHODS)
@@ -90,7 +92,7 @@ def degraded(task: str, x: np.ndarray) -> tuple[Problem, np.ndarray, str, Callab
         return (
             *_together(problems),
             "non-local means",
-            lambda p: restoration.denoise_nl_means(p, h=0.1, channel_axis=-1),
+            lambda p: restoration.denoise_nl_means(p, h=0.1, channel_axis=-1).reshape(p.shape),
         )
     if task == "deblur":
         kernel = tasks.operators.gaussian_kernel(2 * int(np.ceil(3 * BLUR)) + 1, BLUR)
@@ -130,7 +132,8 @@ def main(arguments: Arguments) -> None:
     batch = next(data.evaluation_batches(data.in_memory(examples), min(len(examples), 2000)))
     pictures, labels = np.asarray(data.to_floats(batch[model.bound.settings.field])), np.asarray(batch.get("label"))
     x, reference = pictures[: arguments.count], pictures[arguments.count :]
-    sampling = dataclasses.replace(config.sample, steps=arguments.steps, guidance=ClassifierFree())
+    own: dict[str, Any] = {"solver": choose(solvers.ddpm), "guidance": ClassifierFree()}  # as of `jaxdiff restore`
+    sampling = dataclasses.replace(config.sample, steps=arguments.steps, **own)
 
     def features(samples: np.ndarray) -> np.ndarray:
         if judge is None:
@@ -152,7 +155,7 @@ def main(arguments: Arguments) -> None:
         found[classical] = (np.clip(baseline, -1, 1).astype(np.float32), (time.monotonic() - begin) / len(x))
         for method in arguments.methods:
             drawn = []
-            for i in range(arguments.samples):
+            for i in range(arguments.default_samples if method == "mmps" else arguments.samples):
                 begin = time.monotonic()
                 try:
                     sampled = restore(jax.random.key(i), model, problem, len(x), sampling=sampling, method=method)
@@ -167,8 +170,13 @@ def main(arguments: Arguments) -> None:
                     for y in (mean, first)]  # fmt: skip
             ssim = np.mean([metrics.structural_similarity(a, b, data_range=2, channel_axis=-1, win_size=7)
                             for a, b in zip(x, first, strict=True)])  # fmt: skip
-            distance = kernel_distance(features(first), features(reference))
-            label = "" if judge is None else f"{np.mean(np.argmax(features(first), axis=1) == labels[: len(x)]):.2f}"
+            told = features(samples.reshape(-1, *x.shape[1:]))
+            distance = kernel_distance(told, features(reference))
+            label = (
+                ""
+                if judge is None
+                else f"{np.mean(np.argmax(told, axis=1) == np.tile(labels[: len(x)], len(samples))):.2f}"
+            )
             print(f"| {task} | {method} | {psnr[0]:.2f} | {psnr[1]:.2f} | {ssim:.3f} | "
                   f"{distance.value:.3g} +- {distance.error:.2g} | {label} | {seconds:.3f} |", flush=True)  # fmt: skip
         if arguments.out is not None:

@@ -248,6 +248,20 @@ def test_files_that_could_run_programs_or_are_not_whole_are_refused(folder, tmp_
         load_pretrained(tmp_path / "nowhere")
 
 
+def test_classes_are_a_condition_and_half_precision_becomes_single(tmp_path):
+    stored = Stored("ddpm")
+    stored.config["num_class_embeds"] = 3
+    rng = np.random.default_rng(0)
+    stored.weights["class_embedding.weight"] = rng.standard_normal((3, 32)).astype(np.float32)
+    stored.weights = {name: np.asarray(array, jnp.bfloat16) for name, array in stored.weights.items()}
+    model = load_pretrained(stored.write(tmp_path / "model"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {np.dtype(np.float32)}
+    table = model.params["model"]["params"]["conditioning"]["label_table"]["embedding"]
+    np.testing.assert_array_equal(table[:3], np.float32(stored.weights["class_embedding.weight"]))
+    np.testing.assert_array_equal(table[3], 0)
+    assert model.sample(jax.random.key(0), 2, label=1).shape == (2, 8, 8, 3)
+
+
 def test_shards_are_one_model(tmp_path):
     whole, parts = load_pretrained(STORED["ddpm"].write(tmp_path / "whole")), tmp_path / "parts"
     STORED["ddpm"].write(parts)

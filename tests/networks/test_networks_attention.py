@@ -99,8 +99,8 @@ def test_fused_attention_is_refused_where_forward_mode_derivatives_are_needed():
     words = "network = 'DiT'; allowed are networks with attention = 'xla', since {} needs forward-mode derivatives"
     denoiser = jd.denoisers.from_network(process, jd.parametrizations.velocity(), fused.apply, None)
     around = jd.guidance.static_threshold(denoiser)
-    with pytest.raises(ValueError, match=re.escape(words.format("log_density"))):
-        jd.likelihood.log_density(around, x)
+    with pytest.raises(ValueError, match=re.escape(words.format("this"))):
+        jd.denoisers.require_forward_mode(around, "this")
     with pytest.raises(ValueError, match=re.escape(words.format("score matching"))):
         score_matching.sliced(fused.apply, jax.random.key(0), x)
 

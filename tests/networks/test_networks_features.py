@@ -26,7 +26,7 @@ def drawn():
 
 
 ARRAYS = drawn()
-VARIABLES = TinyDarknet.variables(ARRAYS)
+VARIABLES = TinyDarknet.read(ARRAYS)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_the_perceptual_distance_is_that_of_directions(network):
 
 def test_an_array_that_is_missing_or_misshapen_is_named():
     with pytest.raises(ValueError, match=r"shape of b3 = \(127,\); allowed are \(128,\)"):
-        TinyDarknet.variables({**ARRAYS, "b3": ARRAYS["b3"][1:]})
+        TinyDarknet.read({**ARRAYS, "b3": ARRAYS["b3"][1:]})
     with pytest.raises(ValueError, match=r"names of arrays = .*allowed are w0, b0"):
-        TinyDarknet.variables({name: array for name, array in ARRAYS.items() if name != "w7"})
+        TinyDarknet.read({name: array for name, array in ARRAYS.items() if name != "w7"})
     with pytest.raises(ValueError, match="multiples of 16"):
         TinyDarknet().apply(VARIABLES, jnp.zeros((1, 24, 32, 3)))

@@ -109,7 +109,8 @@ def test_two_conditions_of_tokens_are_projected_and_stand_side_by_side(random_va
     given |= {"t5": {"values": normal(2, 3, 5, seed=1), "mask": jnp.ones((2, 3), bool)}}
     variables = random_variables(layer, given)
     p, found = in_float64(variables), layer.apply(variables, given)
-    expected = np.concatenate([dense(p[name], np.asarray(given[name]["values"])) for name in ("clip", "t5")], 1)
+    shown = {name: np.asarray(part["values"]) * np.asarray(part["mask"])[..., None] for name, part in given.items()}
+    expected = np.concatenate([dense(p[name], shown[name]) for name in ("clip", "t5")], 1)
     assert expected.shape == (2, 7, 6)
     np.testing.assert_allclose(found.values, layer_norm(p["context_norm"], expected), atol=1e-5)
     np.testing.assert_array_equal(found.mask, np.concatenate([VISIBLE, np.ones((2, 3), bool)], 1))

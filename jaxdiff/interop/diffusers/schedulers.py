@@ -1,6 +1,6 @@
 """The schedulers of diffusers: the process, the meaning of the network's output, and how samples are drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxdiff.models import Sampling
 
 _FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 # The solver of each scheduler. Other schedulers are sampled by DPM-Solver++.
-_SOLVERS = {
+_SOLVERS: dict[str, Callable[..., Any]] = {
     "DDPMScheduler": solvers.ddpm,
     "DDIMScheduler": solvers.ddim,
     "EulerDiscreteScheduler": solvers.ddim,

@@ -1,7 +1,7 @@
 """The autoencoder of latent diffusion, whose latents have a posterior."""
 
 import dataclasses
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -61,9 +61,9 @@ class KLAutoencoder(Network):
         """Makes the two halves."""
         integer("latent_channels", self.latent_channels)
         latent, shared = self.latent_channels, (self.channels, self.multipliers)
-        options = (self.dtype, self.mid_attention, self.norm_groups)
-        self.encoder = Down(*shared, self.num_blocks, 2 * latent, *options)
-        self.decoder = Up(*shared, self.num_blocks + 1, self.data_channels, *options)
+        options: dict[str, Any] = {"dtype": self.dtype, "middle": self.mid_attention, "norm_groups": self.norm_groups}
+        self.encoder = Down(*shared, self.num_blocks, 2 * latent, **options)
+        self.decoder = Up(*shared, self.num_blocks + 1, self.data_channels, **options)
         if self.latent_projection:
             self.encoder_out, self.decoder_in = nn.Dense(2 * latent), nn.Dense(latent)
 

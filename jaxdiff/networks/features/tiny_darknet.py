@@ -32,7 +32,7 @@ class TinyDarknet(Network):
         logits = mean over space of the last convolution
 
     The batch norms of the original are parts of the convolutions. Pictures are RGB in [-1, 1], with sides that are
-    multiples of 16; the network was trained with 224 pixels. `variables` takes its weights.
+    multiples of 16; the network was trained with 224 pixels. `read` takes its weights.
 
     Attributes:
       dtype: compute type, such as `"bfloat16"`; None for float32, or float64 if the input is float64.
@@ -73,7 +73,7 @@ class TinyDarknet(Network):
         return tuple(states)
 
     @staticmethod
-    def variables(arrays: Mapping[str, ArrayLike]) -> PyTree:
+    def read(arrays: Mapping[str, ArrayLike]) -> PyTree:
         """The variables of the arrays `w0`, `b0` to `w15`, `b15` of the published file, kernels `[*window, in, out]`.
 
         Raises:

@@ -132,8 +132,10 @@ class Levels:
         attends = network.mid_attention or bool(network.attention_levels)
         require(attends, "attention_levels", network.attention_levels, "tuples of a level, to attend to tokens")
         join = JoinedTokens(network.specs, self.dtype, network.context_width, network.context_norm, name="context")
-        context: Context = join(self.inputs.given)
-        return context if frames is None else Context(*(jnp.repeat(part, frames, axis=0) for part in context))
+        context: Context | None = join(self.inputs.given)
+        if context is None or frames is None:
+            return context
+        return Context(*(jnp.repeat(part, frames, axis=0) for part in context))
 
     def _read_loose(self) -> Array | None:
         """The examples whose frames are loose images; None for none."""
