@@ -111,7 +111,8 @@ def test_the_network_inside_says_what_the_network_takes_and_gives():
 
 
 def test_networks_of_ones_own_have_adapters_too():
-    network = LoRA(as_network(lambda key: {"kernel": jnp.eye(2)}, lambda params, x, time: x @ params["kernel"]), rank=1)
+    pair = (lambda key: {"kernel": jnp.eye(2)}, lambda params, x, time: x @ params["kernel"])
+    network = LoRA(as_network(pair), rank=1)
     x = jnp.ones((3, 2))
     variables = network.init(jax.random.key(0), x, jnp.zeros(3))
     np.testing.assert_array_equal(network.evaluate(variables, x, jnp.zeros(3))[0], x)
