@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,13 @@ from jaxdiff.data.fields import Field
 from jaxdiff.interop.diffusers.autoencoders import autoencoder
 from jaxdiff.interop.diffusers.folders import weights_of
 from jaxdiff.interop.diffusers.schedulers import scheduler
+from jaxdiff.interop.diffusers.settings import LARGEST_PICTURE, Settings
+from jaxdiff.interop.diffusers.transformers import dit, dit_layout, dit_tensors
 from jaxdiff.interop.diffusers.unets import layout, renamed, unet
-from jaxdiff.interop.layout import from_foreign
+from jaxdiff.interop.layout import Layout, from_foreign
 from jaxdiff.interop.tensors import read_json
 from jaxdiff.models import Autoencoder, Diffusion, Model, Sampling
+from jaxdiff.networks import DiT, UNet
 
 _CODEC = "parts/codec"
 
@@ -62,8 +65,9 @@ def load_pretrained(folder: str | os.PathLike[str]) -> Any:
         pictures = model.sample(jax.random.key(0), 16)
 
     Args:
-      folder: a folder of a pipeline (`model_index.json`) with a `UNet2DModel` and perhaps an autoencoder; of an
-        `AutoencoderKL` or an `AutoencoderTiny`; or of a `UNet2DModel` alone, which is then taken for one of DDPM.
+      folder: a folder of a pipeline (`model_index.json`) with a `UNet2DModel` or a `DiTTransformer2DModel` and perhaps
+        an autoencoder; of an `AutoencoderKL` or an `AutoencoderTiny`; or of a network alone, which is then taken for
+        one of DDPM. A `DiTTransformer2DModel` is told the class `label`.
 
     Returns:
       The model, as `jd.load` returns it: a pytree whose weights are leaves.
@@ -85,6 +89,7 @@ def read_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
     kind = str(config.get("_class_name", ""))
     readers: dict[str, Callable[[Path], Pretrained]] = {
         "UNet2DModel": lambda path: _diffusion(path, {}, {}),
+        "DiTTransformer2DModel": lambda path: _diffusion(path, {}, {}),
         "AutoencoderKL": _autoencoder,
         "AutoencoderTiny": _autoencoder,
     }
@@ -96,50 +101,93 @@ def _pipeline(folder: Path) -> Pretrained:
     """A pipeline: a network, a scheduler, and an autoencoder if the network works on latents."""
     index = read_json(folder / "model_index.json")
     parts = {name: value for name, value in index.items() if isinstance(value, list) and value and value[0]}
-    unknown = sorted({*parts} - {"unet", "scheduler", "vae", "vqvae"})
-    where = f"{folder / 'model_index.json'}"
-    require(not unknown, f"{where}: parts", unknown, "unet, scheduler and vae")
-    require("unet" in parts and "scheduler" in parts, f"{where}: parts", sorted(parts), "unet, scheduler and vae")
+    unknown = sorted({*parts} - {"unet", "transformer", "scheduler", "vae", "vqvae"})
+    where, allowed = f"{folder / 'model_index.json'}", "scheduler, vae, and one of unet and transformer"
+    require(not unknown, f"{where}: parts", unknown, allowed)
+    networks = [name for name in ("unet", "transformer") if name in parts]
+    require(len(networks) == 1 and "scheduler" in parts, f"{where}: parts", sorted(parts), allowed)
     frozen = {}
     for name in ("vae", "vqvae"):
         if name in parts:
             frozen[_CODEC] = _autoencoder(folder / name)
-    return _diffusion(folder / "unet", read_json(folder / "scheduler" / "scheduler_config.json"), frozen)
+    names = index.get("id2label") or {}
+    require(isinstance(names, dict), f"{where}: id2label", type(names).__name__, "objects of names by number")
+    schedule = read_json(folder / "scheduler" / "scheduler_config.json")
+    return _diffusion(folder / networks[0], schedule, frozen, names)
 
 
-def _diffusion(folder: Path, schedule: Mapping[str, Any], frozen: Mapping[str, Pretrained]) -> Pretrained:
-    """A diffusion model of a `UNet2DModel`."""
+class _Network(NamedTuple):
+    """A network of diffusers.
+
+    Attributes:
+      network: the network, without its conditions.
+      tensors: its arrays by the names of the layout.
+      layout: the names.
+      classes: the number of classes that the network is told; 0 for a network that is told none.
+    """
+
+    network: UNet | DiT
+    tensors: Mapping[str, np.ndarray]
+    layout: Layout
+    classes: int = 0
+
+
+def _network(config: Mapping[str, Any], folder: Path) -> _Network:
+    """The network in a folder, and its arrays."""
+    if config.get("_class_name") == "DiTTransformer2DModel":
+        transformer, classes = dit(config), Settings(config).length("num_embeds_ada_norm", 1000)
+        return _Network(transformer, dit_tensors(weights_of(folder), transformer.depth), dit_layout(), classes)
+    network, tensors, classes = unet(config), renamed(weights_of(folder)), config.get("num_class_embeds")
+    if classes is not None:
+        table = tensors.get("class_embedding.weight")
+        good = type(classes) is int and classes > 0 and table is not None
+        require(good, f"{folder / 'config.json'}: num_class_embeds", classes, "the number of classes in the weights")
+        assert table is not None
+        # Our tables have a row for no class. There is none, and zero adds nothing.
+        tensors["class_embedding.weight"] = np.concatenate([table, np.zeros_like(table[:1])])
+    return _Network(network, tensors, layout(len(network.multipliers)), classes or 0)
+
+
+def _diffusion(
+    folder: Path, schedule: Mapping[str, Any], frozen: Mapping[str, Pretrained], names: Mapping[str, Any] | None = None
+) -> Pretrained:
+    """A diffusion model of a network of diffusers.
+
+    Args:
+      folder: the folder of the network.
+      schedule: the entries of the configuration of its scheduler.
+      frozen: its autoencoder.
+      names: the names of the classes by their numbers.
+    """
     config = read_json(folder / "config.json")
-    network = unet(config)
+    network, tensors, names_there, classes = _network(config, folder)
     process, parametrization, sampling = scheduler(schedule)
-    size, channels = config.get("sample_size"), config.get("in_channels", 3)
+    usual = 4 if isinstance(network, DiT) else 3
+    size, channels = config.get("sample_size"), Settings(config).length("in_channels", usual)
     sizes = size if isinstance(size, list) else [size, size]
-    good = len(sizes) == 2 and all(type(length) is int and length > 0 for length in sizes)
-    require(good, f"{folder / 'config.json'}: sample_size", size, "an integer or two")
+    good = len(sizes) == 2 and all(type(length) is int and 0 < length <= LARGEST_PICTURE for length in sizes)
+    require(good, f"{folder / 'config.json'}: sample_size", size, f"an integer from 1 to {LARGEST_PICTURE}, or two")
     options: dict[str, Any] = {}
+    if isinstance(network, DiT):
+        options["learned_variance"] = network.out_channels == 2 * channels
     if frozen:
         settings: Any = frozen[_CODEC].model
         factor = 2 ** (len(getattr(settings.network, "multipliers", (1,) * 4)) - 1)
-        options, channels = {"codec": Latents(_CODEC)}, settings.network.data_channels
+        options["codec"], channels = Latents(_CODEC), settings.network.data_channels
         sizes = [factor * length for length in sizes]
     shape = (*sizes, channels)
     fields = {"image": Field("picture", shape, "uint8")}
-    tensors = renamed(weights_of(folder))
-    classes = config.get("num_class_embeds")
-    if classes is not None:
-        good = type(classes) is int and classes > 0 and "class_embedding.weight" in tensors
-        require(good, f"{folder / 'config.json'}: num_class_embeds", classes, "the number of classes in the weights")
-        fields["label"] = Field("label", (), "int32", classes=classes)
+    if classes:
+        given = [(names or {}).get(str(i)) for i in range(classes)]
+        named = tuple(name for name in given if isinstance(name, str))
+        fields["label"] = Field("label", (), "int32", classes, named if len(named) == classes else ())
         options["conditions"] = {"label": Label()}
-        # Our tables have a row for no class. There is none, and zero adds nothing.
-        table = tensors["class_embedding.weight"]
-        tensors["class_embedding.weight"] = np.concatenate([table, np.zeros_like(table[:1])])
     model = Diffusion(network, process, parametrization, **options)
     pretrained = Pretrained(model, fields, {}, sampling, parts=frozen)
     loaded = model.load(lambda part: frozen[part].loaded())
     bound = model.bind(Table(fields), loaded)
     shapes = jax.eval_shape(bound.init, jax.random.key(0))["model"]["params"]
-    params = {"model": {"params": from_foreign(shapes, tensors, layout(len(network.multipliers)))}}
+    params = {"model": {"params": from_foreign(shapes, tensors, names_there)}}
     return dataclasses.replace(pretrained, params=params)
 
 

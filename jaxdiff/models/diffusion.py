@@ -107,7 +107,7 @@ class Diffusion(Model):
             with at("model.learned_variance"):
                 require(hasattr(network, "out_channels"), "network.kind", type(network).__name__, "networks of images")
                 require(len(shapes[""]) == 3, "shape of the data", shapes[""], "[height, width, channels]")
-                network = network.clone(out_channels=2 * shapes[""][-1])
+                network = network.changed(out_channels=2 * shapes[""][-1])
         return dataclasses.replace(bound, network=network)
 
 

@@ -203,12 +203,8 @@ class DenoiserOf:
         Raises:
           ValueError: the network has no such setting.
         """
-        network = self.bound.network
-        known = getattr(network, "__dataclass_fields__", {})
-        for name, value in settings.items():
-            kind = type(network).__name__
-            require(name in known, f"setting {name}", value, f"those of networks that have it, and {kind} has not")
-        return dataclasses.replace(self, bound=dataclasses.replace(self.bound, network=network.clone(**settings)))
+        network = self.bound.network.changed(**settings)
+        return dataclasses.replace(self, bound=dataclasses.replace(self.bound, network=network))
 
 
 def _with_noise(process: Process) -> Process:

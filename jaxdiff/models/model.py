@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from jaxdiff import trees
@@ -76,6 +78,31 @@ class Bound:
     def hidden(self, path: tuple[str, ...], leaf: Any) -> bool:
         """Whether Muon takes a leaf of the parameters; see `training.optimizers.make_optimizer`."""
         return is_hidden(self.network, path, leaf)
+
+    def trained(self, path: tuple[str, ...], leaf: Any) -> bool:
+        """Whether a leaf of the parameters is trained; see `Network.trained`."""
+        inside = path[:2] == ("model", "params")
+        return not inside or re.search(self.network.trained, ".".join(path[2:])) is not None
+
+    def held(self, params: PyTree) -> PyTree:
+        """The parameters with those that are not trained as constants, whose gradients are zero."""
+        if not self.network.trained:
+            return params
+
+        def held(path: Any, leaf: Any) -> Any:
+            return leaf if self.trained(trees.words_of(path), leaf) else jax.lax.stop_gradient(leaf)
+
+        return jax.tree_util.tree_map_with_path(held, params)
+
+    def begun(self, model: PyTree, trained: PyTree) -> PyTree:
+        """The parameters `params["model"]` of a new run that begins with trained ones.
+
+        Args:
+          model: fresh parameters.
+          trained: those of a run of the same network, or of one that the network holds (`Network.start`).
+        """
+        shapes, wanted = (jax.tree.map(jnp.shape, tree) for tree in (trained, model))
+        return trained if shapes == wanted else self.network.start(model, trained)
 
     def plain(self) -> Self:
         """The same model without rematerialisation, for counting operations."""

@@ -8,6 +8,7 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
   picture; `Encoder`, one vector per signal, image or volume, for classifiers and embeddings
 - `transformers/`: `DiT`, for signals, images and videos in patches; `MMDiT`, whose data and text attend to each other;
   `JiT`, for large patches of pixels
+- `lora.py`: `LoRA`, any network with adapters of low rank, which alone are trained
 - `mlp.py`: `MLP`, for vectors. `network.giving(n)` sets the length of the vector of an `Encoder` or an `MLP`
 - `autoencoders/`: latents of signals, images and volumes, called as `apply(variables, x)`: `ConvAutoencoder`, the plain
   one; `KLAutoencoder`, that of latent diffusion; `TinyAutoencoder`, a small one that imitates its latents
@@ -33,6 +34,7 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.layers.embeddings import Fourier, Sinusoidal
     from jaxdiff.networks.layers.positions import LearnedPositions, SinCosPositions
     from jaxdiff.networks.layers.rotary import Rope
+    from jaxdiff.networks.lora import LoRA
     from jaxdiff.networks.mlp import MLP
     from jaxdiff.networks.own import as_network
     from jaxdiff.networks.text.bert import BERT
@@ -58,6 +60,7 @@ __all__ = [
     "JiT",
     "KLAutoencoder",
     "LearnedPositions",
+    "LoRA",
     "MMDiT",
     "Rope",
     "SinCosPositions",

@@ -94,6 +94,8 @@ class Network(nn.Module, Component):
       output_length: the name of the setting that is the length of a vector output; empty for a network without one.
       hidden: a regular expression for the names of the kernels that Muon takes. A name is the path inside "params",
         with dots. The kernels of the first layer, the last layer and the conditions are left to AdamW.
+      trained: a regular expression for the names of the parameters that are trained. All others are frozen. It is empty
+        if all are trained.
       specs: the conditions that the network is told, with their names. `given` sets them.
     """
 
@@ -102,6 +104,7 @@ class Network(nn.Module, Component):
     gives: ClassVar[Literal["example", "vector", "autoencoder", "tokens"]] = "example"
     output_length: ClassVar[str] = ""
     hidden: ClassVar[str] = r"^(?!(conv_in|dense_in|conditioning|conv_out|dense_out)\.).+\.kernel$"
+    trained: ClassVar[str] = ""
     specs: tuple[tuple[str, Spec], ...] = dataclasses.field(default=(), kw_only=True, metadata={"setting": False})
 
     @property
@@ -145,6 +148,25 @@ class Network(nn.Module, Component):
         require(length in (None, features), self.output_length, length, f"None and {features}, which the model needs")
         change: dict[str, Any] = {self.output_length: features}
         return self.clone(**change)
+
+    def changed(self, **settings: Any) -> Self:
+        """The network with other settings. A network that only wraps another one passes them on.
+
+        Raises:
+          ValueError: the network has no such setting.
+        """
+        kind = type(self).__name__
+        for name, value in settings.items():
+            known = name in self.__dataclass_fields__
+            require(known, f"setting {name}", value, f"those of networks that have it, and {kind} has not")
+        return self.clone(**settings)
+
+    def start(self, variables: PyTree, trained: PyTree) -> PyTree:
+        """The variables to begin with, of fresh ones and those of a trained network: those of the trained network.
+
+        A network that holds another one puts them in its place.
+        """
+        return trained
 
     def evaluate(
         self, variables: Any, x: PyTree, time: Any, cond: Any = None, key: Any = None

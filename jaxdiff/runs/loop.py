@@ -26,7 +26,7 @@ from jaxdiff.runs.load import load
 from jaxdiff.runs.opened import open_entries, open_set
 from jaxdiff.runs.parts import Parts
 from jaxdiff.runs.program import Program, make_batches, make_program
-from jaxdiff.runs.recipe import load_frozen, make_training
+from jaxdiff.runs.recipe import Training, load_frozen, make_training
 from jaxdiff.runs.settings import in_file, saved_settings
 from jaxdiff.runs.trainer import Callback, Trainer
 from jaxdiff.runs.validation import Validation
@@ -92,7 +92,7 @@ def train(
 
     # A new run is refused before anything is written. A run that goes on may have lost the run that it started from.
     new = target is None or not target.config.exists()
-    begin = _start(config, program, start) if new else None
+    begin = _start(training, program, start) if new else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
         run, saved, archive = None, None, None
@@ -110,7 +110,7 @@ def train(
                 batches.set_state(place["batches"])
                 window = Window.from_json(place["position"])
         else:
-            begin = begin if new else _start(config, program, start)
+            begin = begin if new else _start(training, program, start)
             state, first, window = program.initialise(begin), 0, Window()
         _check_start(first, config, run)
         if run is not None and saved is not None and hosts.first():
@@ -134,21 +134,24 @@ def train(
     return loaded(state.ema["ema"], state.extra)
 
 
-def _start(config: Config, program: Program, start: PyTree) -> PyTree:
+def _start(training: Training, program: Program, start: PyTree) -> PyTree:
     """The parameters that a new run begins with; None for random ones.
 
     Raises:
-      ValueError: they are not parameters of the model.
+      ValueError: they are not parameters of the model, or of one that its network holds.
     """
-    name = "start"
+    name, config = "start", training.config
     if config.train.start_from is not None:
         name = "train.start_from"
         with at(name):
             start = load(config.train.start_from).params
     if start is None:
         return None
-    wanted = {group: jax.tree.map(jnp.shape, program.shapes.params.get(group)) for group in start}
-    good = jax.tree.map(jnp.shape, start) == wanted
+    begun, fresh = dict(start), program.shapes.params
+    if "model" in start:
+        begun["model"] = jax.eval_shape(training.bound.begun, fresh["model"], start["model"])
+    wanted = {group: jax.tree.map(jnp.shape, fresh.get(group)) for group in start}
+    good = jax.tree.map(jnp.shape, begun) == wanted
     require(good, name, config.train.start_from or "other parameters", "parameters with the shapes of the model's own")
     return jax.tree.map(jnp.asarray, start)
 

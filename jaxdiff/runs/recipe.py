@@ -59,7 +59,8 @@ class Training:
 
         Args:
           frozen: the frozen models.
-          start: parameters to begin with, in the place of random ones; they may lack those of the objective.
+          start: parameters to begin with, in the place of random ones; they may lack those of the objective. Those of
+            the model may be of a network that the network holds.
         """
         # The generator is fixed. With another default (rbg), `vmap` over keys draws all numbers from the first key.
         init_key, run_key = jax.random.split(jax.random.key(self.config.train.seed, impl="threefry2x32"))
@@ -95,7 +96,13 @@ def make_training(config: Config, fields: Mapping[str, Field], frozen: Any) -> T
         require(name not in rules, "name of an average of the objective", name, f"names other than {', '.join(rules)}")
         rules[name] = rule
     groups = config.objective.groups()
-    optimizer = make_optimizer(config.optimizer, settings.steps, hidden=bound.hidden, groups=groups)
+    optimizer = make_optimizer(
+        config.optimizer,
+        settings.steps,
+        hidden=bound.hidden,
+        trained=bound.trained if bound.network.trained else None,
+        groups=groups,
+    )
     objective, plain, quiet = of_batch
     training = Training(config, entries, bound, objective, plain, quiet, optimizer, rules)
     _try(training, frozen)
@@ -114,6 +121,8 @@ def initial_values(
       frozen, start: as of `Training.initial`.
     """
     params = bound.init(key)
+    if start is not None and "model" in start:
+        start = {**start, "model": bound.begun(params["model"], start["model"])}
     own = config.objective.init(bound, jax.random.fold_in(key, 1))
     params |= {"objective": own} if jax.tree.leaves(own) else {}
     params = {**params, **(start or {})}
@@ -186,7 +195,8 @@ def _of_batch(config: Config, bound: Bound, objective: Function) -> Function:
     """The objective as a function of a batch as the data give it."""
 
     def loss(params: PyTree, key: Any, batch: Mapping[str, Array], context: Context) -> Loss:
-        random, params = trees.batch_key(key, trees.batch_size(batch)), with_state(params, context.extra)
+        random = trees.batch_key(key, trees.batch_size(batch))
+        params = with_state(bound.held(params), context.extra)
         for i, augmentation in enumerate(config.augmentations):
             batch = augmentation(random.stream(2).each(i), batch)
         prepared = bound.prepare(params, context.frozen["model"], batch, random.stream(1))

@@ -18,8 +18,8 @@ from jaxdiff.components import Opaque
 from jaxdiff.objectives.objective import Group
 from jaxdiff.training.state import MAX_STEPS
 
-# Whether Muon takes a leaf, from the names of the leaf, such as `("model", "params", "mid_block_0", "kernel")`, and the
-# leaf or its shape and type.
+# Whether Muon takes a leaf, or whether a leaf is trained, from the names of the leaf, such as
+# `("model", "params", "mid_block_0", "kernel")`, and the leaf or its shape and type.
 Hidden = Callable[[tuple[str, ...], Any], bool]
 
 
@@ -84,7 +84,12 @@ class OwnOptimizer(Opaque, OptimizerConfig):
 
 
 def make_optimizer(
-    config: OptimizerConfig, steps: int, *, hidden: Hidden = never, groups: Sequence[Group] = ()
+    config: OptimizerConfig,
+    steps: int,
+    *,
+    hidden: Hidden = never,
+    trained: Hidden | None = None,
+    groups: Sequence[Group] = (),
 ) -> optax.GradientTransformation:
     """Makes AdamW or Muon, with the learning rate of `make_schedule`, after clipping by the global norm.
 
@@ -101,25 +106,29 @@ def make_optimizer(
       steps: the length of training, over which a cosine falls to 0.
       hidden: whether Muon takes a leaf. The author of Muon recommends AdamW for scalars, for vectors (biases, scales of
         norms), for embeddings, and for the input and output layers.
+      trained: whether a leaf is trained; None for all. Other leaves never change, and have no optimiser state.
       groups: parameters that are optimised in a way of their own. The first group whose pattern fits a leaf takes it.
 
     Raises:
       ValueError: the pattern of a group fits no leaf (when the optimiser is initialised).
     """
-    clipped = [g for g in groups if g.max_grad_norm is not None]
-    optimizer = optax.partition(
-        {"main": _updates(config, steps, hidden)}
-        | {str(i): _of_group(config, steps, hidden, group) for i, group in enumerate(groups)},
-        lambda params: _labels(params, groups),
-    )
-    if not groups:
-        optimizer = _updates(config, steps, hidden)
+
+    def labels(params: PyTree) -> PyTree:
+        return _labels(params, groups, trained)
+
+    optimizer = _updates(config, steps, hidden)
+    if groups or trained is not None:
+        of_groups: dict[Any, Any] = {"frozen": optax.set_to_zero()} if trained is not None else {}
+        of_groups |= {str(i): _of_group(config, steps, hidden, group) for i, group in enumerate(groups)}
+        optimizer = optax.partition({"main": optimizer, **of_groups}, labels)
     if not config.max_grad_norm:
         return optimizer
     clip: optax.GradientTransformation = optax.clip_by_global_norm(config.max_grad_norm)
-    if clipped:
-        own = {str(i) for i, group in enumerate(groups) if group in clipped}
-        clip = optax.masked(clip, lambda params: jax.tree.map(lambda label: label not in own, _labels(params, groups)))
+    # Neither the gradients of frozen leaves nor those of groups with a limit of their own count.
+    own = {str(i) for i, group in enumerate(groups) if group.max_grad_norm is not None}
+    if own or trained is not None:
+        own |= {"frozen"}
+        clip = optax.masked(clip, lambda params: jax.tree.map(lambda label: label not in own, labels(params)))
     return optax.chain(clip, optimizer)
 
 
@@ -176,11 +185,13 @@ def _every(number: int, optimizer: optax.GradientTransformation) -> optax.Gradie
     return optax.GradientTransformation(init, update)
 
 
-def _labels(params: PyTree, groups: Sequence[Group]) -> PyTree:
-    """The group of each leaf: its number as text, or `main`."""
+def _labels(params: PyTree, groups: Sequence[Group], trained: Hidden | None) -> PyTree:
+    """The group of each leaf: its number as text, `main`, or `frozen` for a leaf that is not trained."""
     unused = {group.pattern for group in groups}
 
-    def label(path: Any, _: Any) -> str:
+    def label(path: Any, leaf: Any) -> str:
+        if trained is not None and not trained(trees.words_of(path), leaf):
+            return "frozen"
         for i, group in enumerate(groups):
             if re.search(group.pattern, trees.name_of(path)):
                 unused.discard(group.pattern)

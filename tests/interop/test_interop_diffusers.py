@@ -192,10 +192,10 @@ BAD_CONFIGS = {
     "up_block_types": (["UpBlock2D", "UpBlock2D"], "in reverse order"),
     "act_fn": ("mish", "'silu'"),
     "layers_per_block": (2, "the weights have no array"),
-    "norm_num_groups": ("many", "positive integers"),
+    "norm_num_groups": ("many", "integers from 1"),
     "dropout": ("none", "numbers"),
     "num_new_things": (3, "our networks have no such setting"),
-    "sample_size": (None, "an integer or two"),
+    "sample_size": (None, "an integer from 1"),
     "_class_name": ("PixArtTransformer2DModel", "UNet2DModel"),
 }
 

@@ -22,6 +22,7 @@ from jaxdiff.networks import (
     JiT,
     KLAutoencoder,
     LearnedPositions,
+    LoRA,
     MMDiT,
     Rope,
     Sinusoidal,
@@ -72,6 +73,14 @@ CASES = {
         arguments=(jnp.zeros((1, 2)), TIME, jnp.zeros(1, int)),
         hidden={"block_0_in.kernel", "block_0_embedding.kernel", "block_0_out.kernel"},
         left={"dense_in.kernel", "dense_out.kernel", *CONDITIONING},
+    ),
+    "LoRA": SimpleNamespace(
+        network=LoRA(MLP(width=8, num_blocks=1, embedding=Fourier(2.0)), rank=2, alpha=3.0, targets="block_0_in"),
+        arguments=(jnp.zeros((1, 2)), TIME, jnp.zeros(1, int)),
+        hidden={"adapters.block_0_in.kernel.down", "adapters.block_0_in.kernel.up"},
+        left={f"network.{name}.kernel" for name in ("dense_in", "dense_out", "block_0_in", "block_0_out")}
+        | {"network.block_0_embedding.kernel", *(f"network.{name}" for name in CONDITIONING)},
+        change={"rank": 3},
     ),
     "Encoder": SimpleNamespace(
         network=Encoder(channels=8, multipliers=(1, 2), attention_levels=(1,), features=3),

@@ -1,6 +1,7 @@
 """Models of the library diffusers: folders of a `config.json` and `.safetensors` files.
 
 - `unets`: `UNet2DModel` and `UNet2DConditionModel`
+- `transformers`: `DiTTransformer2DModel` and `SD3Transformer2DModel`
 - `autoencoders`: `AutoencoderKL` and `AutoencoderTiny`
 - `schedulers`: the process, the meaning of the network's output and the time grid
 - `settings`: the entries of a configuration, and the errors about them

@@ -63,9 +63,23 @@ def _chain(settings: Settings) -> Any:
     usual = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012)}
     if given is None and count == 1000 and (first, last) == usual[schedule]:
         return choose(processes.vp_discrete, schedule=schedule, zero_terminal_snr=zero)
+    for name, value in (("beta_start", first), ("beta_end", last)):
+        if not 0 < value < 1:
+            raise settings.refuse(name, "numbers between 0 and 1")
     if given is None:
         power = 2 if schedule == "scaled_linear" else 1
         given = np.linspace(first ** (1 / power), last ** (1 / power), count) ** power
-    betas = np.asarray(given, np.float64)
+    betas = _betas(settings, given)
     betas = processes.enforce_zero_terminal_snr(betas) if zero else betas
     return choose(processes.vp_from_betas, betas=tuple(betas.tolist()))
+
+
+def _betas(settings: Settings, given: Any) -> np.ndarray:
+    """Betas as numbers."""
+    try:
+        betas = np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        betas = np.zeros(0)
+    if betas.ndim != 1 or not betas.size or not np.all((betas > 0) & (betas < 1)):
+        raise settings.refuse("trained_betas", "lists of numbers between 0 and 1")
+    return betas

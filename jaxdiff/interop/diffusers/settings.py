@@ -5,6 +5,14 @@ from typing import Any
 
 from jaxdiff.checks import message, require
 
+_LARGEST = 1e30
+MOST = 2**20
+"""The largest length in a configuration. No model has a larger one, and shapes of it are numbers that NumPy has."""
+
+
+LARGEST_PICTURE = 2**14
+"""The most pixels to a side of a picture."""
+
 
 class Settings:
     """The entries of a configuration. Every entry that changes the network has to be asked for.
@@ -41,30 +49,31 @@ class Settings:
           ValueError: it is something else.
         """
         value = self.get(name, default)
-        good = isinstance(value, list | tuple) and all(type(one) is int and one > 0 for one in value)
-        require(good, f"{self._where}: {name}", value, "lists of positive integers")
+        good = isinstance(value, list | tuple) and all(type(one) is int and 0 < one <= MOST for one in value)
+        require(good, f"{self._where}: {name}", value, f"lists of integers from 1 to {MOST}")
         return tuple(value)
 
     def length(self, name: str, default: int | None = None) -> int:
-        """An entry that is a positive integer.
+        """An entry that is a positive integer of at most `MOST`.
 
         Raises:
           ValueError: it is something else.
         """
         value = self.get(name, default)
-        require(type(value) is int and value > 0, f"{self._where}: {name}", value, "positive integers")
+        good = type(value) is int and 0 < value <= MOST
+        require(good, f"{self._where}: {name}", value, f"integers from 1 to {MOST}")
         found: int = value
         return found
 
     def number(self, name: str, default: float) -> float:
-        """An entry that is a number.
+        """An entry that is a finite number.
 
         Raises:
           ValueError: it is something else.
         """
         value = self.get(name, default)
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        require(good, f"{self._where}: {name}", value, "numbers")
+        good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+        require(good, f"{self._where}: {name}", value, f"numbers from -{_LARGEST:g} to {_LARGEST:g}")
         return float(value)
 
     def kinds(self, name: str, default: Any = ()) -> list[str]:

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float
 from jaxdiff.checks import integer, require
 from jaxdiff.components import Component
 
+_MOST = 2**24  # numbers of one axis: they are computed on the host when a network is made, even if in shape only
+
 
 class Positions(Component):
     """The base of positions that are added to tokens."""
@@ -74,7 +76,7 @@ class SinCosPositions(Positions):
         require(width % multiple == 0, "width", width, f"multiples of {multiple} with positions of {len(grid)} axes")
         order = {1: (0,), 2: (1, 0), 3: (0, 2, 1)}[len(grid)]
         parts = [_waves(grid, axis, axes[axis], share) for axis, share in zip(order, shares, strict=True)]
-        return jnp.asarray(np.concatenate(parts, axis=-1), jnp.float32)
+        return jnp.concatenate(parts, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +115,12 @@ def _centre(size: Sequence[int], grid: Sequence[int]) -> list[int]:
     return [(t - n) // 2 for n, t in zip(grid, size, strict=True)]
 
 
-def _waves(grid: tuple[int, ...], axis: int, positions: Any, entries: int) -> np.ndarray:
-    """The entries of one axis on the whole grid, `[*grid, entries]`."""
+def _waves(grid: tuple[int, ...], axis: int, positions: Any, entries: int) -> Array:
+    """The entries of one axis on the whole grid, `[*grid, entries]`. Only one line of the grid is made on the host."""
+    size, allowed = (len(positions), entries), f"lengths and entries whose product is at most {_MOST}"
+    require(len(positions) * entries <= _MOST, "positions and entries of an axis", size, allowed)
     frequencies = 10_000.0 ** (-np.arange(entries // 2) / (entries / 2))
     phase = positions[:, None] * frequencies
     waves = np.concatenate([np.sin(phase), np.cos(phase)], axis=-1)
     shape = tuple(n if i == axis else 1 for i, n in enumerate(grid))
-    return np.broadcast_to(waves.reshape(*shape, entries), (*grid, entries))
+    return jnp.broadcast_to(jnp.asarray(waves.reshape(*shape, entries), jnp.float32), (*grid, entries))

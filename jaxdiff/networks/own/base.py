@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from jaxtyping import PyTree
 
+from jaxdiff.checks import message
 from jaxdiff.components import Component, Opaque
 from jaxdiff.networks.module import Spec, check_specs
 
@@ -27,6 +28,7 @@ class OwnNetwork(Opaque, Component):
     takes: ClassVar[tuple[str, ...]] = ("class", "vector", "tokens", "planes")
     gives: ClassVar[str] = "example"
     hidden: ClassVar[str] = r"(?!)"
+    trained: ClassVar[str] = ""
     specs: tuple[tuple[str, Spec], ...] = dataclasses.field(default=(), kw_only=True)
     still: bool = dataclasses.field(default=False, kw_only=True)
 
@@ -61,6 +63,16 @@ class OwnNetwork(Opaque, Component):
     def giving(self, features: int) -> Self:
         """The network itself. Its own code says how long its output is."""
         return self
+
+    def changed(self, **settings: Any) -> Self:
+        """Raises a ValueError: a network of the user's own has no settings that others may change."""
+        name, value = next(iter(settings.items()))
+        kind = type(self.held).__name__
+        raise ValueError(message(f"setting {name}", value, f"those of networks that have it, and {kind} has not"))
+
+    def start(self, variables: PyTree, trained: PyTree) -> PyTree:
+        """The variables of the trained network."""
+        return trained
 
     def plain(self) -> Self:
         """The network itself."""

@@ -93,6 +93,8 @@ class DiT(Network):
         check_settings(self.dtype, depth=self.depth, registers=self.registers)
         positive("mlp_ratio", self.mlp_ratio)
         not_negative("norm_eps", self.norm_eps)
+        if self.feed_forward_norm_eps is not None:
+            not_negative("feed_forward_norm_eps", self.feed_forward_norm_eps)
         one_of("feed_forward", self.feed_forward, get_args(Activation))
         one_of("attention", self.attention, get_args(Implementation))
         one_of("remat", self.remat, get_args(Remat))

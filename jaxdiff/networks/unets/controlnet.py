@@ -24,7 +24,7 @@ class ControlNet(Network):
 
     "zero" is a convolution or a dense layer that starts at zero. A fresh side network therefore changes nothing. The
     copy is told time and all other conditions too. The parameters are `{"network": those of the U-Net, "side": ...}`,
-    and `start` fills in those of a trained U-Net.
+    and `start` fills in those of a trained U-Net. The U-Net is frozen, and the side network alone is trained.
 
     Attributes:
       network: the U-Net.
@@ -38,6 +38,8 @@ class ControlNet(Network):
     hidden: ClassVar[str] = (
         r"^(network|side)\.(?!(conv_in|conditioning|context|conv_out(_\d+)?|hint_(in|out))\.).+\.kernel$"
     )
+
+    trained: ClassVar[str] = r"^side\."
 
     network: UNet = UNet()
     hint: str = "hint"
