@@ -1,4 +1,4 @@
-"""Folders of diffusers' DiT, made of the stored weights."""
+"""Folders of diffusers' models, made of the stored weights."""
 
 import json
 import math
@@ -47,3 +47,24 @@ def write_pipeline(folder):
     index |= {"transformer": ["diffusers", "DiTTransformer2DModel"], "scheduler": ["diffusers", "DDIMScheduler"]}
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+class Stored:
+    """A stored model: its configuration, its weights by name, and inputs and outputs."""
+
+    def __init__(self, name):
+        with np.load(Path(__file__).parent / "references" / f"diffusers_{name}.npz") as file:
+            arrays = dict(file)
+        self.config = json.loads(str(arrays.pop("config")))
+        inside = {key: value for key, value in arrays.items() if key.startswith("weights/")}
+        self.weights = {key.removeprefix("weights/"): value.astype(np.float32) for key, value in inside.items()}
+        self.arrays = {key: value for key, value in arrays.items() if key not in inside}
+
+    def write(self, folder):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(self.config))
+        write_tensors(folder / "diffusion_pytorch_model.safetensors", self.weights)
+        return folder
+
+
+STORED = {name: Stored(name) for name in ("ddpm", "scale_shift", "sd1", "sdxl", "vae")}

@@ -63,12 +63,14 @@ class Opened(NamedTuple):
       encode: a text as ids, with its begin and its end.
       decode: ids as a text, without begin and end.
       token: the name of an id; None for an id that has none.
+      size: the number of ids.
       end: the id that ends a text; -1 if the library does not know it.
     """
 
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
     token: Callable[[int], str | None]
+    size: int
     end: int = -1
 
 
@@ -89,6 +91,7 @@ def _opened(library: str, contents: bytes, length: int) -> Opened:
                 lambda text: list(words.encode(text).ids),
                 lambda ids: " ".join(words.decode(ids).replace(suffix, " ").split()),
                 words.id_to_token,
+                words.get_vocab_size(),
             )
         from sentencepiece import SentencePieceProcessor
 
@@ -98,5 +101,6 @@ def _opened(library: str, contents: bytes, length: int) -> Opened:
         lambda text: [*pieces.encode(text)[: length - 1], end],
         lambda ids: pieces.decode([one for one in ids if one != end]),
         pieces.id_to_piece,
+        pieces.get_piece_size(),
         end,
     )

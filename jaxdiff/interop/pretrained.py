@@ -14,8 +14,10 @@ from jaxtyping import PyTree
 from jaxdiff.checks import require
 from jaxdiff.codecs import Latents
 from jaxdiff.components import Table
-from jaxdiff.conditions import Label
+from jaxdiff.conditions import Label, PretrainedText
+from jaxdiff.conditions.text_encoder import TextEncoder
 from jaxdiff.data.fields import Field
+from jaxdiff.guidance import ClassifierFree
 from jaxdiff.interop.diffusers.autoencoders import autoencoder
 from jaxdiff.interop.diffusers.folders import weights_of
 from jaxdiff.interop.diffusers.schedulers import scheduler
@@ -24,10 +26,32 @@ from jaxdiff.interop.diffusers.transformers import dit, dit_layout, dit_tensors
 from jaxdiff.interop.diffusers.unets import layout, renamed, unet
 from jaxdiff.interop.layout import Layout, from_foreign
 from jaxdiff.interop.tensors import read_json
+from jaxdiff.interop.text_encoders import text_encoder
 from jaxdiff.models import Autoencoder, Diffusion, Model, Sampling
 from jaxdiff.networks import DiT, UNet
 
-_CODEC = "parts/codec"
+_CODEC, _TEXT = "parts/codec", "parts/text"
+# Parts of pipelines that take no part in sampling.
+_IGNORED = ("safety_checker", "feature_extractor", "image_encoder", "tokenizer")
+# The guidance scale of the pipelines of Stable Diffusion.
+_SCALE = 7.5
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedEncoder:
+    """A text encoder, which a run keeps as the files that it was read from.
+
+    Attributes:
+      encoder: the encoder and its tokenizer.
+      files: its files, and those of the tokenizer.
+    """
+
+    encoder: TextEncoder
+    files: tuple[Path, ...]
+
+    def loaded(self) -> TextEncoder:
+        """The encoder with its weights."""
+        return self.encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +72,7 @@ class Pretrained:
     params: PyTree
     sampling: Sampling = Sampling()
     extra: PyTree = dataclasses.field(default_factory=dict)
-    parts: Mapping[str, "Pretrained"] = dataclasses.field(default_factory=dict)
+    parts: Mapping[str, "Pretrained | PretrainedEncoder"] = dataclasses.field(default_factory=dict)
 
     def loaded(self) -> Any:
         """The model with weights, as `jd.load` returns it."""
@@ -65,9 +89,10 @@ def load_pretrained(folder: str | os.PathLike[str]) -> Any:
         pictures = model.sample(jax.random.key(0), 16)
 
     Args:
-      folder: a folder of a pipeline (`model_index.json`) with a `UNet2DModel` or a `DiTTransformer2DModel` and perhaps
-        an autoencoder; of an `AutoencoderKL` or an `AutoencoderTiny`; or of a network alone, which is then taken for
-        one of DDPM. A `DiTTransformer2DModel` is told the class `label`.
+      folder: a folder of a pipeline (`model_index.json`) with a `UNet2DModel`, a `DiTTransformer2DModel` or, for
+        captions, a `UNet2DConditionModel` of Stable Diffusion 1 or 2, and perhaps an autoencoder; of an
+        `AutoencoderKL` or an `AutoencoderTiny`; or of a network alone, which is then taken for one of DDPM. A
+        `DiTTransformer2DModel` is told the class `label`, and a `UNet2DConditionModel` the caption `text`.
 
     Returns:
       The model, as `jd.load` returns it: a pytree whose weights are leaves.
@@ -101,15 +126,18 @@ def _pipeline(folder: Path) -> Pretrained:
     """A pipeline: a network, a scheduler, and an autoencoder if the network works on latents."""
     index = read_json(folder / "model_index.json")
     parts = {name: value for name, value in index.items() if isinstance(value, list) and value and value[0]}
-    unknown = sorted({*parts} - {"unet", "transformer", "scheduler", "vae", "vqvae"})
-    where, allowed = f"{folder / 'model_index.json'}", "scheduler, vae, and one of unet and transformer"
+    unknown = sorted({*parts} - {"unet", "transformer", "scheduler", "vae", "vqvae", "text_encoder", *_IGNORED})
+    allowed = "scheduler, vae, text_encoder, tokenizer, and one of unet and transformer"
+    where = f"{folder / 'model_index.json'}"
     require(not unknown, f"{where}: parts", unknown, allowed)
     networks = [name for name in ("unet", "transformer") if name in parts]
     require(len(networks) == 1 and "scheduler" in parts, f"{where}: parts", sorted(parts), allowed)
-    frozen = {}
+    frozen: dict[str, Pretrained | PretrainedEncoder] = {}
     for name in ("vae", "vqvae"):
         if name in parts:
             frozen[_CODEC] = _autoencoder(folder / name)
+    if "text_encoder" in parts:
+        frozen[_TEXT] = _encoder(folder / "text_encoder", folder / "tokenizer")
     names = index.get("id2label") or {}
     require(isinstance(names, dict), f"{where}: id2label", type(names).__name__, "objects of names by number")
     schedule = read_json(folder / "scheduler" / "scheduler_config.json")
@@ -145,18 +173,22 @@ def _network(config: Mapping[str, Any], folder: Path) -> _Network:
         assert table is not None
         # Our tables have a row for no class. There is none, and zero adds nothing.
         tensors["class_embedding.weight"] = np.concatenate([table, np.zeros_like(table[:1])])
-    return _Network(network, tensors, layout(len(network.multipliers)), classes or 0)
+    reads_text = config.get("_class_name") == "UNet2DConditionModel"
+    return _Network(network, tensors, layout(len(network.multipliers), context=reads_text), classes or 0)
 
 
 def _diffusion(
-    folder: Path, schedule: Mapping[str, Any], frozen: Mapping[str, Pretrained], names: Mapping[str, Any] | None = None
+    folder: Path,
+    schedule: Mapping[str, Any],
+    frozen: Mapping[str, Pretrained | PretrainedEncoder],
+    names: Mapping[str, Any] | None = None,
 ) -> Pretrained:
     """A diffusion model of a network of diffusers.
 
     Args:
       folder: the folder of the network.
       schedule: the entries of the configuration of its scheduler.
-      frozen: its autoencoder.
+      frozen: its autoencoder and its text encoder.
       names: the names of the classes by their numbers.
     """
     config = read_json(folder / "config.json")
@@ -170,8 +202,9 @@ def _diffusion(
     options: dict[str, Any] = {}
     if isinstance(network, DiT):
         options["learned_variance"] = network.out_channels == 2 * channels
-    if frozen:
-        settings: Any = frozen[_CODEC].model
+    if _CODEC in frozen:
+        codec: Any = frozen[_CODEC]
+        settings = codec.model
         factor = 2 ** (len(getattr(settings.network, "multipliers", (1,) * 4)) - 1)
         options["codec"], channels = Latents(_CODEC), settings.network.data_channels
         sizes = [factor * length for length in sizes]
@@ -182,6 +215,16 @@ def _diffusion(
         named = tuple(name for name in given if isinstance(name, str))
         fields["label"] = Field("label", (), "int32", classes, named if len(named) == classes else ())
         options["conditions"] = {"label": Label()}
+    reads_text = config.get("_class_name") == "UNet2DConditionModel"
+    require(
+        reads_text == (_TEXT in frozen), f"{folder}: text encoder", _TEXT in frozen, f"{reads_text} for this network"
+    )
+    if reads_text:
+        encoder: Any = frozen[_TEXT].loaded()
+        fields["caption"] = Field("text", (), "str")
+        length = getattr(encoder.network, "length", None) or 77
+        options["conditions"] = {"text": PretrainedText(_TEXT, length=length, masked=False)}
+        sampling = dataclasses.replace(sampling, guidance=ClassifierFree(_SCALE))
     model = Diffusion(network, process, parametrization, **options)
     pretrained = Pretrained(model, fields, {}, sampling, parts=frozen)
     loaded = model.load(lambda part: frozen[part].loaded())
@@ -203,3 +246,11 @@ def _autoencoder(folder: Path) -> Pretrained:
     mean, std = (np.full(channels, value, np.float32) for value in (found.shift, 1 / found.scale))
     extra = {"mean": mean, "square": mean**2 + std**2}
     return Pretrained(Autoencoder(network), fields, {"model": found.variables}, extra=extra)
+
+
+def _encoder(folder: Path, tokenizer: Path) -> PretrainedEncoder:
+    """A text encoder with its tokenizer."""
+    places = (folder, tokenizer) if tokenizer.is_dir() else (folder,)
+    found = [path for place in places for path in sorted(place.iterdir()) if path.is_file()]
+    kept = (".json", ".safetensors", ".txt", ".model")
+    return PretrainedEncoder(text_encoder(folder, places[-1]), tuple(path for path in found if path.suffix in kept))

@@ -45,8 +45,8 @@ def text_encoder(folder: str | os.PathLike[str], tokenizer: str | os.PathLike[st
         that pipelines of diffusers have: `tokenizer_2` for `text_encoder_2`.
 
     Raises:
-      ValueError: a file is missing or cannot be read, a setting is not allowed, or an array is missing, has another
-        shape or has no place in the network.
+      ValueError: a file is missing or cannot be read, a setting is not allowed, an array is missing, has another shape
+        or has no place in the network, or the tokenizer has ids that the network does not know.
     """
     path = Path(folder)
     require(path.is_dir(), "folder", str(path), "folders of text encoders that exist")
@@ -58,4 +58,9 @@ def text_encoder(folder: str | os.PathLike[str], tokenizer: str | os.PathLike[st
     if tokenizer is None:
         beside = path.with_name(path.name.replace("text_encoder", "tokenizer"))
         tokenizer = path if has_tokenizer(path) else beside
-    return TextEncoder(jax.tree.map(jnp.asarray, variables), network, read_tokenizer(Path(tokenizer)))
+    words, known = read_tokenizer(Path(tokenizer)), getattr(network, "vocabulary", None)
+    size = words.opened().size
+    require(
+        known is None or size <= known, f"{tokenizer}: number of ids", size, f"at most {known}, those of the encoder"
+    )
+    return TextEncoder(jax.tree.map(jnp.asarray, variables), network, words)

@@ -1,13 +1,15 @@
 """Runs made of models of other libraries."""
 
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jaxdiff.checks import require
 from jaxdiff.components import Table
 from jaxdiff.data import Elsewhere
-from jaxdiff.interop.pretrained import Pretrained, read_pretrained
+from jaxdiff.interop.pretrained import Pretrained, PretrainedEncoder, read_pretrained
 from jaxdiff.runs.checkpoints import Checkpoints
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run, create_run, write_config
@@ -40,7 +42,10 @@ def write(pretrained: Pretrained, directory: Path) -> Run:
     """Writes a model as a run of 0 steps, and its parts as runs inside of it."""
     run = create_run(directory)
     for name, part in pretrained.parts.items():
-        write(part, run.directory / name)
+        if isinstance(part, PretrainedEncoder):
+            _copy(part.files, run.directory / name)
+        else:
+            write(part, run.directory / name)
     model: Any = pretrained.model
     config = Config(data=Elsewhere(), model=model, objective=model.objective(), sample=pretrained.sampling)
     places = {setting: run.directory / name for setting, name in parts_of(config).items()}
@@ -51,3 +56,10 @@ def write(pretrained: Pretrained, directory: Path) -> Run:
     with Checkpoints(run.checkpoints, version=provenance()) as checkpoints:
         checkpoints.save(0, {**state, "extra": pretrained.extra} if pretrained.extra else state)
     return run
+
+
+def _copy(files: Iterable[Path], directory: Path) -> None:
+    """Copies files into a new directory."""
+    directory.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(file, directory / file.name)

@@ -1,12 +1,12 @@
 """Models of diffusers: their outputs on stored inputs, as models, as runs, and written back; and what is refused."""
 
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interop_folders import STORED, Stored
 
 import jaxdiff as jd
 from jaxdiff import solvers
@@ -18,30 +18,7 @@ from jaxdiff.interop.pretrained import load_pretrained
 from jaxdiff.interop.tensors import write_tensors
 from jaxdiff.networks.module import Spec
 
-REFERENCES = Path(__file__).parents[1] / "references"
-NAMES = ("ddpm", "scale_shift", "sd1", "sdxl", "vae")
 SCHEDULE = {"_class_name": "DDIMScheduler", "num_train_timesteps": 100, "beta_start": 1e-3, "beta_end": 0.2}
-
-
-class Stored:
-    """A stored model: its configuration, its weights by name, and inputs and outputs."""
-
-    def __init__(self, name):
-        with np.load(REFERENCES / f"diffusers_{name}.npz") as file:
-            arrays = dict(file)
-        self.config = json.loads(str(arrays.pop("config")))
-        inside = {key: value for key, value in arrays.items() if key.startswith("weights/")}
-        self.weights = {key.removeprefix("weights/"): value.astype(np.float32) for key, value in inside.items()}
-        self.arrays = {key: value for key, value in arrays.items() if key not in inside}
-
-    def write(self, folder):
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(self.config))
-        write_tensors(folder / "diffusion_pytorch_model.safetensors", self.weights)
-        return folder
-
-
-STORED = {name: Stored(name) for name in NAMES}
 
 
 def pipeline(folder, vae=False):

@@ -60,7 +60,7 @@ with torch.no_grad():
         )  # fmt: skip
         store(name, drawn(net), x=x, t=t, y=net(x, t).sample)
 
-    x, e = torch.randn(2, 4, 8, 8), torch.randn(2, 5, 12)
+    x, e = torch.randn(2, 4, 8, 8), torch.randn(2, 5, 8)
     pooled, ids = torch.randn(2, 10), torch.tensor([[64.0, 48, 0, 8, 64, 64], [32, 32, 4, 0, 32, 32]])
     for name, options, added in (
         ("sd1", {"attention_head_dim": (2, 4), "transformer_layers_per_block": 1}, None),
@@ -73,7 +73,7 @@ with torch.no_grad():
         ),
     ):  # fmt: skip
         net = UNet2DConditionModel(
-            sample_size=8, cross_attention_dim=12, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            sample_size=8, cross_attention_dim=8, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **TWO, **options,
         )  # fmt: skip
         y = drawn(net)(x, t, e, added_cond_kwargs=added).sample
