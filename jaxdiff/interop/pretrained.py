@@ -165,16 +165,16 @@ def _network(config: Mapping[str, Any], folder: Path) -> _Network:
     if config.get("_class_name") == "DiTTransformer2DModel":
         transformer, classes = dit(config), Settings(config).length("num_embeds_ada_norm", 1000)
         return _Network(transformer, dit_tensors(weights_of(folder), transformer.depth), dit_layout(), classes)
-    network, tensors, classes = unet(config), renamed(weights_of(folder)), config.get("num_class_embeds")
-    if classes is not None:
-        table = tensors.get("class_embedding.weight")
-        good = type(classes) is int and classes > 0 and table is not None
-        require(good, f"{folder / 'config.json'}: num_class_embeds", classes, "the number of classes in the weights")
-        assert table is not None
+    network, tensors, given = unet(config), renamed(weights_of(folder)), config.get("num_class_embeds")
+    if given is not None:
+        # The number of rows bounds the number of classes, which a hostile file could make as large as it likes.
+        table = tensors.get("class_embedding.weight", np.zeros(0))
+        good = type(given) is int and 0 < given == len(np.atleast_1d(table))
+        require(good, f"{folder / 'config.json'}: num_class_embeds", given, "the number of classes in the weights")
         # Our tables have a row for no class. There is none, and zero adds nothing.
         tensors["class_embedding.weight"] = np.concatenate([table, np.zeros_like(table[:1])])
     reads_text = config.get("_class_name") == "UNet2DConditionModel"
-    return _Network(network, tensors, layout(len(network.multipliers), context=reads_text), classes or 0)
+    return _Network(network, tensors, layout(len(network.multipliers), context=reads_text), given or 0)
 
 
 def _diffusion(
