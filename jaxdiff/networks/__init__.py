@@ -12,6 +12,7 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 - `autoencoders/`: latents of signals, images and volumes, called as `apply(variables, x)`: `ConvAutoencoder`, the plain
   one; `KLAutoencoder`, that of latent diffusion; `TinyAutoencoder`, a small one that imitates its latents
 - `features/`: `TinyDarknet`, features of pictures
+- `graphs/`: `EGNN`, for sets of points in space, whose output turns with its points
 - `text/`: `TextTransformer`, one vector per byte of a text, called as `apply(variables, ids, mask)`
 - `layers/`: the layers of which they are made; `Sinusoidal` and `Fourier`, features of the time input; and
   `SinCosPositions`, `LearnedPositions` and `Rope`, positions of tokens
@@ -29,6 +30,7 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.autoencoders.kl import KLAutoencoder
     from jaxdiff.networks.autoencoders.tiny import TinyAutoencoder
     from jaxdiff.networks.features.tiny_darknet import TinyDarknet
+    from jaxdiff.networks.graphs.egnn import EGNN
     from jaxdiff.networks.layers.embeddings import Fourier, Sinusoidal
     from jaxdiff.networks.layers.positions import LearnedPositions, SinCosPositions
     from jaxdiff.networks.layers.rotary import Rope
@@ -43,6 +45,7 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.unets.unet import UNet
 
 __all__ = [
+    "EGNN",
     "MLP",
     "ControlNet",
     "ConvAutoencoder",

@@ -11,6 +11,7 @@ import pytest
 
 from jaxdiff import components, networks, trees
 from jaxdiff.networks import (
+    EGNN,
     MLP,
     ControlNet,
     ConvAutoencoder,
@@ -139,6 +140,16 @@ CASES = {
             *("out.dense.kernel", "out.modulation.dense.kernel", *CONDITIONING),
         },
         stacked={"early_layers", "layers"},
+    ),
+    "EGNN": SimpleNamespace(
+        network=EGNN(width=8, depth=2, sublayers=1, scale=2.0),
+        arguments=({"position": jnp.zeros((1, 3, 3)), "element": jnp.zeros((1, 3, 2))}, TIME, jnp.zeros(1, int)),
+        hidden={"layers.message_0.sender.kernel", "layers.move_message.out.kernel", "layers.update_0_in.kernel"},
+        left={
+            *("layers.message_0.distances.kernel", "layers.move_message.distances.kernel", "layers.gate_0.kernel"),
+            *("layers.move.kernel", "dense_in.kernel", "dense_out.kernel", *CONDITIONING),
+        },
+        stacked={"layers"},
     ),
     "TextTransformer": SimpleNamespace(
         network=TextTransformer(width=8, depth=1, heads=2, length=5),
