@@ -77,6 +77,11 @@ class Bound:
         """Whether Muon takes a leaf of the parameters; see `training.optimizers.make_optimizer`."""
         return is_hidden(self.network, path, leaf)
 
+    def project(self, params: PyTree) -> PyTree:
+        """The parameters of a run after an update of the optimiser, with those of the network as it projects them."""
+        variables = params["model"]
+        return {**params, "model": {**variables, "params": self.network.project(variables["params"])}}
+
     def plain(self) -> Self:
         """The same model without rematerialisation, for counting operations."""
         return dataclasses.replace(self, network=self.network.plain())

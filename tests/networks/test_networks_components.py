@@ -11,6 +11,7 @@ import pytest
 
 from jaxdiff import components, networks, trees
 from jaxdiff.networks import (
+    EDM2,
     EGNN,
     MLP,
     ControlNet,
@@ -140,6 +141,15 @@ CASES = {
             *("out.dense.kernel", "out.modulation.dense.kernel", *CONDITIONING),
         },
         stacked={"early_layers", "layers"},
+    ),
+    "EDM2": SimpleNamespace(
+        network=EDM2(channels=4, multipliers=(1, 2), num_blocks=1, attention_levels=(1,), head_channels=4, dropout=0.1),
+        arguments=(IMAGE, TIME, jnp.zeros(1, int)),
+        hidden={
+            *(f"down_0_block_0.{name}.kernel" for name in ("conv_in", "embedding", "conv_out")),
+            *("down_1_resample.conv_in.kernel", "mid_block_0.attention.qkv.kernel", "up_0_block_1.skip.kernel"),
+        },
+        left={"conv_in.kernel", "conv_out.kernel", "conditioning.time_in.kernel", "conditioning.label_table.kernel"},
     ),
     "EGNN": SimpleNamespace(
         network=EGNN(width=8, depth=2, sublayers=1, scale=2.0),

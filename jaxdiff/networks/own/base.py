@@ -62,6 +62,10 @@ class OwnNetwork(Opaque, Component):
         """The network itself. Its own code says how long its output is."""
         return self
 
+    def project(self, params: PyTree) -> PyTree:
+        """The parameters themselves."""
+        return params
+
     def plain(self) -> Self:
         """The network itself."""
         return self
