@@ -16,7 +16,9 @@ from jaxdiff.networks.layers.embeddings import TimeEmbedding
 
 @dataclasses.dataclass(frozen=True)
 class Vector(Condition):
-    """Numbers that belong to an example: a measurement, an embedding, the features of an augmentation.
+    """Numbers that belong to an example: a measurement, an embedding, the features of an augmentation, a mask of rows.
+
+    The numbers of a mask are 1 for true and 0 for false.
 
     Attributes:
       field: the field of the numbers, `[n]` or a single number per example.
@@ -41,8 +43,13 @@ class Vector(Condition):
     def check(self, fields: Mapping[str, Field]) -> None:
         super().check(fields)
         field = fields[self.field]
-        good = field.kind == "values" and len(field.shape) <= 1
-        require(good, "field", self.field, f"fields of values [n], and not of kind {field.kind!r} {field.shape}")
+        good = field.kind in ("values", "mask") and len(field.shape) <= 1
+        require(
+            good,
+            "field",
+            self.field,
+            f"fields of values [n] and of masks, and not of kind {field.kind!r} {field.shape}",
+        )
 
     def null(self, fields: Mapping[str, Field]) -> np.ndarray:
         return np.zeros(fields[self.field].shape, np.float32)
@@ -59,7 +66,7 @@ class Vector(Condition):
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
         shape = fields[self.field].shape
         values = as_array(self.field, given, "finite numbers")
-        good = values.dtype.kind in "iuf" and np.isfinite(values).all()
+        good = values.dtype.kind in "biuf" and np.isfinite(values).all()
         require(good, self.field, given, "finite numbers")
         values = values[None] if values.shape == shape else values
         require(values.shape[1:] == shape, f"{self.field}.shape", values.shape, f"{shape} and [batch, *{shape}]")

@@ -104,6 +104,11 @@ class Bound:
         shapes, wanted = (jax.tree.map(jnp.shape, tree) for tree in (trained, model))
         return trained if shapes == wanted else self.network.start(model, trained)
 
+    def project(self, params: PyTree) -> PyTree:
+        """The parameters of a run after an update of the optimiser, with those of the network as it projects them."""
+        variables = params["model"]
+        return {**params, "model": {**variables, "params": self.network.project(variables["params"])}}
+
     def plain(self) -> Self:
         """The same model without rematerialisation, for counting operations."""
         return dataclasses.replace(self, network=self.network.plain())

@@ -5,7 +5,8 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 `key` for dropout: one random key, or one key per example.
 
 - `unets/`: `UNet`, for signals, images, volumes and videos; `ControlNet`, a U-Net with a side network that is told a
-  picture; `Encoder`, one vector per signal, image or volume, for classifiers and embeddings
+  picture; `EDM2`, a U-Net that preserves magnitudes; `Encoder`, one vector per signal, image or volume, for classifiers
+  and embeddings
 - `transformers/`: `DiT`, for signals, images and videos in patches; `MMDiT`, whose data and text attend to each other;
   `JiT`, for large patches of pixels
 - `lora.py`: `LoRA`, any network with adapters of low rank, which alone are trained
@@ -15,7 +16,8 @@ A network is a component. `network.given(specs)` tells it the conditions of a mo
 - `features/`: `TinyDarknet`, features of pictures
 - `text/`: one vector per token of a text, called as `apply(variables, ids, mask)`: `TextTransformer`, over bytes;
   `CLIPText`, `T5Encoder` and `BERT`, whose published weights `jaxdiff.interop` reads
-- `layers/`: the layers of which they are made; `Sinusoidal` and `Fourier`, features of the time input; and
+- `graphs/`: `EGNN`, for sets of points in space, whose output turns with its points
+- `layers/`: the layers of which they are made; `Sinusoidal`, `Fourier` and `MPFourier`, features of the time input; and
   `SinCosPositions`, `LearnedPositions` and `Rope`, positions of tokens
 - `published/`: the networks of publications, such as `published.dit_xl()`
 - `own/`: `as_network` makes a network of a Linen module, an NNX module or a pair of functions of your own
@@ -31,7 +33,8 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.autoencoders.kl import KLAutoencoder
     from jaxdiff.networks.autoencoders.tiny import TinyAutoencoder
     from jaxdiff.networks.features.tiny_darknet import TinyDarknet
-    from jaxdiff.networks.layers.embeddings import Fourier, Sinusoidal
+    from jaxdiff.networks.graphs.egnn import EGNN
+    from jaxdiff.networks.layers.embeddings import Fourier, MPFourier, Sinusoidal
     from jaxdiff.networks.layers.positions import LearnedPositions, SinCosPositions
     from jaxdiff.networks.layers.rotary import Rope
     from jaxdiff.networks.lora import LoRA
@@ -45,11 +48,14 @@ with needed("jaxdiff.networks"):
     from jaxdiff.networks.transformers.jit import JiT
     from jaxdiff.networks.transformers.mmdit import MMDiT
     from jaxdiff.networks.unets.controlnet import ControlNet
+    from jaxdiff.networks.unets.edm2 import EDM2
     from jaxdiff.networks.unets.encoder import Encoder
     from jaxdiff.networks.unets.unet import UNet
 
 __all__ = [
     "BERT",
+    "EDM2",
+    "EGNN",
     "MLP",
     "CLIPText",
     "ControlNet",
@@ -62,6 +68,7 @@ __all__ = [
     "LearnedPositions",
     "LoRA",
     "MMDiT",
+    "MPFourier",
     "Rope",
     "SinCosPositions",
     "Sinusoidal",

@@ -174,6 +174,17 @@ class Network(nn.Module, Component):
         """The output, and the collections of variables that the network changed; our networks change none."""
         return self.apply(variables, x, time, cond, key=key), {}
 
+    def project(self, params: PyTree) -> PyTree:
+        """The parameters that training goes on with, given those that an optimiser has just updated: `params` itself.
+
+        A network whose parameters have to stay in a set, such as weights of a fixed norm, overrides the method. The
+        averages of a run are those of projected parameters.
+
+        Args:
+          params: the collection "params" of its variables.
+        """
+        return params
+
     def plain(self) -> Self:
         """The network without rematerialisation and loops over layers, for counting operations.
 

@@ -85,6 +85,7 @@ def distributed_step(training: Training, strategy: distributed.Strategy, shapes:
         accumulate=training.config.parallel.accumulate,
         reduce=strategy.reduce,
         places=strategy.places,
+        project=training.bound.project,
     )
 
 

@@ -29,6 +29,7 @@ def make_step(
     accumulate: int = 1,
     reduce: Callable[[PyTree], PyTree] = lambda tree: tree,
     places: Places | None = None,
+    project: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> Step:
     """Makes the step `(state, batch, frozen=None) -> (state, metrics)`, which lowers the mean of the losses.
 
@@ -47,6 +48,7 @@ def make_step(
         which sees the whole batch, it is not needed.
       places: function from the number of local examples to their indices in the whole batch and the size of the whole
         batch; None if the local examples are the whole batch.
+      project: function of the updated parameters, whose result replaces them, in averages too: `network.project`.
 
     Returns:
       The step. `frozen` is `Context.frozen`. The metrics are scalars: `loss`, the means of the objective's metrics,
@@ -80,7 +82,7 @@ def make_step(
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = project(optax.apply_updates(state.params, updates))
         number = state.step + 1
         ema = {name: update(state.ema[name], averaged(params), rule(number)) for name, rule in averages.items()}
         params, opt_state, ema, extra = jax.tree.map(

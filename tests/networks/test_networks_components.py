@@ -12,6 +12,8 @@ import pytest
 from jaxdiff import components, networks, trees
 from jaxdiff.networks import (
     BERT,
+    EDM2,
+    EGNN,
     MLP,
     CLIPText,
     ControlNet,
@@ -170,6 +172,25 @@ CASES = {
         arguments=(IDS, MASK),
         hidden=TEXT_LAYERS,
         left={"token_table.embedding", "type_table.embedding", "positions"},
+    ),
+    "EDM2": SimpleNamespace(
+        network=EDM2(channels=4, multipliers=(1, 2), num_blocks=1, attention_levels=(1,), head_channels=4, dropout=0.1),
+        arguments=(IMAGE, TIME, jnp.zeros(1, int)),
+        hidden={
+            *(f"down_0_block_0.{name}.kernel" for name in ("conv_in", "embedding", "conv_out")),
+            *("down_1_resample.conv_in.kernel", "mid_block_0.attention.qkv.kernel", "up_0_block_1.skip.kernel"),
+        },
+        left={"conv_in.kernel", "conv_out.kernel", "conditioning.time_in.kernel", "conditioning.label_table.kernel"},
+    ),
+    "EGNN": SimpleNamespace(
+        network=EGNN(width=8, depth=2, sublayers=1, scale=2.0),
+        arguments=({"position": jnp.zeros((1, 3, 3)), "element": jnp.zeros((1, 3, 2))}, TIME, jnp.zeros(1, int)),
+        hidden={"layers.message_0.sender.kernel", "layers.move_message.out.kernel", "layers.update_0_in.kernel"},
+        left={
+            *("layers.message_0.distances.kernel", "layers.move_message.distances.kernel", "layers.gate_0.kernel"),
+            *("layers.move.kernel", "dense_in.kernel", "dense_out.kernel", *CONDITIONING),
+        },
+        stacked={"layers"},
     ),
     "TextTransformer": SimpleNamespace(
         network=TextTransformer(width=8, depth=1, heads=2, length=5),

@@ -21,6 +21,16 @@ def text(width):
 XL = text(2048) | {"pooled": Spec("vector", (1280,)), "sizes": Spec("vector", (6 * 256,))}
 T5 = {"text": Spec("tokens", (256, 4096)), "pooled": Spec("vector", (4096,))}
 
+# The tensors of `UNet` in NVlabs/edm2 for latents of 4 channels and 1000 classes: 125M to 1523M in table 5 of the paper.
+EDM2_COUNTS = [
+    (published.edm2_xs(), 124_713_125),
+    (published.edm2_s(), 280_212_709),
+    (published.edm2_m(), 497_807_653),
+    (published.edm2_l(), 777_497_957),
+    (published.edm2_xl(), 1_119_283_621),
+    (published.edm2_xxl(), 1_523_164_645),
+]
+
 
 def value(spec, size):
     if spec.channel == "tokens":
@@ -46,6 +56,7 @@ def count(network, size, channels=3, specs=None):
         (published.ddpmpp(), (32,), 55_732_739),
         (published.ncsnpp(), (32,), 56_395_523),
         (published.adm_64(), (64, 3, CLASSES), 295_899_267 + 768),  # our table has a row for the null class
+        *((net, (16, 4, CLASSES), total + 4 * net.channels) for net, total in EDM2_COUNTS),  # a row for the null class
         (published.stable_diffusion_1(), (16, 4, text(768)), 859_520_964),
         (published.stable_diffusion_2(), (16, 4, text(1024)), 865_910_724),
         (published.stable_diffusion_xl(), (16, 4, XL), 2_567_463_684),

@@ -96,10 +96,45 @@ class Fourier(TimeEmbedding):
         return _waves(time, 2 * np.pi * self.scale * normal, cos_first=False)
 
 
-def _waves(time: Array, frequencies: np.ndarray, cos_first: bool) -> Array:
+@dataclasses.dataclass(frozen=True)
+class MPFourier(TimeEmbedding):
+    """Random Fourier features of magnitude 1 (Karras et al. 2024, arXiv 2312.02696, equation 75).
+
+        f_i ~ N(0, bandwidth^2),  p_i ~ U(0, 1),  i = 0 .. features - 1
+        out = sqrt(2) cos(2 pi (time f + p))
+
+    Frequencies and phases come from a NumPy generator, as those of `Fourier`. EDM2 has the time input ln(sigma)/4.
+
+    Attributes:
+      bandwidth: standard deviation of the frequencies, in cycles per unit of `time`.
+      seed: seed of the generator.
+    """
+
+    bandwidth: float = 1.0
+    seed: int = 0
+
+    def __call__(self, time: Float[Array, " batch"], features: int) -> Float[Array, "batch features"]:
+        """Embeds `time` `[batch]` as `[batch, features]`, in float32, or in float64 if `time` is float64.
+
+        Raises:
+          ValueError: `features` is not positive, or too large.
+        """
+        integer("features", features, most=_MOST)
+        generator = np.random.RandomState(self.seed)
+        frequencies, phases = generator.standard_normal(features), generator.random_sample(features)
+        time = _wide(time)
+        turns = time[:, None] * jnp.asarray(self.bandwidth * frequencies, time.dtype) + jnp.asarray(phases, time.dtype)
+        return math.sqrt(2) * jnp.cos(2 * math.pi * turns)
+
+
+def _wide(time: Array) -> Array:
     # bfloat16 cannot tell time 999 from 1000, so the phase is in float32 or wider.
     time = jnp.asarray(time)
-    time = time.astype(jnp.promote_types(time.dtype, jnp.float32))
+    return time.astype(jnp.promote_types(time.dtype, jnp.float32))
+
+
+def _waves(time: Array, frequencies: np.ndarray, cos_first: bool) -> Array:
+    time = _wide(time)
     phase = time[:, None] * jnp.asarray(frequencies, time.dtype)[None]
     waves = (jnp.cos(phase), jnp.sin(phase)) if cos_first else (jnp.sin(phase), jnp.cos(phase))
     return jnp.concatenate(waves, axis=-1)

@@ -74,6 +74,10 @@ class OwnNetwork(Opaque, Component):
         """The variables of the trained network."""
         return trained
 
+    def project(self, params: PyTree) -> PyTree:
+        """The parameters themselves."""
+        return params
+
     def plain(self) -> Self:
         """The network itself."""
         return self

@@ -4,10 +4,12 @@
 parameters are those of the network with the conditions that its docstring names.
 
 - `unets`: DDPM, score_sde and EDM, ADM, Stable Diffusion 1 to XL, Imagen
+- `edm2`: EDM2, from XS to XXL
 - `transformers`: DiT, Stable Diffusion 3 and 3.5, JiT
 - `text_encoders`: the encoders of latent diffusion, and one of sentences
 """
 
+from jaxdiff.networks.published.edm2 import edm2_l, edm2_m, edm2_s, edm2_xl, edm2_xs, edm2_xxl
 from jaxdiff.networks.published.text_encoders import clip_bigg, clip_h, clip_l, minilm, t5_xxl
 from jaxdiff.networks.published.transformers import (
     dit_b,
@@ -53,6 +55,12 @@ __all__ = [
     "dit_l",
     "dit_s",
     "dit_xl",
+    "edm2_l",
+    "edm2_m",
+    "edm2_s",
+    "edm2_xl",
+    "edm2_xs",
+    "edm2_xxl",
     "imagen_64",
     "imagen_256",
     "jit_b",
