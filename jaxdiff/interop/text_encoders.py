@@ -58,8 +58,8 @@ def text_encoder(folder: str | os.PathLike[str], tokenizer: str | os.PathLike[st
     if tokenizer is None:
         beside = path.with_name(path.name.replace("text_encoder", "tokenizer"))
         tokenizer = path if has_tokenizer(path) else beside
-    words, known = read_tokenizer(Path(tokenizer)), getattr(network, "vocabulary", None)
-    size = words.opened().size
+    words = read_tokenizer(Path(tokenizer))
+    size, most = words.opened().size, getattr(network, "vocabulary", None)
     require(
         known is None or size <= known, f"{tokenizer}: number of ids", size, f"at most {known}, those of the encoder"
     )
