@@ -120,7 +120,8 @@ class Job:
         out = re.sub(
             r"\[Gloo\] Rank \d+ is connected to \d+ peer ranks\.|Expected number of .* ranks is : \d+", "", out
         )
-        said = [line.strip() for line in out.splitlines() if line.strip()]
+        # The number of ranks can stand on a line of its own then.
+        said = [line.strip() for line in out.splitlines() if line.strip() and not line.strip().isdigit()]
         return self.processes[index].returncode, said, err.splitlines()
 
 
