@@ -60,7 +60,6 @@ def text_encoder(folder: str | os.PathLike[str], tokenizer: str | os.PathLike[st
         tokenizer = path if has_tokenizer(path) else beside
     words = read_tokenizer(Path(tokenizer))
     size, most = words.opened().size, getattr(network, "vocabulary", None)
-    require(
-        known is None or size <= known, f"{tokenizer}: number of ids", size, f"at most {known}, those of the encoder"
-    )
+    allowed = f"at most {most}, those of the encoder"
+    require(most is None or size <= most, f"{tokenizer}: number of ids", size, allowed)
     return TextEncoder(jax.tree.map(jnp.asarray, variables), network, words)

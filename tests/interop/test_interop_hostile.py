@@ -187,7 +187,7 @@ SCHEDULES += [("trained_betas", v) for v in ("x", [1, "x"], {"a": 1}, [[0.1], [0
 SCHEDULES += [("prediction_type", "flow"), ("beta_schedule", {"a": 1}), ("timestep_spacing", [1])]
 for key, value in SCHEDULES:
     CASES[f"{key} = {value}"] = of_json("scheduler/scheduler_config.json", lambda c, k=key, v=value: c | {k: v})
-PARTS = [{"safety_checker": ["a", "B"]}, {"unet": ["diffusers", "UNet2DModel"]}, {"transformer": None}]
+PARTS = [{"text_encoder_2": ["a", "B"]}, {"unet": ["diffusers", "UNet2DModel"]}, {"transformer": None}]
 PARTS += [{"vae": ["diffusers", "AutoencoderKL"]}, {"scheduler": 3}, {"id2label": [1, 2]}, {"id2label": "tench"}]
 PARTS += [{"../../x": ["diffusers", "UNet2DModel"]}]
 for part in PARTS:

@@ -47,7 +47,10 @@ MISFITS = [
     (Diffusion(field="caption"), r"model\.field = 'caption'; allowed are fields of numbers, and not of text"),
     (Diffusion(conditions={"c": Label("class")}), r"model\.conditions\.c\.field = 'class'"),
     (Diffusion(conditions={"c": Text("label")}), r"model\.conditions\.c\.field = 'label'"),
-    (Diffusion(MLP(), conditions={"c": Text()}), r"model\.conditions\.c = tokens; allowed are class, .*the channels of MLP"),
+    (
+        Diffusion(MLP(), conditions={"c": Text()}),
+        r"model\.conditions\.c = tokens; allowed are class, .*the channels of MLP",
+    ),
     (
         Diffusion(conditions={"c": Text(pooled=True, encoder=TextTransformer(heads=7))}),
         r"^model\.conditions\.c\.encoder\.heads = 7",

@@ -227,7 +227,9 @@ def test_json_holds_all_settings(name):
 def test_json_names_the_embedding():
     tree = {"kind": "MLP", "embedding": {"kind": "Fourier", "scale": 2}}
     assert components.from_json(Network, tree) == MLP(embedding=Fourier(2.0))
-    with pytest.raises(ValueError, match=r"embedding\.kind = 'Wavelets'; allowed are Fourier, MPFourier, Sinusoidal, and MODULE"):
+    with pytest.raises(
+        ValueError, match=r"embedding\.kind = 'Wavelets'; allowed are Fourier, MPFourier, Sinusoidal, and MODULE"
+    ):
         components.from_json(Network, {"kind": "MLP", "embedding": {"kind": "Wavelets"}})
 
 
