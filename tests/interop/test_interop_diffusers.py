@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from interop_folders import STORED, Stored
+from PIL import Image
 
 import jaxdiff as jd
 from jaxdiff import solvers
@@ -105,6 +106,21 @@ def test_a_run_made_of_a_pipeline_samples_as_the_pipeline_does(folder, tmp_path,
     with pytest.raises(SystemExit, match="2"):
         main(["convert", str(folder), str(run)])
     assert "directories that are empty or absent" in capsys.readouterr().err
+
+
+def test_training_goes_on_from_a_converted_run(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["convert", str(folder), "runs/given"])
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        picture = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"photos/{i}.png")
+    more = ["--train.steps", "1", "--train.batch-size", "2", "--sample.steps", "2", "--optimizer.learning-rate", "1e-9"]
+    main(["train", "runs/given", "--data.kind", "Folder", "--data.path", "photos", *more])
+    tuned, before = jd.load("runs/given-tuned", ema=None), jd.load("runs/given")
+    assert tuned.sampling.steps == 2
+    for one, other in zip(*map(jax.tree.leaves, (tuned.params, before.params)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7)
 
 
 def test_a_latent_pipeline_keeps_its_autoencoder_inside_the_run(tmp_path):
