@@ -107,7 +107,7 @@ def parse_preset(target: type[C], argv: Sequence[str] | None = None, *, prog: st
     given = arguments[0] if arguments else ""
     if given in ("-h", "--help"):
         lines = [f"    {name:<10} {presets.open_preset(name).description}" for name in presets.NAMES]
-        print(f"usage: {prog} PRESET [--path value ...]", "", "PRESET is the path of a preset file or a run, or", sep="\n")
+        print(f"usage: {prog} PRESET [--path value ...]", "", "PRESET is the path of a file or a run, or", sep="\n")
         print(*lines, "", f"`{prog} PRESET --help` lists every flag.", sep="\n")
         raise SystemExit(0)
     if not given or given.startswith("-"):
