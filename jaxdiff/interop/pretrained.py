@@ -20,10 +20,11 @@ from jaxdiff.data.fields import Field
 from jaxdiff.guidance import ClassifierFree
 from jaxdiff.interop.diffusers.autoencoders import autoencoder
 from jaxdiff.interop.diffusers.folders import weights_of
+from jaxdiff.interop.diffusers.names import renamed
 from jaxdiff.interop.diffusers.schedulers import scheduler
 from jaxdiff.interop.diffusers.settings import LARGEST_PICTURE, Settings
 from jaxdiff.interop.diffusers.transformers import dit, dit_layout, dit_tensors
-from jaxdiff.interop.diffusers.unets import layout, renamed, unet
+from jaxdiff.interop.diffusers.unets import layout, unet
 from jaxdiff.interop.layout import Layout, from_foreign
 from jaxdiff.interop.tensors import read_json
 from jaxdiff.interop.text_encoders import text_encoder
@@ -226,12 +227,11 @@ def _diffusion(
         options["conditions"] = {"text": PretrainedText(_TEXT, length=length, masked=False)}
         sampling = dataclasses.replace(sampling, guidance=ClassifierFree(_SCALE))
     model = Diffusion(network, process, parametrization, **options)
-    pretrained = Pretrained(model, fields, {}, sampling, parts=frozen)
     loaded = model.load(lambda part: frozen[part].loaded())
     bound = model.bind(Table(fields), loaded)
     shapes = jax.eval_shape(bound.init, jax.random.key(0))["model"]["params"]
     params = {"model": {"params": from_foreign(shapes, tensors, names_there)}}
-    return dataclasses.replace(pretrained, params=params)
+    return Pretrained(model, fields, params, sampling, parts=frozen)
 
 
 def _autoencoder(folder: Path) -> Pretrained:

@@ -4,6 +4,7 @@
 - `transformers`: `DiTTransformer2DModel` and `SD3Transformer2DModel`
 - `autoencoders`: `AutoencoderKL` and `AutoencoderTiny`
 - `schedulers`: the process, the meaning of the network's output and the time grid
+- `names`: the names of arrays that U-Nets and autoencoders share
 - `settings`: the entries of a configuration, and the errors about them
 - `folders`: the files of a folder
 """

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxdiff.interop.diffusers.names import ATTENTION, LEAVES, RESIDUAL, renamed
 from jaxdiff.interop.diffusers.settings import Settings
 from jaxdiff.interop.layout import Layout, from_foreign
 from jaxdiff.interop.taesd import taesd
 from jaxdiff.networks import KLAutoencoder, TinyAutoencoder
 
-_IGNORED = ("sample_size", "force_upcast", "mid_block_add_attention", "latents_mean", "latents_std")
+_IGNORED = ("sample_size", "force_upcast", "latents_mean", "latents_std")
 
 
 class Autoencoder(NamedTuple):
@@ -66,49 +67,33 @@ def autoencoder(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
     side = 2 ** (len(widths) - 1)
     shape = (1, side, side, network.data_channels)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(shape))["params"]
-    params = from_foreign(shapes, _renamed(tensors), _layout(len(widths)))
+    params = from_foreign(shapes, renamed(tensors), _layout(len(widths)))
     return Autoencoder(network, {"params": params}, scale, float(shift or 0.0))
 
 
 def _layout(levels: int) -> Layout:
-    leaves = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-    residual = {
-        "norm_in": "norm1",
-        "conv_in": "conv1",
-        "norm_out": "norm2",
-        "conv_out": "conv2",
-        "shortcut": "conv_shortcut",
-    }
-    attention = {"norm": ("group_norm",), "qkv": ("to_q", "to_k", "to_v"), "out": ("to_out.0",)}
     whole = {"encoder_out": "quant_conv", "decoder_in": "post_quant_conv"}
     ends = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"}
 
     def names(name: str) -> tuple[str, ...]:
         path, leaf = name.rsplit(".", 1)
-        ending = leaves[leaf]
+        ending = LEAVES[leaf]
         if path in whole:
             return (f"{whole[path]}.{ending}",)
         half, layer = path.split(".", 1)
         if layer in ends:
             return (f"{half}.{ends[layer]}.{ending}",)
         if found := re.fullmatch(r"mid_block_(\d)\.(\w+)", layer):
-            return (f"{half}.mid_block.resnets.{found[1]}.{residual[found[2]]}.{ending}",)
+            return (f"{half}.mid_block.resnets.{found[1]}.{RESIDUAL[found[2]]}.{ending}",)
         if found := re.fullmatch(r"mid_attention\.(\w+)", layer):
-            return tuple(f"{half}.mid_block.attentions.0.{part}.{ending}" for part in attention[found[1]])
+            return tuple(f"{half}.mid_block.attentions.0.{part}.{ending}" for part in ATTENTION[found[1]])
         if found := re.fullmatch(r"(down|up)_(\d+)_(?:block_(\d+)\.(\w+)|resample)", layer):
             block = int(found[2]) if found[1] == "down" else levels - 1 - int(found[2])
-            inside = f"{found[1]}samplers.0.conv" if found[3] is None else f"resnets.{found[3]}.{residual[found[4]]}"
+            inside = f"{found[1]}samplers.0.conv" if found[3] is None else f"resnets.{found[3]}.{RESIDUAL[found[4]]}"
             return (f"{half}.{found[1]}_blocks.{block}.{inside}.{ending}",)
         raise ValueError(f"the autoencoder has a layer without a place in diffusers: {path}")
 
     return names
-
-
-def _renamed(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays with the present names of attention layers; old files have others."""
-    old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-    pattern = re.compile(r"(?<=attentions\.0\.)(query|key|value|proj_attn)\.(weight|bias)$")
-    return {pattern.sub(lambda m: f"{old[m[1]]}.{m[2]}", name): array for name, array in tensors.items()}
 
 
 def _tiny(settings: Settings, tensors: Mapping[str, np.ndarray]) -> Autoencoder:

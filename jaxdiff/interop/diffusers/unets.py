@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxdiff.interop.diffusers.names import ATTENTION, LEAVES, RESIDUAL
 from jaxdiff.interop.diffusers.settings import Settings
 from jaxdiff.interop.layout import Layout, to_foreign
 from jaxdiff.networks import Fourier, Sinusoidal, UNet
+from jaxdiff.networks.layers.norms import group_count
 
 # Entries that say nothing about the network itself, or that training of diffusers alone reads.
 _IGNORED = ("sample_size", "in_channels", "upcast_attention", "num_train_timesteps", "addition_embed_type_num_heads")
@@ -40,12 +42,12 @@ def unet(config: Mapping[str, Any]) -> UNet:
     settings.known("act_fn", ("silu", "swish"), "silu")
     settings.known("center_input_sample", (False,), False)
     settings.known("mid_block_scale_factor", (1,), 1)
+    settings.known("time_embedding_type", ("positional",), "positional")
     per_level = settings.get("layers_per_block", 2)
     options: dict[str, Any] = {}
     if conditional:
         options |= _attention_of_conditional(settings, levels)
         settings.known("mid_block_type", ("UNetMidBlock2DCrossAttn",), "UNetMidBlock2DCrossAttn")
-        settings.known("time_embedding_type", ("positional",), "positional")
         settings.known("addition_embed_type", (None, "text_time"), None)
         settings.known("conv_in_kernel", (3,), 3)
         settings.known("conv_out_kernel", (3,), 3)
@@ -60,7 +62,6 @@ def unet(config: Mapping[str, Any]) -> UNet:
         plain = settings.get("resnet_time_scale_shift", "default") == "default"
         groups = settings.get("norm_num_groups", 32)
         settings.known("attn_norm_num_groups", (groups, None) if plain else (groups,), None)
-        settings.known("time_embedding_type", ("positional",), "positional")
     cos_first = bool(settings.get("flip_sin_to_cos", True))
     endpoint = settings.known("freq_shift", (0, 1), 0) == 1
     padding = settings.known("downsample_padding", (0, 1), 1)
@@ -78,9 +79,8 @@ def unet(config: Mapping[str, Any]) -> UNet:
         out_channels=settings.length("out_channels", 4 if conditional else 3),
         **options,
     )
-    settings.get("num_class_embeds")
     settings.known("class_embed_type", (None,), None)
-    settings.finish((*_IGNORED, "add_attention", "time_embedding_type", "num_class_embeds", "attention_type"))
+    settings.finish((*_IGNORED, "add_attention", "num_class_embeds", "attention_type"))
     return network
 
 
@@ -119,18 +119,12 @@ def layout(levels: int, context: bool = False) -> Layout:
       levels: the number of levels.
       context: whether the attention layers are transformers that read tokens.
     """
-    leaves = {"kernel": "weight", "scale": "weight", "bias": "bias", "embedding": "weight"}
-    residual = {
-        "norm_in": "norm1", "conv_in": "conv1", "embedding": "time_emb_proj", "norm_out": "norm2", "conv_out": "conv2",
-        "shortcut": "conv_shortcut",
-    }  # fmt: skip
     whole = {
         "conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out",
         "conditioning.time_in": "time_embedding.linear_1", "conditioning.time_out": "time_embedding.linear_2",
         "conditioning.vector_in": "add_embedding.linear_1", "conditioning.vector_out": "add_embedding.linear_2",
         "conditioning.label_table": "class_embedding",
     }  # fmt: skip
-    attention = {"norm": ("group_norm",), "qkv": ("to_q", "to_k", "to_v"), "out": ("to_out.0",)}
     transformer = {
         "norm": ("norm",), "in": ("proj_in",), "out": ("proj_out",),
         "norm_self": ("norm1",), "norm_cross": ("norm2",), "norm_in": ("norm3",),
@@ -149,17 +143,17 @@ def layout(levels: int, context: bool = False) -> Layout:
 
     def names(name: str) -> tuple[str, ...]:
         path, leaf = name.rsplit(".", 1)
-        ending = leaves[leaf]
+        ending = LEAVES[leaf]
         if path in whole:
             return (f"{whole[path]}.{ending}",)
         if found := re.fullmatch(r"(mid|down_\d+|up_\d+)_block_(\d+)\.(\w+)", path):
-            return (f"{place(found[1], 'resnet', found[2])}.{residual[found[3]]}.{ending}",)
+            return (f"{place(found[1], 'resnet', found[2])}.{RESIDUAL[found[3]]}.{ending}",)
         if found := re.fullmatch(r"(down|up)_(\d+)_resample", path):
             return (f"{place(f'{found[1]}_{found[2]}', f'{found[1]}sampler', '0')}.conv.{ending}",)
         if found := re.fullmatch(r"(mid|down_\d+|up_\d+)_attention(?:_(\d+))?\.(?:block_(\d+)\.)?(.+)", path):
             where, inside = place(found[1], "attention", found[2] or "0"), found[4]
             if not context:
-                return tuple(f"{where}.{part}.{ending}" for part in attention[inside])
+                return tuple(f"{where}.{part}.{ending}" for part in ATTENTION[inside])
             if found[3] is None:
                 return tuple(f"{where}.{part}.{ending}" for part in transformer[inside])
             own = f"block.{inside}" if inside in ("in", "out") else inside
@@ -167,13 +161,6 @@ def layout(levels: int, context: bool = False) -> Layout:
         raise ValueError(f"the U-Net has a layer without a place in diffusers: {path}")
 
     return names
-
-
-def renamed(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays with the present names of attention layers; old files have others."""
-    old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-    pattern = re.compile(r"(?<=attentions\.)(\d+)\.(query|key|value|proj_attn)\.(weight|bias)$")
-    return {pattern.sub(lambda m: f"{m[1]}.{old[m[2]]}.{m[3]}", name): array for name, array in tensors.items()}
 
 
 def write_unet(network: UNet, params: PyTree, size: int, channels: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -207,8 +194,6 @@ def write_unet(network: UNet, params: PyTree, size: int, channels: int) -> tuple
     attends = [level in network.attention_levels for level in range(len(widths))]
     groups = network.norm_groups
     if groups is None:  # the rule of `group_count`, where it gives the same number at every level
-        from jaxdiff.networks.layers.norms import group_count
-
         counts = {group_count(width, None) for width in widths}
         if len(counts) > 1:
             raise ValueError(f"network.norm_groups = None; allowed are numbers, as the widths {widths} have several")
