@@ -10,6 +10,7 @@ from jaxdiff import trees
 from jaxdiff.checks import require
 from jaxdiff.networks.inputs import Cond, check_input, check_settings, compute_types, read_cond
 from jaxdiff.networks.layers.conditioning import Conditioning
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.dropout import Dropout
 from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.module import Network
@@ -72,13 +73,13 @@ class MLP(Network):
         given = read_cond(cond, self.specs, x.shape[0])
         e = Conditioning(self.width, self.width, self.embedding, self.specs, dtype, name="conditioning")(time, given)
 
-        h = nn.Dense(self.width, dtype=dtype, name="dense_in")(x)
+        h = Dense(self.width, dtype=dtype, name="dense_in")(x)
         for i in range(self.num_blocks):
             r = nn.LayerNorm(dtype=dtype, use_fast_variance=False, name=f"block_{i}_norm")(h)
-            r = nn.Dense(self.width, dtype=dtype, name=f"block_{i}_in")(r)
-            r = r + nn.Dense(self.width, dtype=dtype, use_bias=False, name=f"block_{i}_embedding")(e)
+            r = Dense(self.width, dtype=dtype, name=f"block_{i}_in")(r)
+            r = r + Dense(self.width, dtype=dtype, use_bias=False, name=f"block_{i}_embedding")(e)
             r = Dropout(self.dropout, name=f"block_{i}_dropout")(nn.silu(r), keys)
-            h = h + nn.Dense(self.width, dtype=dtype, kernel_init=nn.initializers.zeros, name=f"block_{i}_out")(r)
+            h = h + Dense(self.width, dtype=dtype, kernel_init=nn.initializers.zeros, name=f"block_{i}_out")(r)
         h = nn.LayerNorm(dtype=wide, use_fast_variance=False, name="norm_out")(h)
         features = x.shape[-1] if self.out_features is None else self.out_features
-        return nn.Dense(features, dtype=wide, kernel_init=nn.initializers.zeros, name="dense_out")(h)
+        return Dense(features, dtype=wide, kernel_init=nn.initializers.zeros, name="dense_out")(h)

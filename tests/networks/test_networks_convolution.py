@@ -13,6 +13,9 @@ CASES = {
     "strided": ((2, 5, 4, 3), {"strides": 2, "padding": 1}),
     "signal": ((2, 7, 3), {"strides": 2}),
     "volume": ((1, 3, 4, 2, 3), {"padding": "VALID"}),
+    "strided within rows": ((2, 6, 7, 3), {"strides": (1, 2)}),
+    "strided across rows": ((2, 6, 7, 3), {"strides": (2, 1), "padding": ((0, 2), (3, 0))}),
+    "around the border": ((2, 5, 4, 3), {"padding": "CIRCULAR"}),
     "grouped, dilated": ((2, 6, 6, 3), {"feature_group_count": 3, "kernel_dilation": 2}),
 }
 

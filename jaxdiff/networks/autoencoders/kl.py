@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Any, ClassVar, Literal, Self
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdiff.checks import integer
 from jaxdiff.networks.autoencoders.halves import Down, Up, checked
 from jaxdiff.networks.inputs import check_settings
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.module import Network
 
 # The logarithm of the variance of a latent stays between these, as in the published networks.
@@ -65,7 +65,7 @@ class KLAutoencoder(Network):
         self.encoder = Down(*shared, self.num_blocks, 2 * latent, **options)
         self.decoder = Up(*shared, self.num_blocks + 1, self.data_channels, **options)
         if self.latent_projection:
-            self.encoder_out, self.decoder_in = nn.Dense(2 * latent), nn.Dense(latent)
+            self.encoder_out, self.decoder_in = Dense(2 * latent), Dense(latent)
 
     def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
         """Decodes the mean of the latents of `x` `[batch, *space, data_channels]`. The errors are those of `encode`."""

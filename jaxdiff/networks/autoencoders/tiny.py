@@ -11,6 +11,7 @@ from jaxdiff.checks import integer
 from jaxdiff.networks.autoencoders.halves import checked
 from jaxdiff.networks.inputs import check_settings, compute_types
 from jaxdiff.networks.layers.blocks import conv
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.norms import GroupNorm
 from jaxdiff.networks.layers.resampling import upsample
 from jaxdiff.networks.module import Network
@@ -130,9 +131,9 @@ def _block(x: Array, dtype: Any, name: str, pooled: bool = False) -> Array:
     """Three convolutions and a residual sum."""
     channels = x.shape[-1]
     if pooled:
-        h = nn.Dense(4 * channels, use_bias=False, dtype=dtype, name=f"{name}_pool_in")(x)
+        h = Dense(4 * channels, use_bias=False, dtype=dtype, name=f"{name}_pool_in")(x)
         h = nn.relu(GroupNorm(_POOL_GROUPS, _POOL_EPS, dtype, name=f"{name}_pool_norm")(h))
-        x = x + nn.Dense(channels, use_bias=False, dtype=dtype, name=f"{name}_pool_out")(h)
+        x = x + Dense(channels, use_bias=False, dtype=dtype, name=f"{name}_pool_out")(h)
     h = nn.relu(conv(x, channels, dtype, f"{name}_conv_0"))
     h = nn.relu(conv(h, channels, dtype, f"{name}_conv_1"))
     return nn.relu(conv(h, channels, dtype, f"{name}_conv_2") + x)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from jaxdiff.checks import one_of, positive, require
 from jaxdiff.networks.inputs import Cond, check_input, check_settings, compute_types, read_cond
 from jaxdiff.networks.layers.conditioning import Conditioning
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.layers.equivariant import EquivariantLayer
 from jaxdiff.networks.layers.stack import stack
@@ -117,7 +118,7 @@ class EGNN(Network):
         if features:
             flat = [leaf.reshape(*places.shape[:2], -1).astype(wide) for leaf in features.values()]
             told = jnp.where(seen, jnp.concatenate(flat, axis=-1), 0)
-            h = h + nn.Dense(self.width, dtype=dtype, name="dense_in")(told)
+            h = h + Dense(self.width, dtype=dtype, name="dense_in")(told)
 
         first = jnp.square(places[:, :, None] - places[:, None]).sum(axis=-1)
         pairs = exists[:, :, None] & exists[:, None] & ~jnp.eye(places.shape[1], dtype=bool)
@@ -135,7 +136,7 @@ class EGNN(Network):
         if features:
             zeros = nn.initializers.zeros
             width = sum(part.shape[-1] for part in flat)
-            found = jnp.where(seen, nn.Dense(width, dtype=wide, kernel_init=zeros, name="dense_out")(h), 0)
+            found = jnp.where(seen, Dense(width, dtype=wide, kernel_init=zeros, name="dense_out")(h), 0)
             for (name, leaf), part in zip(features.items(), flat, strict=True):
                 own, found = jnp.split(found, [part.shape[-1]], axis=-1)
                 result[name] = own.reshape(leaf.shape)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxdiff.checks import one_of, require
 from jaxdiff.networks.layers.context import Context
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.fused_attention import attend_by_cudnn, attend_by_pallas
 from jaxdiff.networks.layers.norms import GroupNorm
 
@@ -111,17 +112,17 @@ class SelfAttention(nn.Module):
         require(size >= 1 and channels % size == 0, "head_channels", size, f"divisors of {channels} channels, or None")
 
         h = GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm")(x).reshape(batch, -1, channels)
-        h = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
+        h = Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
         query, key, value = jnp.moveaxis(h.reshape(batch, -1, 3, channels // size, size), 2, 0)
         if self.identity:
             h = value
         elif context is None:
             h = attend(query, key, value)
         else:
-            told = nn.Dense(2 * channels, dtype=self.dtype, name="context")(context.values)
+            told = Dense(2 * channels, dtype=self.dtype, name="context")(context.values)
             told = jnp.moveaxis(told.reshape(*told.shape[:2], 2, channels // size, size), 2, 0)
             key, value = (jnp.concatenate(pair, axis=1) for pair in zip(told, (key, value), strict=True))
             mask = jnp.concatenate([context.mask, jnp.ones(query.shape[:2], bool)], axis=1)
             h = attend(query, key, value, mask)
-        h = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h.reshape(x.shape))
+        h = Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h.reshape(x.shape))
         return (x + h) * self.skip_scale

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from jaxdiff.networks.layers.convolution import convolve
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.dropout import Dropout
 from jaxdiff.networks.layers.norms import GroupNorm
 
@@ -97,7 +98,7 @@ class ResidualBlock(nn.Module):
             h = norm(h, "norm_out")
         else:
             width = self.features * (2 if self.scale_shift else 1)
-            e = nn.Dense(width, dtype=self.dtype, name="embedding")(embedding)
+            e = Dense(width, dtype=self.dtype, name="embedding")(embedding)
             e = e.reshape(e.shape[0], *(1,) * (x.ndim - 2), width)
             if self.scale_shift:
                 scale, shift = jnp.split(e, 2, axis=-1)
@@ -108,5 +109,5 @@ class ResidualBlock(nn.Module):
         h = conv(h, self.features, self.dtype, "conv_out", zero=True)
 
         if self.project or x.shape[-1] != self.features:
-            x = nn.Dense(self.features, dtype=self.dtype, name="shortcut")(x)
+            x = Dense(self.features, dtype=self.dtype, name="shortcut")(x)
         return (x + h) * self.skip_scale

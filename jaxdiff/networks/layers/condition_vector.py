@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdiff.networks.inputs import Specs
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.embeddings import TimeEmbedding
 from jaxdiff.networks.layers.feed_forward import FeedForward
 
@@ -50,7 +51,7 @@ class ConditionVector(nn.Module):
         first, second = (time, None) if time.ndim == 1 else (time[:, 0], time[:, 1])
 
         def dense(x: Array, name: str, use_bias: bool = True) -> Array:
-            return nn.Dense(self.width, use_bias=use_bias, dtype=self.dtype, kernel_init=_INIT, name=name)(x)
+            return Dense(self.width, use_bias=use_bias, dtype=self.dtype, kernel_init=_INIT, name=name)(x)
 
         hidden = dense(self.embedding(first, self.features).astype(self.dtype), "time_in")
         if second is not None:

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdiff.networks.inputs import Specs
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.embeddings import TimeEmbedding
 
 Vectors = Literal["input", "output"]
@@ -60,17 +61,17 @@ class Conditioning(nn.Module):
         told = [name for name, spec in self.specs if spec.channel == "vector"]
         if self.vectors == "input":
             for name in told:
-                project = nn.Dense(hidden.shape[-1], use_bias=False, dtype=self.dtype, name=name)
+                project = Dense(hidden.shape[-1], use_bias=False, dtype=self.dtype, name=name)
                 hidden = hidden + project(given[name])
-        hidden = nn.Dense(self.width, dtype=self.dtype, name="time_in")(hidden)
+        hidden = Dense(self.width, dtype=self.dtype, name="time_in")(hidden)
         if second is not None:
             features = self.embedding(second, self.features).astype(self.dtype)
-            hidden = hidden + nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="second_time_in")(features)
-        hidden = nn.Dense(self.width, dtype=self.dtype, name="time_out")(nn.silu(hidden))
+            hidden = hidden + Dense(self.width, use_bias=False, dtype=self.dtype, name="second_time_in")(features)
+        hidden = Dense(self.width, dtype=self.dtype, name="time_out")(nn.silu(hidden))
         if self.vectors == "output" and told:
             vector = jnp.concatenate([given[name].astype(self.dtype) for name in told], axis=-1)
-            vector = nn.silu(nn.Dense(self.width, dtype=self.dtype, name="vector_in")(vector))
-            hidden = hidden + nn.Dense(self.width, dtype=self.dtype, name="vector_out")(vector)
+            vector = nn.silu(Dense(self.width, dtype=self.dtype, name="vector_in")(vector))
+            hidden = hidden + Dense(self.width, dtype=self.dtype, name="vector_out")(vector)
         for name, spec in self.specs:
             if spec.channel == "class":
                 init = nn.initializers.normal(1.0)

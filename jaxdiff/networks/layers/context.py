@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from jaxdiff.networks.inputs import Specs
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.feed_forward import FeedForward
 
 
@@ -60,7 +61,7 @@ class JoinedTokens(nn.Module):
             if self.mlp:
                 values = FeedForward(width, "gelu", self.dtype, features=width, name=name)(values)
             elif self.width is not None or len(tokens) > 1:
-                values = nn.Dense(width, dtype=self.dtype, name=name)(values)
+                values = Dense(width, dtype=self.dtype, name=name)(values)
             parts.append(values)
             masks.append(mask)
         values = jnp.concatenate(parts, axis=1)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from jaxdiff.networks.layers.dense import Dense
+
 
 class Messages(nn.Module):
     """A message from every point to every point.
@@ -24,11 +26,11 @@ class Messages(nn.Module):
         self, h: Float[Array, "batch n width"], distances: Float[Array, "batch n n k"]
     ) -> Float[Array, "batch n n width"]:
         """The messages of the states `h` of the points and of the squared distances `[batch, n, n, k]`."""
-        receiver = nn.Dense(self.width, dtype=self.dtype, name="receiver")(h)
-        sender = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="sender")(h)
-        apart = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="distances")(distances)
+        receiver = Dense(self.width, dtype=self.dtype, name="receiver")(h)
+        sender = Dense(self.width, use_bias=False, dtype=self.dtype, name="sender")(h)
+        apart = Dense(self.width, use_bias=False, dtype=self.dtype, name="distances")(distances)
         hidden = nn.silu(receiver[:, :, None] + sender[:, None] + apart)
-        return nn.silu(nn.Dense(self.width, dtype=self.dtype, name="out")(hidden))
+        return nn.silu(Dense(self.width, dtype=self.dtype, name="out")(hidden))
 
 
 class EquivariantLayer(nn.Module):
@@ -76,13 +78,13 @@ class EquivariantLayer(nn.Module):
         distances = jnp.stack([squared, first], axis=-1).astype(self.dtype)
         for i in range(self.sublayers):
             m = Messages(self.width, self.dtype, name=f"message_{i}")(h, distances)
-            gate = nn.sigmoid(nn.Dense(1, dtype=self.dtype, name=f"gate_{i}")(m))
+            gate = nn.sigmoid(Dense(1, dtype=self.dtype, name=f"gate_{i}")(m))
             told = jnp.where(pairs[..., None], gate * m, 0).sum(axis=2) / self.scale
-            hidden = nn.Dense(self.width, dtype=self.dtype, name=f"update_{i}_in")(jnp.concatenate([h, told], axis=-1))
-            h = h + nn.Dense(self.width, dtype=self.dtype, name=f"update_{i}_out")(nn.silu(hidden))
+            hidden = Dense(self.width, dtype=self.dtype, name=f"update_{i}_in")(jnp.concatenate([h, told], axis=-1))
+            h = h + Dense(self.width, dtype=self.dtype, name=f"update_{i}_out")(nn.silu(hidden))
         m = Messages(self.width, self.dtype, name="move_message")(h, distances)
         zeros = nn.initializers.zeros
-        step = nn.Dense(1, use_bias=False, dtype=x.dtype, kernel_init=zeros, name="move")(m.astype(x.dtype))
+        step = Dense(1, use_bias=False, dtype=x.dtype, kernel_init=zeros, name="move")(m.astype(x.dtype))
         # The root of zero has no derivative.
         direction = apart / (jnp.sqrt(squared + 1e-8) + 1)[..., None]
         moves = jnp.where(pairs[..., None], direction * self.reach * jnp.tanh(step), 0)

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxdiff.checks import one_of
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.dropout import Dropout
 
 Activation = Literal["gelu", "silu", "geglu", "swiglu"]
@@ -53,7 +54,7 @@ class FeedForward(nn.Module):
         one_of("feed_forward", self.activation, get_args(Activation))
         init = nn.initializers.xavier_uniform()
         parts = 2 if self.activation in ("geglu", "swiglu") else 1
-        h = nn.Dense(parts * self.hidden, dtype=self.dtype, kernel_init=init, name="in")(x)
+        h = Dense(parts * self.hidden, dtype=self.dtype, kernel_init=init, name="in")(x)
         if parts == 1:
             h = nn.gelu(h, approximate=True) if self.activation == "gelu" else nn.silu(h)
         else:
@@ -61,4 +62,4 @@ class FeedForward(nn.Module):
             h = a * nn.gelu(b, approximate=False) if self.activation == "geglu" else nn.silu(a) * b
         h = Dropout(self.dropout, name="dropout")(h, keys, drops)
         features = x.shape[-1] if self.features is None else self.features
-        return nn.Dense(features, dtype=self.dtype, kernel_init=init, name="out")(h)
+        return Dense(features, dtype=self.dtype, kernel_init=init, name="out")(h)

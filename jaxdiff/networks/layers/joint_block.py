@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxdiff.networks.layers.attention import Implementation, attend
 from jaxdiff.networks.layers.context import Context
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.feed_forward import FeedForward
 from jaxdiff.networks.layers.modulation import Modulation, modulate, plain_norm
 from jaxdiff.networks.layers.multi_head import MultiHeadAttention, split_heads
@@ -56,7 +57,7 @@ class JointBlock(nn.Module):
           Both streams. The last block returns the conditions as they were.
         """
         count, width = h.shape[1], h.shape[-1]
-        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
+        dense = partial(Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
         data = Modulation(9 if self.dual else 6, width, self.dtype, name="modulation")(c)
         told = Modulation(2 if self.last else 6, width, self.dtype, name="context_modulation")(c)
         normed = plain_norm(h, self.norm_eps, self.dtype)

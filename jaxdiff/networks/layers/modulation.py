@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxdiff.networks.layers.dense import Dense
+
 
 class Modulation(nn.Module):
     """Vectors by which a block is scaled, shifted and gated: `W silu(c) + b` in equal parts, which start at zero.
@@ -25,7 +27,7 @@ class Modulation(nn.Module):
     def __call__(self, c: Float[Array, "batch condition"]) -> list[Float[Array, "batch 1 width"]]:
         """The vectors of the conditions `c` `[batch, condition]`, each `[batch, 1, width]`."""
         zeros = nn.initializers.zeros
-        made = nn.Dense(self.parts * self.width, dtype=self.dtype, kernel_init=zeros, name="dense")(nn.silu(c))
+        made = Dense(self.parts * self.width, dtype=self.dtype, kernel_init=zeros, name="dense")(nn.silu(c))
         return jnp.split(made[:, None], self.parts, axis=-1)
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxdiff.checks import require
 from jaxdiff.networks.layers.attention import Implementation, attend
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.rotary import Rotation
 
 
@@ -79,7 +80,7 @@ class MultiHeadAttention(nn.Module):
         inner = width if self.head_width is None else self.heads * self.head_width
 
         def dense(x: Array, parts: int, name: str) -> list[Array]:
-            layer = nn.Dense(parts * inner, self.use_bias, self.dtype, kernel_init=init, name=name)
+            layer = Dense(parts * inner, self.use_bias, self.dtype, kernel_init=init, name=name)
             return split_heads(layer(x), parts, self.heads)
 
         if context is None:
@@ -95,5 +96,5 @@ class MultiHeadAttention(nn.Module):
             query, key, value, mask, bias=bias, causal=self.causal, scale=self.scale, implementation=self.attention
         )
         out_init = nn.initializers.zeros if self.zero else init
-        out = nn.Dense(width, self.use_bias, self.dtype, kernel_init=out_init, name="out")
+        out = Dense(width, self.use_bias, self.dtype, kernel_init=out_init, name="out")
         return out(h.reshape(*x.shape[:2], inner))

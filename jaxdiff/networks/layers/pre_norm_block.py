@@ -6,6 +6,7 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.multi_head import MultiHeadAttention
 
 
@@ -46,5 +47,5 @@ def pre_norm_block(
     r = norm(h, f"{name}_attention_norm")
     attention = MultiHeadAttention(heads, dtype, zero=True, causal=causal, name=f"{name}_attention")
     h = h + attention(r, mask=mask)
-    r = activation(nn.Dense(inner, dtype=dtype, name=f"{name}_in")(norm(h, f"{name}_norm")))
-    return h + nn.Dense(h.shape[-1], dtype=dtype, kernel_init=nn.initializers.zeros, name=f"{name}_out")(r)
+    r = activation(Dense(inner, dtype=dtype, name=f"{name}_in")(norm(h, f"{name}_norm")))
+    return h + Dense(h.shape[-1], dtype=dtype, kernel_init=nn.initializers.zeros, name=f"{name}_out")(r)

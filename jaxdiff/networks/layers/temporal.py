@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxdiff.checks import require
 from jaxdiff.networks.layers.attention import attend
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.embeddings import Sinusoidal
 from jaxdiff.networks.layers.norms import GroupNorm
 
@@ -59,7 +60,7 @@ class TemporalAttention(nn.Module):
         if loose is not None:
             index = jnp.where(loose[:, None], 0, index)
         waves = Sinusoidal()(index.reshape(-1).astype(jnp.float32), channels).reshape(*index.shape, 1, channels)
-        h = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(h + waves.astype(self.dtype))
+        h = Dense(3 * channels, dtype=self.dtype, name="qkv")(h + waves.astype(self.dtype))
         # Frames become the sequence of attention, and positions a part of the batch.
         h = h.swapaxes(1, 2).reshape(-1, frames, 3, channels // size, size)
         query, key, value = jnp.moveaxis(h, 2, 0)
@@ -69,4 +70,4 @@ class TemporalAttention(nn.Module):
             h = jnp.where(alone, value, h)
         batch = x.shape[0] // frames
         h = h.reshape(batch, -1, frames, channels).swapaxes(1, 2).reshape(x.shape)
-        return x + nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h)
+        return x + Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from jaxdiff.checks import require
 from jaxdiff.networks.layers.attention import attend
 from jaxdiff.networks.layers.context import Context
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.norms import GroupNorm
 
 
@@ -36,7 +37,7 @@ class TokenAttention(nn.Module):
         width = x.shape[-1]
 
         def projected(h: Array, count: int, name: str) -> Array:
-            h = nn.Dense(count * width, use_bias=False, dtype=self.dtype, name=name)(h)
+            h = Dense(count * width, use_bias=False, dtype=self.dtype, name=name)(h)
             heads = (count, width // self.head_channels, self.head_channels)
             return jnp.moveaxis(h.reshape(*h.shape[:2], *heads), 2, 0)
 
@@ -46,7 +47,7 @@ class TokenAttention(nn.Module):
             (query,), (key, value) = projected(x, 1, "query"), projected(context.values, 2, "key_value")
         mask = None if context is None else context.mask
         h = value if self.identity else attend(query, key, value, mask)
-        return nn.Dense(width, dtype=self.dtype, name="out")(h.reshape(x.shape))
+        return Dense(width, dtype=self.dtype, name="out")(h.reshape(x.shape))
 
 
 class TransformerBlock(nn.Module):
@@ -79,9 +80,9 @@ class TransformerBlock(nn.Module):
         width = h.shape[-1]
         h = h + TokenAttention(self.head_channels, self.dtype, self.identity, name="self")(norm("norm_self"))
         h = h + TokenAttention(self.head_channels, self.dtype, name="cross")(norm("norm_cross"), context)
-        gated = nn.Dense(8 * width, dtype=self.dtype, name="in")(norm("norm_in"))
+        gated = Dense(8 * width, dtype=self.dtype, name="in")(norm("norm_in"))
         value, gate = jnp.split(gated, 2, axis=-1)
-        return h + nn.Dense(width, dtype=self.dtype, name="out")(value * nn.gelu(gate, approximate=False))
+        return h + Dense(width, dtype=self.dtype, name="out")(value * nn.gelu(gate, approximate=False))
 
 
 class SpatialTransformer(nn.Module):
@@ -120,8 +121,8 @@ class SpatialTransformer(nn.Module):
         size = channels if self.head_channels is None else self.head_channels
         require(size >= 1 and channels % size == 0, "head_channels", size, f"divisors of {channels} channels, or None")
         h = GroupNorm(self.norm_groups, 1e-6, self.dtype, name="norm")(x).reshape(batch, -1, channels)
-        h = nn.Dense(channels, dtype=self.dtype, name="in")(h)
+        h = Dense(channels, dtype=self.dtype, name="in")(h)
         for i in range(self.depth):
             h = TransformerBlock(size, self.dtype, self.identity, name=f"block_{i}")(h, context)
-        h = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h)
+        h = Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(h)
         return (x + h.reshape(x.shape)) * self.skip_scale

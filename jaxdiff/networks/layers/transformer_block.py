@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from jaxdiff.networks.layers.attention import Implementation
 from jaxdiff.networks.layers.context import Context
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.dropout import Dropout
 from jaxdiff.networks.layers.feed_forward import Activation, FeedForward
 from jaxdiff.networks.layers.modulation import Modulation, modulate, plain_norm
@@ -83,7 +84,7 @@ class TransformerBlock(nn.Module):
             return nn.RMSNorm(epsilon=eps, dtype=self.dtype, name=name)(h)
 
         if skip is not None:
-            h = nn.Dense(width, dtype=self.dtype, name="skip")(jnp.concatenate([h, skip], axis=-1))
+            h = Dense(width, dtype=self.dtype, name="skip")(jnp.concatenate([h, skip], axis=-1))
         parts = Modulation(6, width, self.dtype, name="modulation")(c)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = parts
         a = modulate(norm(h, self.norm_eps, "attention_norm"), shift_1, scale_1)
@@ -123,4 +124,4 @@ class OutputLayer(nn.Module):
         else:
             h = nn.RMSNorm(epsilon=self.norm_eps, dtype=self.dtype, name="norm")(h)
         zeros = nn.initializers.zeros
-        return nn.Dense(self.features, dtype=self.dtype, kernel_init=zeros, name="dense")(modulate(h, shift, scale))
+        return Dense(self.features, dtype=self.dtype, kernel_init=zeros, name="dense")(modulate(h, shift, scale))

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdiff.checks import integer, positive, require
 from jaxdiff.networks.inputs import check_settings
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.multi_head import MultiHeadAttention
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.text.tokens import Tokens, as_tokens, check_ids, mean_of
@@ -105,8 +106,8 @@ class BERT(Network):
         for i in range(self.depth):
             r = MultiHeadAttention(self.heads, dtype, name=f"block_{i}_attention")(h, mask=mask)
             h = norm(h + r, f"block_{i}_attention_norm")
-            r = nn.gelu(nn.Dense(mlp_width, dtype=dtype, name=f"block_{i}_in")(h), approximate=False)
-            h = norm(h + nn.Dense(self.width, dtype=dtype, name=f"block_{i}_out")(r), f"block_{i}_norm")
+            r = nn.gelu(Dense(mlp_width, dtype=dtype, name=f"block_{i}_in")(h), approximate=False)
+            h = norm(h + Dense(self.width, dtype=dtype, name=f"block_{i}_out")(r), f"block_{i}_norm")
         return as_tokens(h, mask)
 
     def pooled(

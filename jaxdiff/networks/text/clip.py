@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdiff.checks import integer, one_of, positive
 from jaxdiff.networks.inputs import check_settings
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.pre_norm_block import pre_norm_block
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.text.tokens import Tokens, as_tokens, check_ids
@@ -141,5 +142,5 @@ class CLIPText(Network):
         end = jnp.argmax(jnp.where(mask, ids if self.end_id is None else ids == self.end_id, -1), axis=1)
         pooled = jnp.take_along_axis(y, end[:, None, None], axis=1)[:, 0]
         if self.projection is not None:
-            pooled = nn.Dense(self.projection, use_bias=False, dtype=jnp.float32, name="project")(pooled)
+            pooled = Dense(self.projection, use_bias=False, dtype=jnp.float32, name="project")(pooled)
         return as_tokens(before if self.before_last else y, mask), pooled

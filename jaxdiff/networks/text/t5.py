@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdiff.checks import integer, positive, require
 from jaxdiff.networks.inputs import check_settings
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.multi_head import MultiHeadAttention
 from jaxdiff.networks.module import Network
 from jaxdiff.networks.text.tokens import Tokens, as_tokens, check_ids, mean_of
@@ -127,10 +128,10 @@ class T5Encoder(Network):
             )
             h = h + attention(r, mask=mask, bias=bias)
             r = nn.RMSNorm(self.norm_eps, dtype=dtype, name=f"block_{i}_norm")(h)
-            r = nn.Dense(2 * self.mlp_width, use_bias=False, dtype=dtype, name=f"block_{i}_in")(r)
+            r = Dense(2 * self.mlp_width, use_bias=False, dtype=dtype, name=f"block_{i}_in")(r)
             a, b = jnp.split(r, 2, axis=-1)
             r, zeros = nn.gelu(a, approximate=True) * b, nn.initializers.zeros
-            h = h + nn.Dense(self.width, use_bias=False, dtype=dtype, kernel_init=zeros, name=f"block_{i}_out")(r)
+            h = h + Dense(self.width, use_bias=False, dtype=dtype, kernel_init=zeros, name=f"block_{i}_out")(r)
         return as_tokens(nn.RMSNorm(self.norm_eps, dtype=jnp.float32, name="norm_out")(h), mask)
 
     def pooled(self, ids: Int[Array, "batch n"], mask: Bool[Array, "batch n"]) -> Float[Array, "batch width"]:

@@ -86,7 +86,7 @@ class DiT(Network):
     out_channels: int | None = None
     attention: Implementation = "xla"
     unroll: bool = False
-    remat: Remat = "none"
+    remat: Remat = "dots"
     dtype: str | None = None
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from jaxdiff import trees
 from jaxdiff.checks import integer, not_negative, one_of, positive
 from jaxdiff.networks.inputs import Cond, check_settings
 from jaxdiff.networks.layers.attention import Implementation
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.layers.patches import PatchEmbedding, unpatchify
 from jaxdiff.networks.layers.positions import Positions, SinCosPositions
@@ -74,7 +75,7 @@ class JiT(Network):
     out_channels: int | None = None
     attention: Implementation = "xla"
     unroll: bool = False
-    remat: Remat = "none"
+    remat: Remat = "dots"
     dtype: str | None = None
 
     def __post_init__(self) -> None:
@@ -100,7 +101,7 @@ class JiT(Network):
         inside = enter(self, x, time, cond, key)
         dtype, c, grid, init = inside.dtype, inside.c, inside.grid, nn.initializers.xavier_uniform()
         h = PatchEmbedding(self.bottleneck, inside.patch, dtype, use_bias=False, name="patch_in")(inside.x)
-        h = nn.Dense(self.width, dtype=dtype, kernel_init=init, name="bottleneck_in")(h)
+        h = Dense(self.width, dtype=dtype, kernel_init=init, name="bottleneck_in")(h)
         if self.positions is not None:
             h = h + self.positions(self, grid, self.width).astype(dtype)
         h = h.reshape(h.shape[0], -1, self.width)

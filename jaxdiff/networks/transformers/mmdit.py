@@ -66,7 +66,7 @@ class MMDiT(Network):
     out_channels: int | None = None
     attention: Implementation = "xla"
     unroll: bool = False
-    remat: Remat = "none"
+    remat: Remat = "dots"
     dtype: str | None = None
 
     def __post_init__(self) -> None:

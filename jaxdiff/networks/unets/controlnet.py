@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxdiff.checks import integer, require
 from jaxdiff.networks.inputs import Cond
 from jaxdiff.networks.layers.blocks import conv
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.module import Network, Spec, check_specs
 from jaxdiff.networks.unets.halves import Bottom, way_down
 from jaxdiff.networks.unets.levels import Levels
@@ -131,7 +132,7 @@ class _Side(nn.Module):
         bottom = way_down(self.settings, layers, layers.inputs.x, h)
 
         def zero(h: Array, name: str) -> Array:
-            return nn.Dense(h.shape[-1], dtype=dtype, kernel_init=nn.initializers.zeros, name=name)(h)
+            return Dense(h.shape[-1], dtype=dtype, kernel_init=nn.initializers.zeros, name=name)(h)
 
         skips = [zero(skip, f"zero_{i}") for i, skip in enumerate(bottom.skips)]
         return bottom._replace(h=zero(bottom.h, "zero_mid"), skips=skips)

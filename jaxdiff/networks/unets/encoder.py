@@ -11,6 +11,7 @@ from jaxdiff.checks import message, not_negative
 from jaxdiff.networks.inputs import Cond, check_settings
 from jaxdiff.networks.layers.attention import SelfAttention
 from jaxdiff.networks.layers.blocks import conv
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.embeddings import Sinusoidal, TimeEmbedding
 from jaxdiff.networks.layers.norms import GroupNorm
 from jaxdiff.networks.layers.resampling import downsample
@@ -95,4 +96,4 @@ class Encoder(Network):
 
         h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, inputs.wide, name="norm_out")(h))
         h = h.reshape(h.shape[0], -1, h.shape[-1]).mean(axis=1)
-        return nn.Dense(self.features, dtype=inputs.wide, name="dense_out")(h)
+        return Dense(self.features, dtype=inputs.wide, name="dense_out")(h)

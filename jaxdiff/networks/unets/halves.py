@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxdiff.networks.layers.blocks import conv
+from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.norms import GroupNorm
 from jaxdiff.networks.layers.resampling import downsample, upsample
 from jaxdiff.networks.unets.levels import Levels
@@ -71,7 +72,7 @@ def way_down(network: Any, layers: Levels, x: Array, hint: Array | None = None) 
             h = pyramid = (h + pyramid) * network.skip_scale
         elif network.input_skip:
             pyramid = half(pyramid)
-            h = h + nn.Dense(width, dtype=layers.dtype, name=f"down_{level}_input")(pyramid)
+            h = h + Dense(width, dtype=layers.dtype, name=f"down_{level}_input")(pyramid)
         skips.append(h)
 
     h = layers.block(h, width, "mid_block_0")
