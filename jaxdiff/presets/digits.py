@@ -6,7 +6,7 @@ from jaxdiff.conditions import Label
 from jaxdiff.data import Digits
 from jaxdiff.models import Diffusion
 from jaxdiff.networks import UNet
-from jaxdiff.runs.config import Config, OptimizerConfig, TrainConfig
+from jaxdiff.runs.config import Config, OptimizerConfig, ParallelConfig, TrainConfig
 
 CONFIG = Config(
     data=Digits(),
@@ -18,4 +18,5 @@ CONFIG = Config(
     ),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup=100, schedule="cosine"),
     train=TrainConfig(steps=1600, batch_size=128, ema_half_life=20_000, sample_every=800, checkpoint_every=800),
+    parallel=ParallelConfig(cpu_devices=2),
 )

@@ -10,7 +10,7 @@ from jaxdiff.data import Tfds
 from jaxdiff.guidance import ClassifierFree
 from jaxdiff.models import Diffusion, Sampling
 from jaxdiff.networks import UNet
-from jaxdiff.runs.config import Config, OptimizerConfig, TrainConfig
+from jaxdiff.runs.config import Config, OptimizerConfig, ParallelConfig, TrainConfig
 
 CONFIG = Config(
     data=Tfds("mnist"),
@@ -22,5 +22,6 @@ CONFIG = Config(
     ),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup=100, schedule="cosine"),
     train=TrainConfig(steps=2000, batch_size=64, ema_half_life=20_000, sample_every=1000, checkpoint_every=1000),
+    parallel=ParallelConfig(cpu_devices=2),
     sample=Sampling(steps=50, guidance=ClassifierFree(1.5)),
 )

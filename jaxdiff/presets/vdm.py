@@ -9,7 +9,7 @@ from jaxdiff.data import Digits
 from jaxdiff.models import Diffusion, Sampling
 from jaxdiff.networks import UNet
 from jaxdiff.objectives import Variational
-from jaxdiff.runs.config import Config, OptimizerConfig, TrainConfig
+from jaxdiff.runs.config import Config, OptimizerConfig, ParallelConfig, TrainConfig
 
 CONFIG = Config(
     data=Digits(),
@@ -24,5 +24,6 @@ CONFIG = Config(
     train=TrainConfig(
         steps=1600, batch_size=128, ema_half_life=20_000, validate_every=400, sample_every=800, checkpoint_every=800
     ),
+    parallel=ParallelConfig(cpu_devices=2),
     sample=Sampling(solver=choose(solvers.dpm_solver_pp, order=2), grid=choose(grids.uniform_log_snr), steps=50),
 )

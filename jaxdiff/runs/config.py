@@ -98,10 +98,12 @@ class ParallelConfig:
     """Parts of a batch that are computed one after another, to save memory."""
     steps_per_call: int = 1
     """Steps that the device makes without the host."""
+    cpu_devices: int = 1
+    """Devices that `jaxdiff train` makes of a CPU. Layers of few channels use one core of each device."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "overrides", Table(self.overrides))
-        for name in ("fsdp", "accumulate", "steps_per_call"):
+        for name in ("fsdp", "accumulate", "steps_per_call", "cpu_devices"):
             integer(name, getattr(self, name), most=MAX_STEPS)
         require(self.fsdp == 1 or self.strategy in ("auto", "jit"), "fsdp", self.fsdp, "1 with this strategy")
         require(not self.overrides or self.strategy != "pmap", "overrides", self.overrides, "none with pmap")
