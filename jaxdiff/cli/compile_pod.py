@@ -13,6 +13,7 @@ import jax
 
 from jaxdiff.checks import integer, message, require
 from jaxdiff.cli import command_line
+from jaxdiff.conditions import Text
 from jaxdiff.data.fields import Field
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.runs.config import Config
@@ -44,7 +45,7 @@ class Arguments(Config):
 
 
 def fields_of(arguments: Arguments) -> dict[str, Field]:
-    """The fields of the data set, without the data set: examples of one shape, and labels.
+    """The fields of the data set, without the data set: examples of one shape, labels, and the texts of conditions.
 
     Raises:
       ValueError: the data set is unknown and `shape` or `classes` is None, or one of them is out of range.
@@ -60,7 +61,9 @@ def fields_of(arguments: Arguments) -> dict[str, Field]:
     field = getattr(arguments.model, "field", "image")
     picture = len(shape) == 3
     own = Field("picture", tuple(shape), "uint8") if picture else Field("values", tuple(shape))
-    return {field: own} | ({"label": Field("label", (), "int32", classes)} if classes else {})
+    labels = {"label": Field("label", (), "int32", classes)} if classes else {}
+    conditions = getattr(arguments.model, "conditions", {}).values()
+    return {field: own} | labels | {one.field: Field("text", (), "str") for one in conditions if isinstance(one, Text)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,0 +1,115 @@
+"""Digits by four networks for equally many minutes: `python scripts/studies/networks.py --minutes 3`.
+
+The preset `digits` is trained with a U-Net, EDM2, DiT and JiT of about the same number of parameters. Each network has
+the parametrization and the rate of its paper, scaled to this size. The number of steps is the number that the minutes
+allow at the network's own speed, which 40 steps measure before. `jaxdiff evaluate` judges 1,000 samples of each run.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxdiff import parametrizations, processes
+from jaxdiff.checks import one_of, positive
+from jaxdiff.cli import command_line
+from jaxdiff.components import choose
+from jaxdiff.distributed.processor import divide_processor
+from jaxdiff.networks import EDM2, DiT, JiT
+from jaxdiff.objectives import Denoising, weightings
+from jaxdiff.presets import open_preset
+from jaxdiff.runs.config import Config
+from jaxdiff.runs.loop import train
+
+EVALUATE = Path(__file__).resolve().parents[1] / "evaluate.py"
+DIGITS = open_preset("digits").config
+
+
+def changed(network: Any, rate: float, objective: Denoising = DIGITS.objective, **model: Any) -> Config:
+    """The preset with another network, and the settings that fit it."""
+    return dataclasses.replace(
+        DIGITS,
+        model=dataclasses.replace(DIGITS.model, network=network, **model),
+        objective=objective,
+        optimizer=dataclasses.replace(DIGITS.optimizer, learning_rate=rate),
+    )
+
+
+CONFIGS = {
+    "UNet": DIGITS,
+    "EDM2": changed(
+        EDM2(channels=24, multipliers=(1, 2), num_blocks=1, attention_levels=(1,), head_channels=24, dropout=0.1),
+        1e-2,
+        parametrization=choose(parametrizations.edm),
+    ),
+    "DiT": changed(DiT(width=72, depth=4, heads=4, patch=(1,), dropout=0.1), 1e-3),
+    "JiT": changed(
+        JiT(width=72, depth=4, heads=4, patch=(2,), bottleneck=4, context_tokens=4, context_start=1, dropout=0.1),
+        1e-3,
+        Denoising(weighting=choose(weightings.uniform, parametrization=choose(parametrizations.velocity))),
+        process=choose(processes.flow),
+        parametrization=choose(parametrizations.x0, time_input="raw"),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The networks, and the time of each."""
+
+    minutes: float = 3.0
+    """The minutes of training, without compilation."""
+    only: tuple[str, ...] = tuple(CONFIGS)
+    """The networks."""
+    keep: Path | None = None
+    """The directory in which the runs are kept; none deletes them."""
+
+    def __post_init__(self) -> None:
+        positive("minutes", self.minutes)
+        for name in self.only:
+            one_of("only", name, CONFIGS)
+
+
+def main(arguments: Arguments) -> None:
+    """Trains each network and prints a table in Markdown."""
+    divide_processor(DIGITS.parallel.cpu_devices)
+    print("| network | parameters | steps | images a second | minutes | label accuracy | precision | recall | memorised |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in arguments.only:
+            print(row(name, 60 * arguments.minutes, (arguments.keep or Path(temporary)) / name), flush=True)
+
+
+def row(name: str, seconds: float, run: Path) -> str:
+    """Trains a network for some seconds, and its row of the table."""
+    config = CONFIGS[name]
+    probe = run.with_name(f"{run.name}-probe")
+    short = dataclasses.replace(config.train, steps=40, log_every=20, sample_every=0)
+    train(dataclasses.replace(config, train=short, sample=dataclasses.replace(config.sample, steps=2)), probe)
+    steps = int(seconds * rate(probe) / config.train.batch_size)
+    start = time.monotonic()
+    whole = dataclasses.replace(config.train, steps=steps, sample_every=0)
+    train(dataclasses.replace(config, train=whole), run)
+    minutes = (time.monotonic() - start) / 60
+    command = [sys.executable, str(EVALUATE), str(run), "--count", "1000"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    from jaxdiff.runs.load import load_at
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(load_at(run)[1].params))
+    judged = " | ".join(f"{found[key]:.3f}" for key in ("label_accuracy", "precision", "recall", "memorised"))
+    return f"| {name} | {parameters:,} | {steps} | {rate(run):.0f} | {minutes:.1f} | {judged} |"
+
+
+def rate(run: Path) -> float:
+    """The images a second of the last logged steps of a run."""
+    return float(json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["images_per_second"])
+
+
+if __name__ == "__main__":
+    command_line.run(main)
