@@ -75,6 +75,8 @@ class Mapped:
         return self._spread(jax.tree.map(cut, batch))
 
     def place_whole(self, arrays: PyTree) -> PyTree:
+        if not jax.tree.leaves(arrays):  # of several processes, JAX's pmap fails on a result without arrays
+            return arrays
         return self._copied(np.arange(len(self._places)), arrays)
 
     def place_frozen(self, frozen: PyTree) -> PyTree:

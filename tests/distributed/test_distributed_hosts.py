@@ -42,6 +42,11 @@ def work(trouble, victim, every):
                 print("running", flush=True)
                 if trouble == "joined":
                     return
+                if trouble == "pmap":
+                    from jaxdiff.distributed.mapped import Mapped
+                    strategy = Mapped()
+                    print(strategy.place_frozen({}), strategy.place_frozen({"w": np.ones(3)})["w"].shape)
+                    return
                 if trouble == "raise" and here:
                     raise ValueError("the disk of this one is full")
                 if trouble == "defect" and here:
@@ -153,6 +158,14 @@ def test_processes_join_by_flags_and_leave_together():
             status, said, errors = job.result(index)
             assert status == 0, errors
             assert said == [f"joined {index} 2 4 {index == 0}", "running"]
+
+
+def test_processes_with_pmap_hold_frozen_models_with_and_without_parameters():
+    with Job(2, "pmap", devices=2) as job:
+        for index in range(2):
+            status, said, errors = job.result(index)
+            assert status == 0, errors
+            assert said[-1] == "{} (2, 3)"
 
 
 @pytest.mark.parametrize(
