@@ -21,7 +21,7 @@ CONFIG = Config(
     data=Folder("imagenet", size=256),
     augmentations=(Flip(),),
     model=Diffusion(
-        network=published.dit_xl(),
+        network=published.dit_xl().clone(dtype="bfloat16"),
         codec=Latents("runs/autoencoder"),
         process=choose(processes.vp_discrete, schedule="linear"),
         parametrization=choose(parametrizations.eps),

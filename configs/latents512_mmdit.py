@@ -1,7 +1,7 @@
 """Captioned pictures of 512 x 512 with a network of the size of Stable Diffusion 3 medium (arXiv 2403.03206).
 
-`--data.path` names a folder of pictures with `captions.jsonl`, and `--model.codec.run` the run of an autoencoder with 16
-channels, eight times smaller than the picture. The encoder of captions is small and trained with the network.
+`--data.path` names a folder of pictures with `captions.jsonl`, and `--model.codec.run` the run of an autoencoder with
+16 channels, eight times smaller than the picture. The encoder of captions is small and trained with the network.
 """
 
 from jaxdiff import grids, parametrizations, processes

@@ -25,6 +25,7 @@ PACKAGES = {
     "safetensors": ("safetensors", "interop"),
     "tokenizers": ("tokenizers", "interop"),
     "sentencepiece": ("sentencepiece", "interop"),
+    "huggingface_hub": ("huggingface-hub", "interop"),
     "wandb": ("wandb", "wandb"),
     "blind_watermark": ("blind-watermark", "watermark"),
     "libtpu": ("libtpu", "tpu"),

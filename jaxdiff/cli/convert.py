@@ -15,7 +15,7 @@ class Arguments:
     """The model and the run."""
 
     folder: Path = dataclasses.field(metadata={"positional": True})
-    """A folder of diffusers: a pipeline, a network or an autoencoder, in files of the type .safetensors."""
+    """A folder of diffusers, or its name on the hub: a pipeline, a network or an autoencoder, in .safetensors files."""
     run: Path = dataclasses.field(metadata={"positional": True})
     """The run directory that is made. It is empty or absent."""
 

@@ -25,6 +25,7 @@ from jaxdiff.interop.diffusers.schedulers import scheduler
 from jaxdiff.interop.diffusers.settings import LARGEST_PICTURE, Settings
 from jaxdiff.interop.diffusers.transformers import dit, dit_layout, dit_tensors
 from jaxdiff.interop.diffusers.unets import layout, unet
+from jaxdiff.interop.hub import local_folder
 from jaxdiff.interop.layout import Layout, from_foreign
 from jaxdiff.interop.tensors import read_json
 from jaxdiff.interop.text_encoders import text_encoder
@@ -90,10 +91,11 @@ def load_pretrained(folder: str | os.PathLike[str]) -> Any:
         pictures = model.sample(jax.random.key(0), 16)
 
     Args:
-      folder: a folder of a pipeline (`model_index.json`) with a `UNet2DModel`, a `DiTTransformer2DModel` or, for
-        captions, a `UNet2DConditionModel` of Stable Diffusion 1 or 2, and perhaps an autoencoder; of an
-        `AutoencoderKL` or an `AutoencoderTiny`; or of a network alone, which is then taken for one of DDPM. A
-        `DiTTransformer2DModel` is told the class `label`, and a `UNet2DConditionModel` the caption `text`.
+      folder: a folder, or the name of one on the Hugging Face hub, `owner/name`. It holds a pipeline
+        (`model_index.json`) with a `UNet2DModel`, a `DiTTransformer2DModel` or, for captions, a `UNet2DConditionModel`
+        of Stable Diffusion 1 or 2, and perhaps an autoencoder; an `AutoencoderKL` or an `AutoencoderTiny`; or a network
+        alone, which is then taken for one of DDPM. A `DiTTransformer2DModel` is told the class `label`, and a
+        `UNet2DConditionModel` the caption `text`.
 
     Returns:
       The model, as `jd.load` returns it: a pytree whose weights are leaves.
@@ -107,7 +109,7 @@ def load_pretrained(folder: str | os.PathLike[str]) -> Any:
 
 def read_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
     """Reads a model of diffusers. The arguments and errors are those of `load_pretrained`."""
-    path = Path(folder)
+    path = local_folder(folder)
     require(path.is_dir(), "folder", str(path), "folders of diffusers that exist")
     if (path / "model_index.json").exists():
         return _pipeline(path)

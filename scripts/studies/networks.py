@@ -79,8 +79,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Trains each network and prints a table in Markdown."""
     divide_processor(DIGITS.parallel.cpu_devices)
-    print("| network | parameters | steps | images a second | minutes | label accuracy | precision | recall | memorised |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = "network, parameters, steps, images a second, minutes, label accuracy, precision, recall, memorised"
+    print(f"| {columns.replace(', ', ' | ')} |\n{9 * '|---'}|")
     with tempfile.TemporaryDirectory() as temporary:
         for name in arguments.only:
             print(row(name, 60 * arguments.minutes, (arguments.keep or Path(temporary)) / name), flush=True)
