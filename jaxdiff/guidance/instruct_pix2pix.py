@@ -41,9 +41,9 @@ def instruct_pix2pix(
 
     c is told the picture and the instruction, p the picture alone, and u nothing. Brooks et al. 2022 (arXiv
     2211.09800), section 3.2.1, equation 3. The picture scale says how much of the picture stays, and the scale how
-    strongly the instruction changes the picture. The paper has 1.5 and 7.5. Two scales of 1 are no guidance. With equal
-    scales this is `classifier_free` of c and u. x0 and eps are extrapolated alike. With the three denoisers of one call
-    of `both`, the network is called once.
+    strongly the instruction changes the picture. The published code has 1.5 and 7.5. Two scales of 1 are no guidance.
+    With equal scales this is `classifier_free` of c and u. x0 and eps are extrapolated alike. With the three denoisers
+    of one call of `both`, the network is called once.
 
     Args:
       conditional, pictured, unconditional: denoisers of the same process: c, p and u.
