@@ -20,6 +20,12 @@ def root(x: Any) -> Any:
     return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0.0)
 
 
+def quotient(a: Any, b: Any) -> Any:
+    """`a/b`, and 0 where `b = 0`. The derivative is 0 where b is 0, and not undefined."""
+    ratio = a / namespace(b).where(b != 0, b, 1)
+    return namespace(ratio).where(b != 0, ratio, 0)
+
+
 def derivative(function: Callable[[Any], Any], t: Any) -> Any:
     """The elementwise derivative `d function / dt` by automatic differentiation, in the arithmetic of `t`."""
     if isinstance(t, jax.Array):

@@ -2,30 +2,36 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache
+from jaxdiff.cli.import_modules import import_modules
+from jaxdiff.cli.sample import config_of
 from jaxdiff.components import Table
+from jaxdiff.distributed.reporting import reporting_errors
+from jaxdiff.models import Sampling
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
-    """A run of a model of labelled digits, and how it is measured."""
+class Arguments(Sampling):
+    """A run of a model of labelled digits, and how it is measured.
 
-    run: Path = dataclasses.field(metadata={"positional": True})
+    Solver, grid, steps and guidance are those of the run at first.
+    """
+
+    run: Path = dataclasses.field(kw_only=True, metadata={"positional": True})
     """The run directory."""
     count: int = 1000
     """The number of samples."""
-    guidance: float | None = None
-    """The scale of classifier-free guidance; none for the run's own rule."""
     data_dir: str | None = None
     """The directory of the data, if it has moved since training."""
     seed: int = 0
@@ -36,6 +42,7 @@ class Arguments:
     """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         integer("count", self.count)
         integer("seed", self.seed, least=0, most=2**32 - 1)
 
@@ -45,18 +52,16 @@ def evaluate(arguments: Arguments) -> None:
     compilation_cache.enable()
 
     from jaxdiff import data, evaluation, media
-    from jaxdiff.guidance import ClassifierFree
     from jaxdiff.models import DiffusionModel
     from jaxdiff.runs.load import load_at
 
     config = read_settings(open_run(arguments.run)).config
-    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part)
+    step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part, guidance=arguments.guidance)
     labelled = isinstance(model, DiffusionModel) and "label" in config.model.conditions  # type: ignore[attr-defined]
     require(labelled, "run", str(arguments.run), "runs of a diffusion model with a condition 'label'")
-    sampling, field = config.sample, config.model.field  # type: ignore[attr-defined]
+    field = config.model.field  # type: ignore[attr-defined]
+    sampling = command_line.narrowed(arguments, Sampling)
     dataset: Any = config.data
-    if arguments.guidance is not None:
-        sampling = dataclasses.replace(sampling, guidance=ClassifierFree(arguments.guidance))
     if arguments.data_dir is not None:
         dataset = dataclasses.replace(dataset, data_dir=arguments.data_dir)
 
@@ -75,5 +80,11 @@ def evaluate(arguments: Arguments) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Reads the command line and runs `evaluate`."""
-    command_line.run(evaluate, argv, prog="jaxdiff evaluate")
+    """Reads the command line and measures."""
+    with reporting_errors():
+        words, target = import_modules(sys.argv[1:] if argv is None else argv), cast(Any, Arguments)
+        config = config_of(words)
+        defaults = command_line.values_of(config.sample) if config else {}
+        description = "Draws samples of all classes in turn, and prints what they measure as one JSON object."
+        parsed = command_line.parse(target, words, prog="jaxdiff evaluate", description=description, defaults=defaults)
+        evaluate(parsed)

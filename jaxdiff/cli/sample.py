@@ -18,6 +18,7 @@ from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.files import write_output
 from jaxdiff.models import DiffusionModel, Sampling
 from jaxdiff.models.conditioned import Conditions
+from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
 
@@ -160,15 +161,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and draws."""
     with reporting_errors():
         words, target = import_modules(sys.argv[1:] if argv is None else argv), cast(Any, Arguments)
-        defaults = sampling_of(words)
+        config = config_of(words)
+        defaults = command_line.values_of(config.sample) if config else {}
         parsed = command_line.parse(
             target, words, prog="jaxdiff sample", description="Draws samples from a run.", defaults=defaults
         )
         sample(parsed)
 
 
-def sampling_of(words: Sequence[str]) -> dict[str, Any]:
-    """The solver, the grid, the steps and the guidance of the run that the first word names; nothing if none does."""
-    if not words or words[0].startswith("-"):
-        return {}
-    return command_line.values_of(read_settings(open_run(words[0])).config.sample)
+def config_of(words: Sequence[str]) -> Config | None:
+    """The settings of the run that the first word names; None if it names none."""
+    return read_settings(open_run(words[0])).config if words and not words[0].startswith("-") else None

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
+from jaxdiff.arithmetic import quotient
 from jaxdiff.checks import message, require
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
@@ -39,7 +40,7 @@ class GaussianDenoiser:
             alpha, sigma = trees.expand(self.process.alpha(t), x), trees.expand(self.process.sigma(t), x)
             variance = alpha**2 * std**2 + sigma**2
             # Without variance x is the mean, and no noise is in it.
-            centred = jnp.where(variance > 0, (x - alpha * mean) / jnp.where(variance > 0, variance, 1), 0)
+            centred = quotient(x - alpha * mean, variance)
             return Estimate(x0=mean + alpha * std**2 * centred, eps=sigma * centred)
 
         leaves, structure = jax.tree.flatten(x)
@@ -183,7 +184,7 @@ class EmpiricalDenoiser:
         # Without noise the estimate is the nearest point.
         x0 = jax.nn.softmax(-distances / (2 * jnp.maximum(sigma**2, _least(flat))), axis=-1)
         x0 = jnp.matmul(x0, data, precision="highest")
-        eps = jnp.where(sigma > 0, (flat - alpha * x0) / jnp.where(sigma > 0, sigma, 1), 0)
+        eps = quotient(flat - alpha * x0, sigma)
         return Estimate(x0=x0.reshape(x.shape), eps=eps.reshape(x.shape))
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxdiff import trees
+from jaxdiff.arithmetic import quotient
 from jaxdiff.checks import require
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
@@ -26,7 +27,7 @@ class FunctionDenoiser:
         x0 = self.function(x, t)
         trees.check_alike("the function's output", x0, x)
         sigma = self.process.sigma(t)
-        inverse = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1), 0)
+        inverse = quotient(1.0, sigma)
         return Estimate(x0, eps=trees.lincomb((inverse, -inverse * self.process.alpha(t)), (x, x0)))
 
 

@@ -44,8 +44,9 @@ def kernel_distance(x: ArrayLike, y: ArrayLike) -> KernelDistance:
         require(values.ndim == 2 and len(values) > 2, f"{name}.shape", values.shape, "[n, d] with n of at least 3")
         require(np.isfinite(values).all(), name, np.nan, "finite numbers")
     require(x.shape[1] == y.shape[1], "y.shape", y.shape, f"[m, {x.shape[1]}], as x")
-    (own_x, xx), (own_y, yy), (_, xy), (_, yx) = (_sums(a, b) for a, b in ((x, x), (y, y), (x, y), (y, x)))
-    xx, yy = xx - own_x, yy - own_y  # without the pairs of an example with itself
+    xx, yy, xy, yx = (_sums(a, b) for a, b in ((x, x), (y, y), (x, y), (y, x)))
+    # Without the pairs of an example with itself.
+    xx, yy = (sums - (np.mean(v * v, axis=1) + 1) ** 3 for sums, v in ((xx, x), (yy, y)))
     n, m = len(x), len(y)
     within = (xx.sum() / (n * (n - 1)), yy.sum() / (m * (m - 1)))
     value = sum(within) - 2 * xy.sum() / (n * m)
@@ -57,8 +58,7 @@ def kernel_distance(x: ArrayLike, y: ArrayLike) -> KernelDistance:
     return KernelDistance(float(value), float(np.sqrt(variance)))
 
 
-def _sums(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> tuple[np.ndarray, np.ndarray]:
-    """`k(x_i, x_i)`, and the sums of `k(x_i, y_j)` over j."""
-    own = (np.sum(x * x, axis=1) / x.shape[1] + 1) ** 3
+def _sums(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " n"]:
+    """The sums of `k(x_i, y_j)` over j."""
     rows = [np.sum((x[i : i + ROWS] @ y.T / x.shape[1] + 1) ** 3, axis=1) for i in range(0, len(x), ROWS)]
-    return own, np.concatenate(rows)
+    return np.concatenate(rows)

@@ -10,6 +10,7 @@ that it makes, so that another scale compiles nothing. Rules compose: a rule is 
 - `autoguidance`: from a weak to a strong model
 - `perturbed_attention`, `skip_layer`: from the network with weakened layers to the network itself
 - `composition`: several conditions at once: `product` and `mixture`
+- `instruct_pix2pix`: a picture and an instruction, each with a scale of its own
 - `classifier`, `reward`: along a gradient
 - `interval`, `rescale`, `threshold`: changes of other rules
 - `guidance`, `around`: the interface of the components, and the base of those around another rule
@@ -27,6 +28,7 @@ from jaxdiff.guidance.classifier import ClassifierGuidance, classifier
 from jaxdiff.guidance.classifier_free import ClassifierFree, classifier_free
 from jaxdiff.guidance.composition import Composition, Term, mixture, product
 from jaxdiff.guidance.guidance import Asked, Guidance
+from jaxdiff.guidance.instruct_pix2pix import InstructPix2Pix, instruct_pix2pix
 from jaxdiff.guidance.interval import Interval, interval
 from jaxdiff.guidance.perturbed_attention import PerturbedAttention, perturbed_attention
 from jaxdiff.guidance.rescale import Rescale, rescale
@@ -47,6 +49,7 @@ __all__ = [
     "Cosine",
     "DynamicThreshold",
     "Guidance",
+    "InstructPix2Pix",
     "Interval",
     "Linear",
     "PerturbedAttention",
@@ -65,6 +68,7 @@ __all__ = [
     "classifier",
     "classifier_free",
     "dynamic_threshold",
+    "instruct_pix2pix",
     "interval",
     "mixture",
     "perturbed_attention",

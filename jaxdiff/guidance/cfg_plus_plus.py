@@ -35,7 +35,7 @@ def cfg_plus_plus(conditional: Denoiser, unconditional: Denoiser, scale: Any) ->
 
         x0 = u_x0 + scale (c_x0 - u_x0)        eps = u_eps        x_s = alpha_s x0 + sigma_s eps
 
-    Chung et al. 2024 (arXiv 2406.08070), algorithm 1. The pair is not consistent with x_t, and is meant for
+    Chung et al. 2024 (arXiv 2406.08070), algorithm 2. The pair is not consistent with x_t, and is meant for
     `solvers.renoise`. Everything else refuses it. A scale of 0.6 acts like one of 7.5 of classifier-free guidance.
 
     Args:

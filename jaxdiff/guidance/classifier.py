@@ -60,9 +60,9 @@ def classifier(
 
         eps' = eps - scale sigma grad        x0' = x0 + scale sigma^2/alpha grad
 
-    Dhariwal & Nichol 2021 (arXiv 2105.05233), algorithm 2. A scale of 1 is exact: with `p(y | x_t, t)` of the noisy
-    data of an unconditional denoiser, samples follow `p(x | y)`. Without signal (`alpha = 0`) x_t says nothing of y,
-    and x0 stays. A step costs one evaluation, and the classifier with its gradient.
+    Dhariwal & Nichol 2021 (arXiv 2105.05233), equation 14 and algorithm 2. A scale of 1 is exact: with `p(y | x_t, t)`
+    of the noisy data of an unconditional denoiser, samples follow `p(x | y)`. Without signal (`alpha = 0`) x_t says
+    nothing of y, and x0 stays. A step costs one evaluation, and the classifier with its gradient.
 
     Args:
       denoiser: the denoiser of `p(x)`; or a conditional one.

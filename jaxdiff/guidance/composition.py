@@ -40,10 +40,11 @@ class WeightedSum:
 def product(conditional: Sequence[Denoiser], unconditional: Denoiser, scales: Sequence[Any]) -> GuidedDenoiser:
     """Several conditions at once: the estimate `u + sum_i scale_i (c_i - u)`.
 
-    Liu et al. 2022 (arXiv 2206.01714): conjunction. A negative scale is their negation, which leads away from a
-    condition. At each time the score is that of `p_u(x_t) prod_i (p_i(x_t)/p_u(x_t))^scale_i`, so that the remarks of
-    `classifier_free` hold: this is exact in special cases only. With the denoisers of one call of `both`, of which the
-    unconditional one is the last, the network is called once.
+    Liu et al. 2022 (arXiv 2206.01714), "Concept Conjunction (AND)". A negative scale is their "Concept Negation (NOT)",
+    which leads away from a condition. At each time the score is that of
+    `p_u(x_t) prod_i (p_i(x_t)/p_u(x_t))^scale_i`, so that the remarks of `classifier_free` hold: this is exact in
+    special cases only. With the denoisers of one call of `both`, of which the unconditional one is the last, the
+    network is called once.
 
     Args:
       conditional: denoisers with a condition each, of the process of `unconditional`.

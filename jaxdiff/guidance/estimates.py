@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxdiff import parametrizations, trees
+from jaxdiff.arithmetic import quotient
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.processes import Process
 
@@ -21,7 +22,7 @@ def with_x0(process: Process, estimate: Estimate, x0: PyTree, t: Any) -> Estimat
     """
     alpha, sigma = process.alpha(t), process.sigma(t)
     change = trees.lincomb((1.0, -1.0), (x0, estimate.x0))
-    return Estimate(x0, trees.lincomb((1.0, -_quotient(alpha, sigma)), (estimate.eps, change)))
+    return Estimate(x0, trees.lincomb((1.0, -quotient(alpha, sigma)), (estimate.eps, change)))
 
 
 def with_score(process: Process, estimate: Estimate, change: PyTree, scale: Any, t: Any) -> Estimate:
@@ -32,7 +33,7 @@ def with_score(process: Process, estimate: Estimate, change: PyTree, scale: Any,
     Without signal, `alpha = 0`, x0 stays.
     """
     alpha, sigma = process.alpha(t), process.sigma(t)
-    x0 = trees.lincomb((1.0, scale * _quotient(sigma**2, alpha)), (estimate.x0, change))
+    x0 = trees.lincomb((1.0, scale * quotient(sigma**2, alpha)), (estimate.x0, change))
     return Estimate(x0, trees.lincomb((1.0, -scale * sigma), (estimate.eps, change)))
 
 
@@ -50,7 +51,7 @@ def with_prediction(
     """
     (p, q), alpha, sigma = _parametrization(prediction).target(process, t), process.alpha(t), process.sigma(t)
     determinant = alpha * q - sigma * p
-    p, q, alpha, sigma = (_quotient(side, determinant) for side in (p, q, alpha, sigma))
+    p, q, alpha, sigma = (quotient(side, determinant) for side in (p, q, alpha, sigma))
     found = Estimate(trees.lincomb((q, -sigma), (x, output)), trees.lincomb((-p, alpha), (x, output)))
     return choose(determinant != 0, found, estimate)
 
@@ -58,11 +59,6 @@ def with_prediction(
 def choose(condition: Any, one: PyTree, other: PyTree) -> PyTree:
     """`one` where the condition (a scalar or `[batch]`) is true, and `other` elsewhere."""
     return jax.tree.map(lambda a, b: jnp.where(trees.expand(condition, a), a, b), one, other)
-
-
-def _quotient(a: Any, b: Any) -> Any:
-    """`a/b`, and 0 where `b = 0`."""
-    return jnp.where(b != 0, a / jnp.where(b != 0, b, 1), 0)
 
 
 def _parametrization(prediction: Prediction) -> parametrizations.Parametrization:

@@ -89,10 +89,10 @@ def interval(guided: Denoiser, unguided: Denoiser, low: Any, high: Any) -> Inter
         conditional, unconditional = ...
         limited = interval(classifier_free(conditional, unconditional, 2.0), conditional, 0.2, 5.0)
 
-    Kynkaanniemi et al. 2024 (arXiv 2404.07724), whose noise level is EDM's sigma. For ImageNet-512 they guide EDM2-S in
-    (0.28, 2.9] by 2.1. Samplers give one time for the whole batch, so that a step evaluates one of the two denoisers
-    alone (`jax.lax.cond`). With a time for each example, and under `jax.vmap` over the time or the ends, both are
-    evaluated.
+    Kynkaanniemi et al. 2024 (arXiv 2404.07724), equations 5 and 6, whose noise level is EDM's sigma. For ImageNet-512
+    they guide EDM2-S in (0.28, 2.9] by 2.1. Samplers give one time for the whole batch, so that a step evaluates one of
+    the two denoisers alone (`jax.lax.cond`). With a time for each example, and under `jax.vmap` over the time or the
+    ends, both are evaluated.
 
     Args:
       guided: the denoiser inside of the interval, with guidance of any kind.

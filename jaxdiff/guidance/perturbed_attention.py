@@ -21,7 +21,7 @@ def perturbed_attention(
         c + scale (c - p)                                  without u
         u + condition_scale (c - u) + scale (c - p)        with u: classifier-free guidance too
 
-    Ahn et al. 2024 (arXiv 2403.17377), section 4.2. In chosen layers of the perturbed network the weights of
+    Ahn et al. 2024 (arXiv 2403.17377), sections 4.1, 4.2. In chosen layers of the perturbed network the weights of
     self-attention are the identity matrix: every position keeps its own value, so that the picture loses its structure
     and samples are led away from this. The network is told the same conditions. x0 and eps are extrapolated alike.
 

@@ -37,44 +37,55 @@ class Schedule(Component):
             finite(field.name, getattr(self, field.name))
 
 
+@dataclasses.dataclass(frozen=True)
+class Between(Schedule):
+    """The base of schedules between two scales: `last + (first - last) share`.
+
+    Attributes:
+      first: the scale at `t_max`, where sampling begins.
+      last: the scale at `t_min`.
+    """
+
+    first: float = 1.0
+    last: float = 1.0
+
+    def share(self, process: Process, t: Any) -> Any:
+        """The share of `first` in the scale."""
+        raise NotImplementedError
+
+    def __call__(self, process: Process, t: Any) -> Any:
+        return self.last + (self.first - self.last) * self.share(process, t)
+
+
 @trees.register
 @dataclasses.dataclass(frozen=True)
-class Linear(Schedule):
+class Linear(Between):
     """A scale that changes linearly in time: `last + (first - last) u`, where u runs from 1 at `t_max` to 0 at `t_min`.
 
-    Attributes:
-      first: the scale at `t_max`, where sampling begins.
-      last: the scale at `t_min`.
+    The attributes are those of `Between`.
     """
 
-    first: float = 1.0
-    last: float = 1.0
-
-    def __call__(self, process: Process, t: Any) -> Any:
-        return self.last + (self.first - self.last) * fraction_of_time(process, t)
+    def share(self, process: Process, t: Any) -> Any:
+        """The fraction of time."""
+        return fraction_of_time(process, t)
 
 
 @trees.register
 @dataclasses.dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(Between):
     """A scale that changes as half a wave: `last + (first - last) (1 - cos(pi u))/2`, with u of `Linear`.
 
-    Attributes:
-      first: the scale at `t_max`, where sampling begins.
-      last: the scale at `t_min`.
+    The attributes are those of `Between`.
     """
 
-    first: float = 1.0
-    last: float = 1.0
-
-    def __call__(self, process: Process, t: Any) -> Any:
-        u = fraction_of_time(process, t)
-        return self.last + (self.first - self.last) * (1 - jnp.cos(jnp.pi * u)) / 2
+    def share(self, process: Process, t: Any) -> Any:
+        """Half a wave of the fraction of time."""
+        return (1 - jnp.cos(jnp.pi * fraction_of_time(process, t))) / 2
 
 
 @trees.register
 @dataclasses.dataclass(frozen=True)
-class Power(Schedule):
+class Power(Between):
     """A power of the share of the noise: `last + (first - last) (sigma/sqrt(alpha^2 + sigma^2))^power`.
 
     For variance-preserving processes the share of the noise is sigma. A negative power grows towards the data.
@@ -85,13 +96,12 @@ class Power(Schedule):
       power: the exponent.
     """
 
-    first: float = 1.0
-    last: float = 1.0
     power: float = 1.0
 
-    def __call__(self, process: Process, t: Any) -> Any:
+    def share(self, process: Process, t: Any) -> Any:
+        """The power of the share of the noise."""
         alpha, sigma = process.alpha(t), process.sigma(t)
-        return self.last + (self.first - self.last) * (sigma / jnp.sqrt(alpha**2 + sigma**2)) ** self.power
+        return (sigma / jnp.sqrt(alpha**2 + sigma**2)) ** self.power
 
 
 def fraction_of_time(process: Process, t: Any) -> Any:

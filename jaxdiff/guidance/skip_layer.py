@@ -21,9 +21,9 @@ def skip_layer(
         c + scale (c - c')                                  without u
         u + condition_scale (c - u) + scale (c - c')        with u: classifier-free guidance too
 
-    Hyung et al. 2024 (arXiv 2411.18664), who leave out residual branches of video models; Stable Diffusion 3.5 leaves
-    out the blocks 7, 8 and 9 with a scale of 2.8, in the first fifth of the steps. A layer that is left out passes its
-    input on. x0 and eps are extrapolated alike.
+    Hyung et al. 2024 (arXiv 2411.18664), equations 13 to 15, who leave out residual branches of video models. Stable
+    Diffusion 3.5 leaves out the blocks 7, 8 and 9 with a scale of 2.8, in the first fifth of the steps. A layer that is
+    left out passes its input on. x0 and eps are extrapolated alike.
 
     Args:
       conditional, skipped: denoisers of the same process, with the same condition.

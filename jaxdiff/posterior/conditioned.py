@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
+from jaxdiff.arithmetic import quotient
 from jaxdiff.checks import message
 from jaxdiff.denoisers import Denoiser, check_denoiser, evaluate
 from jaxdiff.parametrizations import Estimate
@@ -73,7 +74,7 @@ class Conditioned:
 
         x0, pull, eps = jax.vjp(both, x, has_aux=True)
         alpha_then, sigma_then = self.process.alpha(when), self.process.sigma(when)
-        inverse = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
+        inverse = quotient(1.0, sigma)
         # The noise in x at t, for the same data: x = alpha x0 + sigma eps holds at both times.
         eps = trees.lincomb(((alpha_then - alpha) * inverse, sigma_then * inverse), (x0, eps))
 

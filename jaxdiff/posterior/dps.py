@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import trees
-from jaxdiff.arithmetic import root
+from jaxdiff.arithmetic import quotient, root
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.parametrizations import Estimate
 from jaxdiff.posterior.conditioned import Conditioned, arguments
@@ -28,7 +28,7 @@ class DPSDenoiser(Conditioned):
         prior = self.differentiated(x, t, s)
         residual, _, pull = self.residual(prior.estimate.x0)
         distance = root(trees.inner(residual, residual))
-        unit = trees.lincomb((jnp.where(distance > 0, 1 / jnp.where(distance > 0, distance, 1.0), 0.0),), (residual,))
+        unit = trees.lincomb((quotient(1.0, distance),), (residual,))
         ascent = prior.pullback(pull(unit))  # minus the gradient of the distance
         return prior.corrected(trees.lincomb((self.zeta / self._share(jnp.asarray(t)),), (ascent,)))
 

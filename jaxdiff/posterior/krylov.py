@@ -4,7 +4,7 @@ A method approximates a product `W u`, where u solves `M u = b`. The caller give
 `apply(p) -> (M p, W p)`. A method then returns `W u` without one more product. With `W p = p` it returns u itself.
 
 Each example has an equation of its own. The number of iterations is fixed, so that one compiled program serves every
-equation. An example that is solved early, but for its rounding, stays as it is.
+equation. An example that is solved early, but for its rounding, stays as it is: quotients by 0 are 0.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxdiff import loops, trees
+from jaxdiff.arithmetic import quotient
 
 # `p -> (M p, W p)`.
 Apply = Callable[[PyTree], tuple[PyTree, PyTree]]
@@ -40,11 +41,11 @@ def conjugate_gradients(apply: Apply, b: PyTree, iterations: int) -> PyTree:
     def step(carry: tuple[PyTree, ...], _: None) -> tuple[tuple[PyTree, ...], None]:
         total, r, p, square = carry
         image, product = apply(p)
-        length = jnp.where(square > least, _quotient(square, trees.inner(p, image)), 0.0)
+        length = jnp.where(square > least, quotient(square, trees.inner(p, image)), 0.0)
         total = trees.lincomb((1.0, length), (total, product))
         r = trees.lincomb((1.0, -length), (r, image))
         new = trees.inner(r, r)
-        return (total, r, trees.lincomb((1.0, _quotient(new, square)), (r, p)), new), None
+        return (total, r, trees.lincomb((1.0, quotient(new, square)), (r, p)), new), None
 
     least = _least(b)
     carry = (_nothing(apply, b)[1], b, b, trees.inner(b, b))
@@ -75,7 +76,7 @@ def gmres(apply: Apply, b: PyTree, iterations: int) -> PyTree:
             )
         square = trees.inner(image, image)
         going = (square > alone) & (trees.inner(r, r) > least)
-        scale = jnp.where(going, _quotient(1.0, jnp.sqrt(jnp.where(going, square, 1.0))), 0.0)
+        scale = jnp.where(going, quotient(1.0, jnp.sqrt(jnp.where(going, square, 1.0))), 0.0)
         image, product = (trees.lincomb((scale,), (side,)) for side in (image, product))
         share = trees.inner(image, r)
         total = trees.lincomb((1.0, share), (total, product))
@@ -105,8 +106,3 @@ def _least(v: PyTree) -> Float[Array, " batch"]:
     """The square of the length below which a part of v is its rounding. Another iteration would only enlarge it."""
     square = trees.inner(v, v)
     return (4 * jnp.finfo(square.dtype).eps) ** 2 * square
-
-
-def _quotient(a: Array | float, b: Float[Array, " batch"]) -> Float[Array, " batch"]:
-    """`a/b`, and 0 where b is 0: there the equation is solved."""
-    return jnp.where(b != 0, a / jnp.where(b != 0, b, 1.0), 0.0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxdiff import loops, trees
+from jaxdiff.arithmetic import quotient
 from jaxdiff.checks import message, require
 from jaxdiff.denoisers import Denoiser, check_denoiser
 from jaxdiff.jitted import as_pytree, jitted
@@ -175,7 +176,7 @@ def _run(
         # step's noise its move is `away`. Without signal the slope is that of a constant. Without noise nothing moves.
         alpha, sigma = process.alpha(t), process.sigma(t)
         led = rows[i, 1] * (p * sigma**2 / jnp.where(alpha > 0, alpha, jnp.inf) - q * sigma)
-        away = trees.lincomb((jnp.where(c > 0, led / jnp.where(c > 0, c, 1), 0),), (slope,))
+        away = trees.lincomb((quotient(led, c),), (slope,))
         z = trees.normal_like(trees.fold_in(for_noise, i), x)
         moved = trees.lincomb(
             (rows[i, 0], rows[i, 1] * p, rows[i, 1] * q, c, c), (x, estimate.x0, estimate.eps, away, z)

@@ -12,5 +12,7 @@ The store holds a run:
 The work uses the store:
 - `opened`: the data, opened and placed; `program`: the step, compiled; `validation`: the loss on other examples.
 - `loop`: `train(config, run_dir)`; `trainer`: its steps; `window`: their metrics; `archive`: saving while training.
+- `restore`: samples of the posterior of a picture, by its `tasks` and `methods`; `learned`: by a model that was trained
+  for them.
 - `topologies`, `lowering`, `compiled`: programs compiled for a TPU pod without a TPU.
 """

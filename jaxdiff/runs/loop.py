@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -145,6 +146,7 @@ def _start(training: Training, program: Program, start: PyTree) -> PyTree:
         name = "train.start_from"
         with at(name):
             start = load(config.train.start_from).params
+    _warn_of_random(training, start)
     if start is None:
         return None
     begun, fresh = dict(start), program.shapes.params
@@ -154,6 +156,15 @@ def _start(training: Training, program: Program, start: PyTree) -> PyTree:
     good = jax.tree.map(jnp.shape, begun) == wanted
     require(good, name, config.train.start_from or "other parameters", "parameters with the shapes of the model's own")
     return jax.tree.map(jnp.asarray, start)
+
+
+def _warn_of_random(training: Training, start: PyTree) -> None:
+    """Warns of a network that is frozen but for a part, such as the U-Net in a ControlNet, and was never trained."""
+    network = training.bound.network
+    if network.trained and (start is None or "model" not in start):
+        kind = type(network).__name__
+        frozen = f"{kind} trains the parameters {network.trained!r} alone, and all others stay random"
+        warnings.warn(f"train.start_from is none: {frozen}; name a trained run", stacklevel=3)
 
 
 def _check_start(first: int, config: Config, run: Run | None) -> None:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxdiff import checks, trees
+from jaxdiff.arithmetic import quotient
 from jaxdiff.jitted import jitted
 
 
@@ -57,7 +58,7 @@ def effective_size(log_weights: Float[Array, "populations particles"]) -> Float[
     Kong, Liu & Wong 1994. It is 0 for a population without any possible particle.
     """
     squares = jnp.sum(_normalised(log_weights) ** 2, axis=-1)
-    return jnp.where(squares > 0, 1 / jnp.where(squares > 0, squares, 1), 0)
+    return quotient(1.0, squares)
 
 
 def start(x: PyTree, populations: int = 1) -> Particles:

@@ -97,7 +97,7 @@ def test_pictures_of_all_kinds_are_edited_and_keep_their_transparency(call, plac
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("small.png --task inpaint", "--mask = 'none'; allowed are values, since the task is inpaint"),
+        ("small.png --task inpaint", "mask = 'none'; allowed are values, since the task is inpaint"),
         ("small.png --task sr --scale 2 --mask mask.png", "--mask = mask.png; allowed are none, since the task is sr"),
         ("small.png --task inpaint --mask nothing.png", "mask = 'nothing'; allowed are masks with white pixels"),
         ("odd.png --task inpaint --mask mask.png", "size of the mask = (8, 8); allowed are (5, 7)"),

@@ -34,6 +34,7 @@ RULES = {
     "cfg_zero_star": lambda c, u, n: guidance.cfg_zero_star(c, u, n, zero_init=0.1),
     "autoguidance": guidance.autoguidance,
     "product": lambda c, u, n: guidance.product([c, u], denoisers.gaussian(c.process), [n, -0.5]),
+    "instruct_pix2pix": lambda c, u, n: guidance.instruct_pix2pix(c, u, denoisers.gaussian(c.process), 3.0, n),
     "mixture": lambda c, u, n: guidance.mixture([c, u], [_Level(n), _Level(jnp.asarray(0.1))]),
     "classifier": lambda c, u, n: guidance.classifier(c, _Level(n), 1.5),
     "reward": lambda c, u, n: guidance.reward(c, trees.mean_square, n),

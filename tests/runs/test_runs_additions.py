@@ -31,6 +31,7 @@ ADDITIONS = {
     "latents": 0.7,
     "points": 0.96,
     "super_resolution": 0.8,
+    "instruction": 0.8,
     "interval": 0.8,
     "noisy_classifier": 0.95,
     "latent_diffusion": 0.7,

@@ -49,6 +49,9 @@ def test_a_run_of_adapters_may_go_on_in_another(toy, tuned, tmp_path):
         replaced(config, train__start_from=None, train__steps=3), None, start={"model": model.params["model"]}
     )
     jax.tree.map(np.testing.assert_array_equal, *(m.params["model"]["params"]["network"] for m in (again, model)))
+    warning = r"train\.start_from is none: LoRA trains the parameters '\^adapters.* stay random; name a trained run"
+    with pytest.warns(UserWarning, match=warning):
+        train(replaced(config, train__start_from=None), None)
     with pytest.raises(ValueError, match=r"train\.start_from = '.*allowed are parameters"):
         train(replaced(config, model__network=LoRA(MLP(width=8)), train__start_from=str(toy)), tmp_path / "other")
 

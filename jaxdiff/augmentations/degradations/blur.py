@@ -51,6 +51,10 @@ class Blur(Degradation):
         fits = self.generalised + self.plateau <= 1
         require(fits, "plateau", self.plateau, f"numbers up to 1 - generalised, {1 - self.generalised}")
 
+    @property
+    def task(self) -> str:
+        return "deblur"
+
     def check(self, shape: tuple[int, ...]) -> None:
         check_sides(shape)
 

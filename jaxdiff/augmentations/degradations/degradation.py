@@ -20,6 +20,11 @@ class Degradation(Component):
     home = "jaxdiff.augmentations.degradations"
     probability: float
 
+    @property
+    def task(self) -> str | None:
+        """The task of `jaxdiff restore` that undoes the degradation; None if there is none."""
+        return None
+
     def __call__(self, key: Key[Array, ""], image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
         """The degraded picture, or the picture as it is with probability `1 - probability`."""
         happens_key, key = jax.random.split(key)

@@ -43,10 +43,20 @@ class Hide(Degradation):
             fraction(name, getattr(self, name))
         require(self.size_min <= self.size_max, "size_max", self.size_max, f"numbers of at least {self.size_min}")
 
+    @property
+    def task(self) -> str:
+        return "outpaint" if self.shape == "border" else "inpaint"
+
     def apply(self, key: Key[Array, ""], image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
         place_key, noise_key = jax.random.split(key)
-        noise = jax.random.normal(noise_key, image.shape) if self.fill == "noise" else jnp.zeros(image.shape)
-        return jnp.where(self.hidden(place_key, image.shape[:2])[..., None], jnp.clip(noise, -1, 1), image)
+        return self.covered(noise_key, image, self.hidden(place_key, image.shape[:2]))
+
+    def covered(
+        self, key: Key[Array, ""], image: Float[Array, "h w c"], hidden: Bool[Array, "h w"]
+    ) -> Float[Array, "h w c"]:
+        """The picture, with noise or grey in the pixels that are hidden."""
+        noise = jax.random.normal(key, image.shape) if self.fill == "noise" else jnp.zeros(image.shape)
+        return jnp.where(hidden[..., None], jnp.clip(noise, -1, 1), image)
 
     def hidden(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array, "h w"]:
         """The pixels that are hidden in pictures of `(height, width)`."""

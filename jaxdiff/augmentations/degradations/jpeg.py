@@ -32,6 +32,10 @@ class Jpeg(Degradation):
         integer("quality_max", self.quality_max, self.quality_min, 100)
         fraction("probability", self.probability)
 
+    @property
+    def task(self) -> str:
+        return "jpeg"
+
     def check(self, shape: tuple[int, ...]) -> None:
         require(shape[-1] in (1, 3), "shape of the picture", shape, "[h, w, 1] and [h, w, 3]")
 
