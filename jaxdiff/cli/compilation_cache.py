@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jax
 
+from jaxdiff.distributed import all_devices
+
 
 def enable() -> None:
     """Turns on JAX's persistent compilation cache, in `jaxdiff/xla` of the user's cache directory.
@@ -30,6 +32,19 @@ def enable() -> None:
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         return
     jax.config.update("jax_compilation_cache_dir", str(directory))
+
+
+def disable_in_jobs_on_cpus() -> None:
+    """Turns the cache off in a job of several processes on CPUs.
+
+    There every process names its programs by other keys, and JAX writes those of the first one alone. At a later start
+    the others compile, while the first one, which has read its program, waits for them. Gloo waits for 30 seconds only.
+
+    Raises:
+      ValueError: JAX has no device.
+    """
+    if all_devices()[0].platform == "cpu" and jax.process_count() > 1:
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def default_directory() -> Path:

@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_dir = Path("runs") / name if arguments.run_dir is None else arguments.run_dir
         divide_processor(config.parallel.cpu_devices)
         with hosts.joined(arguments.coordinator, arguments.processes, arguments.process):
+            compilation_cache.disable_in_jobs_on_cpus()
             # Orbax is slow to import, so a mistake on the command line is reported before.
             from jaxdiff.runs.loop import train
 

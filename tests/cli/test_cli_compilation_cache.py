@@ -111,3 +111,16 @@ def test_without_a_place_for_a_cache_there_is_none(obstacle, tmp_path, monkeypat
         monkeypatch.setattr("os.access", lambda *_: False)  # permission bits do not stop root
     compilation_cache.enable()
     assert changed == []
+
+
+@pytest.mark.parametrize(("processes", "kept"), [(1, True), (2, False)])
+def test_several_processes_on_cpus_do_without(monkeypatch, processes, kept):
+    """Otherwise the first process reads its program, and waits at a collective for others that compile."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    jax.config.update("jax_enable_compilation_cache", True)
+    try:
+        compilation_cache.disable_in_jobs_on_cpus()
+        assert jax.config.values["jax_enable_compilation_cache"] is kept
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
