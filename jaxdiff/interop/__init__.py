@@ -2,7 +2,7 @@
 
 - `tensors`: files of arrays, read without running anything that they hold
 - `layout`: the names of another library, and how its arrays become ours and back
-- `pretrained`: `load_pretrained`, a folder as a model
+- `foreign_model`: a model of another library in our terms; `pretrained`: `load_pretrained`, a folder as a model
 - `text_encoders`: `text_encoder`, a folder of transformers as a frozen encoder: `clip`, `t5`, `bert`, `tokenizers`
 - `diffusers/`: the models of the library diffusers; `taesd`: tiny autoencoders
 """

@@ -9,7 +9,8 @@ from typing import Any
 from jaxdiff.checks import require
 from jaxdiff.components import Table
 from jaxdiff.data import Elsewhere
-from jaxdiff.interop.pretrained import Pretrained, PretrainedEncoder, read_pretrained
+from jaxdiff.interop.foreign_model import Pretrained, PretrainedEncoder
+from jaxdiff.interop.pretrained import read_pretrained
 from jaxdiff.runs.checkpoints import Checkpoints
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run, create_run, write_config
