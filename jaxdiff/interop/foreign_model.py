@@ -1,17 +1,22 @@
 """A model of another library in our terms."""
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from jaxdiff.components import Table
 from jaxdiff.conditions.text_encoder import TextEncoder
 from jaxdiff.data.fields import Field
+from jaxdiff.interop.tensors import write_tensors
+from jaxdiff.interop.tokenizers import write_tokenizer
 from jaxdiff.models import Model, Sampling
 
 
@@ -21,15 +26,29 @@ class PretrainedEncoder:
 
     Attributes:
       encoder: the encoder and its tokenizer.
-      files: its files, and those of the tokenizer.
+      files: its files, and those of the tokenizer; empty for an encoder that is part of a larger file.
+      config: the entries of the configuration of an encoder without files of its own.
+      tensors: the arrays of an encoder without files of its own.
     """
 
     encoder: TextEncoder
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def loaded(self) -> TextEncoder:
         """The encoder with its weights."""
         return self.encoder
+
+    def write(self, directory: Path) -> None:
+        """Writes the encoder and its tokenizer into a new directory, as a folder of transformers."""
+        directory.mkdir(parents=True)
+        for file in self.files:
+            shutil.copyfile(file, directory / file.name)
+        if not self.files:
+            (directory / "config.json").write_text(json.dumps(self.config))
+            write_tensors(directory / "model.safetensors", self.tensors)
+            write_tokenizer(self.encoder.tokenizer, directory)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,12 @@ from jaxdiff.checks import require
 from jaxdiff.interop.diffusers.folders import weights_of
 from jaxdiff.interop.diffusers.pipelines import diffusion, read_autoencoder, read_pipeline
 from jaxdiff.interop.foreign_model import Pretrained
+from jaxdiff.interop.single_file import read_single_file
 from jaxdiff.interop.tensors import read_json
 
 
-def load_pretrained(folder: str | os.PathLike[str]) -> Any:
-    """Loads a model of diffusers from its folder.
+def load_pretrained(folder: str | os.PathLike[str], *, tokenizer: str | os.PathLike[str] | None = None) -> Any:
+    """Loads a model of diffusers from its folder, or Stable Diffusion 1 from a single file.
 
         model = jd.load_pretrained("ddpm-cifar10-32")
         pictures = model.sample(jax.random.key(0), 16)
@@ -24,7 +25,9 @@ def load_pretrained(folder: str | os.PathLike[str]) -> Any:
         Diffusion 3, and perhaps an autoencoder; of an `AutoencoderKL` or an `AutoencoderTiny`; or of a network alone,
         which is then taken for one of DDPM. A `DiTTransformer2DModel` is told the class `label`. Models of captions
         are told `text`, and Stable Diffusion XL also `sizes`: height and width of the whole picture, top and left of
-        the crop, height and width of the crop. Without `sizes`, they are those of a whole picture.
+        the crop, height and width of the crop. Without `sizes`, they are those of a whole picture. Or a single
+        `.safetensors` file of Stable Diffusion 1 by the names of its authors (`model.diffusion_model.*`).
+      tokenizer: the folder of the tokenizer of a single file, which holds none.
 
     Returns:
       The model, as `jd.load` returns it: a pytree whose weights are leaves.
@@ -33,12 +36,15 @@ def load_pretrained(folder: str | os.PathLike[str]) -> Any:
       ValueError: the folder, a file or a configuration is missing or cannot be read, is a pickle, or is of a kind that
         we do not know; or arrays are missing, left over or of another shape.
     """
-    return read_pretrained(folder).loaded()
+    return read_pretrained(folder, tokenizer).loaded()
 
 
-def read_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
+def read_pretrained(folder: str | os.PathLike[str], tokenizer: str | os.PathLike[str] | None = None) -> Pretrained:
     """Reads a model of diffusers. The arguments and errors are those of `load_pretrained`."""
     path = Path(folder)
+    if path.is_file():
+        return read_single_file(path, None if tokenizer is None else Path(tokenizer))
+    require(tokenizer is None, "tokenizer", str(tokenizer), "None for a folder, which has its own")
     require(path.is_dir(), "folder", str(path), "folders of diffusers that exist")
     if (path / "model_index.json").exists():
         return read_pipeline(path)
