@@ -15,9 +15,12 @@ class Arguments:
     """The model and the run."""
 
     folder: Path = dataclasses.field(metadata={"positional": True})
-    """A folder of diffusers, or its name on the hub: a pipeline, a network or an autoencoder, in .safetensors files."""
+    """A folder of diffusers, or its name on the hub: a pipeline, a network or an autoencoder, in files of the type
+    .safetensors; or the single file of Stable Diffusion 1."""
     run: Path = dataclasses.field(metadata={"positional": True})
     """The run directory that is made. It is empty or absent."""
+    tokenizer: Path | None = None
+    """The folder of the tokenizer of a single file."""
 
 
 def convert_folder(arguments: Arguments) -> None:
@@ -26,7 +29,7 @@ def convert_folder(arguments: Arguments) -> None:
     from jaxdiff.runs.convert import convert
 
     all_devices()
-    print(convert(arguments.folder, arguments.run).directory)
+    print(convert(arguments.folder, arguments.run, arguments.tokenizer).directory)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

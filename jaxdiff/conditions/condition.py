@@ -33,6 +33,11 @@ class Condition(Component):
     dropout: float
 
     @property
+    def guided(self) -> bool:
+        """Whether guidance leads to the value. If not, the unconditional estimate is told what is asked for, too."""
+        return True
+
+    @property
     def entry(self) -> str:
         """The name of the batch entry that the condition encodes. Conditions with the same reading share an entry."""
         return self.field

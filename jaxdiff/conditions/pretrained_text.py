@@ -32,6 +32,8 @@ class PretrainedText(Condition):
       pooled: whether the network is told one vector per caption, and not the tokens.
       masked: whether padding is hidden from the encoder and from the network. Imagen hides it. Stable Diffusion 1 to 3
         were trained with visible padding.
+      before_last: whether the tokens are those before the last block of the encoder, as in Stable Diffusion XL and 3.
+        The encoder has to be a `CLIPText`.
       tokenizer: the tokenizer of the encoder; no setting, since `opened` sets it.
     """
 
@@ -41,6 +43,7 @@ class PretrainedText(Condition):
     length: int = 77
     pooled: bool = False
     masked: bool = True
+    before_last: bool = False
     tokenizer: Tokenizer | None = dataclasses.field(default=None, kw_only=True, metadata={"setting": False})
 
     @property
@@ -75,7 +78,7 @@ class PretrainedText(Condition):
         longest = getattr(found.network, "length", None)
         if longest is not None:
             integer("length", self.length, least=3, most=longest)
-        return found
+        return found.changed(before_last=True) if self.before_last else found
 
     def opened(self, frozen: Any) -> Self:
         return dataclasses.replace(self, tokenizer=frozen.tokenizer)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32, PyTree
@@ -43,3 +44,11 @@ class TextEncoder:
         """One vector per text."""
         vectors: Array = self.network.apply(self.variables, ids, mask, method="pooled")
         return vectors
+
+    def changed(self, **settings: Any) -> Self:
+        """The encoder with other settings of its network.
+
+        Raises:
+          ValueError: the network has no such setting.
+        """
+        return dataclasses.replace(self, network=self.network.changed(**settings))

@@ -27,6 +27,8 @@ class Vector(Condition):
       embedding: features of each number, such as the sinusoids of the sizes that Stable Diffusion XL is told (Podell et
         al. 2023, arXiv 2307.01952, section 2.2); None for the numbers themselves.
       features: the number of features of each number, with an embedding.
+      usual: the numbers of samples for which none are asked, such as the sizes of a whole picture. Guidance does not
+        lead to them: the unconditional estimate is told the numbers that are asked for. None for zeros.
     """
 
     channel: ClassVar[Literal["vector"]] = "vector"
@@ -35,10 +37,15 @@ class Vector(Condition):
     scale: float = 1.0
     embedding: TimeEmbedding | None = None
     features: int = 256
+    usual: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         fraction("dropout", self.dropout)
         integer("features", self.features)
+
+    @property
+    def guided(self) -> bool:
+        return self.usual is None
 
     def check(self, fields: Mapping[str, Field]) -> None:
         super().check(fields)
@@ -50,9 +57,12 @@ class Vector(Condition):
             self.field,
             f"fields of values [n] and of masks, and not of kind {field.kind!r} {field.shape}",
         )
+        fits = self.usual is None or (len(self.usual),) == field.shape
+        require(fits, "usual", self.usual, f"numbers of the shape {field.shape} of the field {self.field}")
 
     def null(self, fields: Mapping[str, Field]) -> np.ndarray:
-        return np.zeros(fields[self.field].shape, np.float32)
+        shape = fields[self.field].shape
+        return np.zeros(shape, np.float32) if self.usual is None else np.asarray(self.usual, np.float32)
 
     def encode(
         self, params: PyTree, frozen: Any, batch: Mapping[str, Array], keys: Key[Array, " batch"] | None, codec: Encode
@@ -65,9 +75,17 @@ class Vector(Condition):
 
     def ask(self, given: Any, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
         shape = fields[self.field].shape
-        values = as_array(self.field, given, "finite numbers")
+        values = as_array(self.field, _numbers(given), "finite numbers")
         good = values.dtype.kind in "biuf" and np.isfinite(values).all()
         require(good, self.field, given, "finite numbers")
         values = values[None] if values.shape == shape else values
         require(values.shape[1:] == shape, f"{self.field}.shape", values.shape, f"{shape} and [batch, *{shape}]")
         return {self.field: values.astype(np.float32)}
+
+
+def _numbers(given: Any) -> Any:
+    """Numbers, also as a text with commas between them, which a command line gives."""
+    try:
+        return [float(one) for one in given.split(",")] if isinstance(given, str) else given
+    except ValueError:
+        return given

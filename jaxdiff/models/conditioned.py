@@ -102,7 +102,9 @@ class Conditions:
             values[name] = condition.encode(inner, frozen.get(name), own, keys, codec)
         return values
 
-    def ask(self, given: Mapping[str, Any], count: int | None = None) -> dict[str, np.ndarray]:
+    def ask(
+        self, given: Mapping[str, Any], count: int | None = None, others: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The entries that a user asks for, and null entries for all other conditions.
 
         Conditions that share an entry are asked together: a value for one of them is a value for all.
@@ -110,6 +112,7 @@ class Conditions:
         Args:
           given: values by the name of the condition.
           count: the number of samples; None for any.
+          others: entries in the place of null entries.
 
         Raises:
           ValueError: there is no such condition, or it does not allow the value or their number.
@@ -129,15 +132,15 @@ class Conditions:
                 good = entry not in found or np.array_equal(found[entry], values)
                 require(good, name, value, "the value of the other condition that reads the same field")
             found |= asked
-        return {entry: value[None] for entry, value in self._nulls().items()} | found
+        return {entry: value[None] for entry, value in self._nulls().items()} | dict(others or {}) | found
 
-    def wish(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def wish(self, values: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """`ask` for settings. A class whose name is a number is the class of this name, and not of this index."""
         named = {}
         for condition, value in values.items():
             names = self.names(condition)
             named[condition] = names.index(str(value)) if str(value) in names else value
-        return self.ask(named)
+        return self.ask(named, others=others)
 
     def names(self, condition: str) -> tuple[str, ...]:
         """The names of the classes of a condition; empty for a condition without classes, and for no condition."""
@@ -154,11 +157,15 @@ class Conditions:
             arrays = {entry: jnp.asarray(value) for entry, value in entries.items()}
             return self.encode(params, frozen, arrays, None, codec)
 
-        return Asked(encoded(entries), encoded(self.ask({})), entries, lambda wishes: encoded(self.wish(wishes)))
+        kept = {c.entry: entries[c.entry] for _, c in self._sorted() if not c.guided and c.entry in entries}
+        null = encoded(self.ask({}, others=kept))
+        return Asked(encoded(entries), null, entries, lambda wishes: encoded(self.wish(wishes, kept)))
 
     def captions(self, entries: Mapping[str, np.ndarray]) -> list[str]:
         """What each example asks for, in words: the captions of all conditions, separated by commas."""
-        found = [c.captions(entries, self.fields) for _, c in self._sorted()]
+        # Conditions that share an entry have the same words.
+        sharing = {condition.entry: condition for _, condition in self._sorted()}
+        found = [condition.captions(entries, self.fields) for condition in sharing.values()]
         found = [texts for texts in found if texts]
         return [", ".join(filter(None, texts)) for texts in zip(*found, strict=False)]
 

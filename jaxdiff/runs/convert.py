@@ -1,15 +1,14 @@
 """Runs made of models of other libraries."""
 
 import os
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jaxdiff.checks import require
 from jaxdiff.components import Table
 from jaxdiff.data import Elsewhere
-from jaxdiff.interop.pretrained import Pretrained, PretrainedEncoder, read_pretrained
+from jaxdiff.interop.foreign_model import Pretrained, PretrainedEncoder
+from jaxdiff.interop.pretrained import read_pretrained
 from jaxdiff.runs.checkpoints import Checkpoints
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run, create_run, write_config
@@ -20,14 +19,17 @@ from jaxdiff.runs.provenance import provenance
 from jaxdiff.runs.settings import parts_of, saved_settings
 
 
-def convert(folder: str | os.PathLike[str], run: str | os.PathLike[str]) -> Run:
+def convert(
+    folder: str | os.PathLike[str], run: str | os.PathLike[str], tokenizer: str | os.PathLike[str] | None = None
+) -> Run:
     """Makes a run directory of a model of diffusers: every command samples it, restores with it or trains on from it.
 
     Its frozen models, such as an autoencoder, are runs inside of it.
 
     Args:
-      folder: the folder, as of `interop.load_pretrained`.
+      folder: the folder or the file, as of `interop.load_pretrained`.
       run: the run directory, which is empty or absent.
+      tokenizer: the folder of the tokenizer of a single file.
 
     Raises:
       ValueError: the directory is not empty, or as of `load_pretrained`.
@@ -35,7 +37,7 @@ def convert(folder: str | os.PathLike[str], run: str | os.PathLike[str]) -> Run:
     directory = Path(run)
     good = not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
     require(good, "run", str(directory), "directories that are empty or absent")
-    return write(read_pretrained(folder), directory)
+    return write(read_pretrained(folder, tokenizer), directory)
 
 
 def write(pretrained: Pretrained, directory: Path) -> Run:
@@ -43,7 +45,7 @@ def write(pretrained: Pretrained, directory: Path) -> Run:
     run = create_run(directory)
     for name, part in pretrained.parts.items():
         if isinstance(part, PretrainedEncoder):
-            _copy(part.files, run.directory / name)
+            part.write(run.directory / name)
         else:
             write(part, run.directory / name)
     model: Any = pretrained.model
@@ -56,10 +58,3 @@ def write(pretrained: Pretrained, directory: Path) -> Run:
     with Checkpoints(run.checkpoints, version=provenance()) as checkpoints:
         checkpoints.save(0, {**state, "extra": pretrained.extra} if pretrained.extra else state)
     return run
-
-
-def _copy(files: Iterable[Path], directory: Path) -> None:
-    """Copies files into a new directory."""
-    directory.mkdir(parents=True)
-    for file in files:
-        shutil.copyfile(file, directory / file.name)

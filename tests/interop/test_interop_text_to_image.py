@@ -81,5 +81,5 @@ def test_a_network_that_reads_text_needs_its_encoder(folder, tmp_path):
     for name in ("text_encoder", "tokenizer"):
         del index[name]
     (lonely / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match=r"text encoder = False; allowed are True for this network"):
+    with pytest.raises(ValueError, match=r"text encoders = 'none'; allowed are text_encoder for this network"):
         load_pretrained(lonely)

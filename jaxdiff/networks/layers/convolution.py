@@ -30,9 +30,9 @@ def convolve(
       brings convolutions into the usual order, but not those within loops, and runs the latter ten times slower.
       In the derivative by `x` the axes are therefore exchanged beforehand, so that its transpose has the usual order.
       Samplers that differentiate a network, as `posterior.mmps` does, loop over such transposes.
-    - The derivative by `kernel` is a convolution with a window as large as the image. The compiler's program for it takes
-      up to twice as long as the forward pass outside of loops, and up to 67 times as long within them. On CPUs it is
-      therefore one matrix product for each row of the window. Other devices keep the convolution.
+    - The derivative by `kernel` is a convolution with a window as large as the image. The compiler's program for it
+      takes up to twice as long as the forward pass outside of loops, and up to 67 times as long within them. On CPUs
+      it is therefore one matrix product for each row of the window. Other devices keep the convolution.
     """
     settings = {"window_strides": window_strides, "padding": padding, **options}
     hashable = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

@@ -1,0 +1,163 @@
+"""The names of the program of latent diffusion, in which Stable Diffusion 1 was published, as those of diffusers.
+
+Such a file has no configurations. Widths and numbers of layers are read from the shapes of its arrays. The numbers of
+heads and groups, which no shape tells, are those of Stable Diffusion 1 (Rombach et al. 2022, arXiv 2112.10752).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxdiff.checks import require
+
+Tensors = Mapping[str, np.ndarray]
+_UNET = {
+    "input_blocks.0.0": "conv_in",
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+    "middle_block.0": "mid_block.resnets.0",
+    "middle_block.1": "mid_block.attentions.0",
+    "middle_block.2": "mid_block.resnets.1",
+}
+_RESIDUAL = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_AUTOENCODER = {
+    "mid.block_1": "mid_block.resnets.0",
+    "mid.block_2": "mid_block.resnets.1",
+    "mid.attn_1": "mid_block.attentions.0",
+    "norm_out": "conv_norm_out",
+}
+_INSIDE_AUTOENCODER = {"nin_shortcut": "conv_shortcut", "norm": "group_norm", "proj_out": "to_out.0"}
+_INSIDE_AUTOENCODER |= {"q": "to_q", "k": "to_k", "v": "to_v"}
+_HEADS, _HEAD_WIDTH, _SAMPLE_SIZE = 8, 64, 64
+
+
+def unet_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration and the arrays of a `UNet2DConditionModel`, from arrays without `model.diffusion_model.`.
+
+    Raises:
+      ValueError: an array is missing, or has no place.
+    """
+    places, widths, attends, counts = dict(_UNET), [0], [False], [0]
+    for i in range(1, _count(tensors, r"input_blocks\.(\d+)\.")):
+        block, level = f"input_blocks.{i}", len(widths) - 1
+        if f"{block}.0.op.weight" in tensors:
+            places[f"{block}.0.op"] = f"down_blocks.{level}.downsamplers.0.conv"
+            widths, attends, counts = [*widths, 0], [*attends, False], [*counts, 0]
+            continue
+        places[f"{block}.0"] = f"down_blocks.{level}.resnets.{counts[-1]}"
+        places[f"{block}.1"] = f"down_blocks.{level}.attentions.{counts[-1]}"
+        widths[-1] = len(_array(tensors, f"{block}.0.out_layers.3.weight"))
+        attends[-1] |= f"{block}.1.norm.weight" in tensors
+        counts[-1] += 1
+    for i in range(_count(tensors, r"output_blocks\.(\d+)\.")):
+        level, number = divmod(i, counts[0] + 1)
+        places[f"output_blocks.{i}.0"] = f"up_blocks.{level}.resnets.{number}"
+        places[f"output_blocks.{i}.1"] = f"up_blocks.{level}.attentions.{number}"
+        for place in (1, 2):
+            if f"output_blocks.{i}.{place}.conv.weight" in tensors:
+                places[f"output_blocks.{i}.{place}.conv"] = f"up_blocks.{level}.upsamplers.0.conv"
+    reads = [name for name in tensors if name.endswith("attn2.to_k.weight")]
+    require(reads, "arrays of the U-Net", "none that reads text", "those of Stable Diffusion 1")
+    config = {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": _SAMPLE_SIZE,
+        "in_channels": _array(tensors, "input_blocks.0.0.weight", 4).shape[1],
+        "out_channels": len(_array(tensors, "out.2.weight")),
+        "block_out_channels": widths,
+        "layers_per_block": counts[0],
+        "down_block_types": ["CrossAttnDownBlock2D" if one else "DownBlock2D" for one in attends],
+        "up_block_types": ["CrossAttnUpBlock2D" if one else "UpBlock2D" for one in reversed(attends)],
+        "attention_head_dim": _HEADS,
+        "cross_attention_dim": _array(tensors, reads[0], 2).shape[1],
+    }
+    return config, {_renamed(name, places, _RESIDUAL): array for name, array in tensors.items()}
+
+
+def autoencoder_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration and the arrays of an `AutoencoderKL`, from arrays without `first_stage_model.`.
+
+    Raises:
+      ValueError: an array is missing, or has no place.
+    """
+    tensors = {name: array for name, array in tensors.items() if not name.startswith("loss.")}
+    levels = _count(tensors, r"encoder\.down\.(\d+)\.")
+    layers = _count(tensors, r"encoder\.down\.0\.block\.(\d+)\.")
+    config = {
+        "_class_name": "AutoencoderKL",
+        "block_out_channels": [
+            len(_array(tensors, f"encoder.down.{level}.block.0.conv2.weight")) for level in range(levels)
+        ],
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "layers_per_block": layers,
+        "in_channels": _array(tensors, "encoder.conv_in.weight", 4).shape[1],
+        "out_channels": len(_array(tensors, "decoder.conv_out.weight")),
+        "latent_channels": len(_array(tensors, "post_quant_conv.weight")),
+        "scaling_factor": 0.18215,
+    }
+    places = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+    for half in ("encoder", "decoder"):
+        places |= {f"{half}.{theirs}": f"{half}.{name}" for theirs, name in _AUTOENCODER.items()}
+        places |= {f"{half}.{name}": f"{half}.{name}" for name in ("conv_in", "conv_out")}
+    for level in range(levels):
+        places[f"encoder.down.{level}.downsample"] = f"encoder.down_blocks.{level}.downsamplers.0"
+        places[f"decoder.up.{level}.upsample"] = f"decoder.up_blocks.{levels - 1 - level}.upsamplers.0"
+        for i in range(layers + 1):
+            places[f"encoder.down.{level}.block.{i}"] = f"encoder.down_blocks.{level}.resnets.{i}"
+            places[f"decoder.up.{level}.block.{i}"] = f"decoder.up_blocks.{levels - 1 - level}.resnets.{i}"
+    return config, {_renamed(name, places, _INSIDE_AUTOENCODER): array for name, array in tensors.items()}
+
+
+def clip_of(tensors: Tensors) -> dict[str, Any]:
+    """The configuration of a `CLIPTextModel`, from its arrays by the names of transformers.
+
+    Raises:
+      ValueError: an array is missing.
+    """
+    table = _array(tensors, "text_model.embeddings.token_embedding.weight", 2)
+    return {
+        "model_type": "clip_text_model",
+        "vocab_size": len(table),
+        "hidden_size": table.shape[1],
+        "num_hidden_layers": _count(tensors, r"text_model\.encoder\.layers\.(\d+)\."),
+        "num_attention_heads": max(1, table.shape[1] // _HEAD_WIDTH),
+        "max_position_embeddings": len(_array(tensors, "text_model.embeddings.position_embedding.weight")),
+        "intermediate_size": len(_array(tensors, "text_model.encoder.layers.0.mlp.fc1.weight")),
+        "hidden_act": "quick_gelu",
+        "eos_token_id": len(table) - 1,
+    }
+
+
+def _count(tensors: Tensors, pattern: str) -> int:
+    """One more than the largest number in names."""
+    return max((int(found[1]) + 1 for name in tensors if (found := re.match(pattern, name))), default=0)
+
+
+def _array(tensors: Tensors, name: str, axes: int = 1) -> np.ndarray:
+    """An array of at least so many axes."""
+    if name not in tensors:
+        raise ValueError(f"the weights have no array {name!r}")
+    require(tensors[name].ndim >= axes, f"shape of {name}", tensors[name].shape, f"shapes of {axes} axes and more")
+    return tensors[name]
+
+
+def _renamed(name: str, places: Mapping[str, str], inside: Mapping[str, str]) -> str:
+    """The name in diffusers of an array, by the longest beginning that has a place."""
+    words = name.split(".")
+    for length in range(len(words) - 1, 0, -1):
+        place = places.get(".".join(words[:length]))
+        if place is not None:
+            middle = ".".join(words[length:-1])
+            return ".".join(filter(None, (place, inside.get(middle, middle), words[-1])))
+    raise ValueError(f"the weights have an array without a place in the network: {name!r}")

@@ -1,0 +1,91 @@
+"""Makes single_file.npz: the names of Stable Diffusion 1's single file beside those of diffusers, and shapes.
+
+    python scripts/benchmark/make_environment.py peers
+    .environments/peers/bin/python tests/references/make_single_file.py
+
+diffusers turns names of the first kind into names of the second. The arrays that it is given hold numbers, by which
+they are found again. The shapes are those of a reduced network of diffusers, without memory for it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+
+UNET = {"block_out_channels": (32, 32, 64), "layers_per_block": 1, "sample_size": 64, "cross_attention_dim": 64}
+UNET |= {"down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"), "attention_head_dim": 8}
+UNET |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")}
+VAE = {"block_out_channels": (32, 64), "layers_per_block": 1, "latent_channels": 4, "sample_size": 256}
+VAE |= {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+BOTH = ("weight", "bias")
+
+
+def residual(name: str) -> list[str]:
+    """The layers of a residual block, with a shortcut that not every block has."""
+    inside = ("in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3", "skip_connection")
+    return [f"{name}.{layer}" for layer in inside]
+
+
+def attention(name: str) -> list[str]:
+    """The layers of a transformer of one block."""
+    block = f"{name}.transformer_blocks.0"
+    layers = [f"{block}.{kind}.{part}" for kind in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0")]
+    layers += [f"{block}.{part}" for part in ("norm1", "norm2", "norm3", "ff.net.0.proj", "ff.net.2")]
+    return [*layers, *(f"{name}.{part}" for part in ("norm", "proj_in", "proj_out"))]
+
+
+def unet_layers() -> list[str]:
+    """The layers of the U-Net of the configuration above by the names of its authors."""
+    layers = ["time_embed.0", "time_embed.2", "input_blocks.0.0", "out.0", "out.2"]
+    layers += [*residual("middle_block.0"), *attention("middle_block.1"), *residual("middle_block.2")]
+    for i, level in ((1, 0), (3, 1), (5, 2)):
+        layers += residual(f"input_blocks.{i}.0")
+        layers += [*attention(f"input_blocks.{i}.1"), f"input_blocks.{i + 1}.0.op"] if level < 2 else []
+    for i, level in enumerate((2, 2, 1, 1, 0, 0)):
+        layers += residual(f"output_blocks.{i}.0")
+        layers += attention(f"output_blocks.{i}.1") if level < 2 else []
+    return [*layers, "output_blocks.1.1.conv", "output_blocks.3.2.conv"]
+
+
+def autoencoder_layers() -> list[str]:
+    """The layers of the autoencoder of the configuration above by the names of its authors."""
+    inside = ("norm1", "conv1", "norm2", "conv2", "nin_shortcut")
+    blocks = [f"encoder.down.{level}.block.0" for level in range(2)]
+    blocks += [f"decoder.up.{level}.block.{i}" for level in range(2) for i in range(2)]
+    blocks += [f"{half}.mid.block_{i}" for half in ("encoder", "decoder") for i in (1, 2)]
+    layers = [f"{block}.{layer}" for block in blocks for layer in inside]
+    for half in ("encoder", "decoder"):
+        layers += [f"{half}.mid.attn_1.{layer}" for layer in ("norm", "q", "k", "v", "proj_out")]
+        layers += [f"{half}.{layer}" for layer in ("conv_in", "norm_out", "conv_out")]
+    return [*layers, "encoder.down.0.downsample.conv", "decoder.up.1.upsample.conv", "quant_conv", "post_quant_conv"]
+
+
+def names(model: Any, layers: list[str], prefix: str, convert: Any) -> dict[str, list[Any]]:
+    """The name of each array of a model in diffusers: its name in the single file, and its shape."""
+    given = [f"{prefix}{layer}.{leaf}" for layer in layers for leaf in BOTH]
+    found = convert({name: torch.tensor([float(i)]) for i, name in enumerate(given)}, model.config)
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    missing = set(shapes) - set(found)
+    assert not missing, missing
+    return {name: [given[int(found[name])], shape] for name, shape in shapes.items()}
+
+
+def main() -> None:
+    """Runs everything."""
+    with torch.device("meta"):
+        unet, vae = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)
+    found = {
+        "unet": names(unet, unet_layers(), "model.diffusion_model.", convert_ldm_unet_checkpoint),
+        "vae": names(vae, autoencoder_layers(), "first_stage_model.", convert_ldm_vae_checkpoint),
+    }
+    configs = {name: {"_class_name": type(m).__name__, **m.config} for name, m in (("unet", unet), ("vae", vae))}
+    path = Path(__file__).with_name("single_file.npz")
+    np.savez_compressed(path, names=json.dumps(found), configs=json.dumps(configs))
+
+
+if __name__ == "__main__":
+    main()
