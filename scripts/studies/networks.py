@@ -22,7 +22,7 @@ from jaxdiff.cli import command_line
 from jaxdiff.components import choose
 from jaxdiff.distributed.processor import divide_processor
 from jaxdiff.networks import EDM2, DiT, JiT
-from jaxdiff.objectives import Denoising, weightings
+from jaxdiff.objectives import Denoising, Objective, weightings
 from jaxdiff.presets import open_preset
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.loop import train
@@ -31,12 +31,13 @@ EVALUATE = Path(__file__).resolve().parents[1] / "evaluate.py"
 DIGITS = open_preset("digits").config
 
 
-def changed(network: Any, rate: float, objective: Denoising = DIGITS.objective, **model: Any) -> Config:
+def changed(network: Any, rate: float, objective: Objective | None = None, **settings: Any) -> Config:
     """The preset with another network, and the settings that fit it."""
+    model: Any = DIGITS.model
     return dataclasses.replace(
         DIGITS,
-        model=dataclasses.replace(DIGITS.model, network=network, **model),
-        objective=objective,
+        model=dataclasses.replace(model, network=network, **settings),
+        objective=objective or DIGITS.objective,
         optimizer=dataclasses.replace(DIGITS.optimizer, learning_rate=rate),
     )
 

@@ -65,7 +65,7 @@ def _derivative(options: tuple[tuple[str, Any], ...], primals: Any, tangents: An
 def _by_kernel(x: Array, dkernel: Array, options: tuple[tuple[str, Any], ...]) -> Array:
     """The convolution as a linear function of its kernel, whose transpose is fast on the device at hand."""
     settings = dict(options)
-    plain = functools.partial(lax.conv_general_dilated, **settings)
+    plain: Any = functools.partial(lax.conv_general_dilated, **settings)
     dilated = any(n != 1 for name in ("lhs_dilation", "rhs_dilation") for n in settings.get(name) or ())
     grouped = any(settings.get(name, 1) != 1 for name in ("feature_group_count", "batch_group_count"))
     if dilated or grouped or math.prod(dkernel.shape[:-2]) > _LARGEST_WINDOW:
