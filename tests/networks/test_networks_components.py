@@ -284,7 +284,7 @@ def test_only_the_settings_of_the_program_are_free():
         if not case.network.free:
             assert case.network.plain() == case.network
     assert UNet(remat="blocks").plain() == UNet()
-    assert DiT(remat="blocks").plain() == DiT(unroll=True)
+    assert DiT(remat="blocks").plain() == DiT(remat="none", unroll=True)
 
 
 def test_the_length_of_a_vector_is_set_once():
