@@ -22,7 +22,7 @@ from jaxdiff.cli import command_line
 from jaxdiff.components import choose
 from jaxdiff.distributed.processor import divide_processor
 from jaxdiff.networks import EDM2, DiT, JiT
-from jaxdiff.objectives import Denoising, Objective, weightings
+from jaxdiff.objectives import Denoising, Objective, times, weightings
 from jaxdiff.presets import open_preset
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.loop import train
@@ -47,6 +47,8 @@ CONFIGS = {
     "EDM2": changed(
         EDM2(channels=24, multipliers=(1, 2), num_blocks=1, attention_levels=(1,), head_channels=24, dropout=0.1),
         1e-2,
+        Denoising(times=choose(times.log_normal)),
+        process=choose(processes.edm),
         parametrization=choose(parametrizations.edm),
     ),
     "DiT": changed(DiT(width=72, depth=4, heads=4, patch=(1,), dropout=0.1), 1e-3),
