@@ -247,3 +247,13 @@ def test_public_things_are_documented():
                 assert not summary.lower().startswith(("see ", "attributes:", "as `")), (
                     f"{path}: {node.name}: {summary}"
                 )
+
+
+def test_networks_use_the_layers_whose_derivatives_are_fast():
+    """Dense layers are those of `layers/dense.py`, and convolutions get `convolve`."""
+    for path in sorted((PACKAGE / "networks").rglob("*.py")):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        slow = [ast.unparse(node.func) for node in calls if ast.unparse(node.func) in ("nn.Dense", "nn.DenseGeneral")]
+        assert not slow, path
+        convolutions = [node for node in calls if ast.unparse(node.func) == "nn.Conv"]
+        assert not convolutions or "conv_general_dilated" in path.read_text(), path

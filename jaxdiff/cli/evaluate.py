@@ -2,18 +2,15 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdiff.checks import integer, require
-from jaxdiff.cli import command_line, compilation_cache
-from jaxdiff.cli.import_modules import import_modules
-from jaxdiff.cli.sample import config_of
+from jaxdiff.cli import command_line, compilation_cache, run_defaults
 from jaxdiff.components import Table
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.models import Sampling
@@ -81,10 +78,6 @@ def evaluate(arguments: Arguments) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and measures."""
+    description = "Draws samples of all classes in turn, and prints what they measure as one JSON object."
     with reporting_errors():
-        words, target = import_modules(sys.argv[1:] if argv is None else argv), cast(Any, Arguments)
-        config = config_of(words)
-        defaults = command_line.values_of(config.sample) if config else {}
-        description = "Draws samples of all classes in turn, and prints what they measure as one JSON object."
-        parsed = command_line.parse(target, words, prog="jaxdiff evaluate", description=description, defaults=defaults)
-        evaluate(parsed)
+        evaluate(run_defaults.parse(Arguments, argv, prog="jaxdiff evaluate", description=description))

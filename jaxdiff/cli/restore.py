@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -13,9 +13,8 @@ from PIL import Image
 
 from jaxdiff import solvers
 from jaxdiff.checks import fraction, integer, not_negative, one_of, require
-from jaxdiff.cli import command_line, compilation_cache
-from jaxdiff.cli.import_modules import import_modules
-from jaxdiff.cli.sample import config_of, read_wishes
+from jaxdiff.cli import command_line, compilation_cache, run_defaults
+from jaxdiff.cli.sample import read_wishes
 from jaxdiff.components import Table, at, choose
 from jaxdiff.data.picture_files import read_alpha, read_picture
 from jaxdiff.data.pixels import to_uint8, to_unit
@@ -24,6 +23,7 @@ from jaxdiff.files import write_output
 from jaxdiff.media.metadata import with_origin
 from jaxdiff.media.pictures import grid, png_bytes
 from jaxdiff.models import Sampling
+from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
 
@@ -260,16 +260,17 @@ def _with_alpha(
     return np.concatenate([np.repeat(picture, 3 // picture.shape[-1], axis=-1), opaque[..., None]], axis=-1)
 
 
+def _solver(config: Config | None) -> dict[str, Any]:
+    """The solver at first, where it is not that of the run: of runs that are told no picture."""
+    conditions: Mapping[str, Any] = getattr(config.model, "conditions", {}) if config else {}
+    if any(condition.channel == "planes" for condition in conditions.values()):
+        return {}
+    # The noise of ancestral steps corrects the errors that the methods make at high noise.
+    return {"solver": choose(solvers.ddpm)}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and restores."""
+    description = "Restores and edits pictures with a diffusion model of pictures."
     with reporting_errors():
-        words, target = import_modules(sys.argv[1:] if argv is None else argv), cast(Any, Arguments)
-        description = "Restores and edits pictures with a diffusion model of pictures."
-        config = config_of(words)
-        defaults = command_line.values_of(config.sample) if config else {}
-        conditions: Mapping[str, Any] = getattr(config.model, "conditions", {}) if config else {}
-        if not any(condition.channel == "planes" for condition in conditions.values()):
-            # The noise of ancestral steps corrects the errors that the methods make at high noise.
-            defaults["solver"] = choose(solvers.ddpm)
-        parsed = command_line.parse(target, words, prog="jaxdiff restore", description=description, defaults=defaults)
-        restore(parsed)
+        restore(run_defaults.parse(Arguments, argv, prog="jaxdiff restore", description=description, others=_solver))

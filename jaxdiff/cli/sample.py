@@ -1,24 +1,21 @@
 """Draws samples from a run: `jaxdiff sample runs/digits --ask label=3 --guidance.scale 2 --steps 20`."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdiff.checks import integer, require
-from jaxdiff.cli import command_line, compilation_cache
-from jaxdiff.cli.import_modules import import_modules
+from jaxdiff.cli import command_line, compilation_cache, run_defaults
 from jaxdiff.components import Table
 from jaxdiff.data.picture_files import SUFFIXES, read_header, read_picture
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.files import write_output
 from jaxdiff.models import DiffusionModel, Sampling
 from jaxdiff.models.conditioned import Conditions
-from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
 
@@ -160,15 +157,4 @@ def read_wishes(ask: Mapping[str, str], conditions: Conditions) -> tuple[dict[st
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and draws."""
     with reporting_errors():
-        words, target = import_modules(sys.argv[1:] if argv is None else argv), cast(Any, Arguments)
-        config = config_of(words)
-        defaults = command_line.values_of(config.sample) if config else {}
-        parsed = command_line.parse(
-            target, words, prog="jaxdiff sample", description="Draws samples from a run.", defaults=defaults
-        )
-        sample(parsed)
-
-
-def config_of(words: Sequence[str]) -> Config | None:
-    """The settings of the run that the first word names; None if it names none."""
-    return read_settings(open_run(words[0])).config if words and not words[0].startswith("-") else None
+        sample(run_defaults.parse(Arguments, argv, prog="jaxdiff sample", description="Draws samples from a run."))

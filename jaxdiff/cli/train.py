@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxdiff.cli import command_line, compilation_cache
 from jaxdiff.components import Table
 from jaxdiff.distributed import hosts
-from jaxdiff.distributed.processor import divide_processor
+from jaxdiff.distributed.cpu_devices import divide_cpu
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import Run
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments, name = command_line.parse_preset(Arguments, argv, prog="jaxdiff train")
         config = command_line.narrowed(arguments, Config)
         run_dir = Path("runs") / name if arguments.run_dir is None else arguments.run_dir
-        divide_processor(config.parallel.cpu_devices)
+        divide_cpu(config.parallel.cpu_devices)
         with hosts.joined(arguments.coordinator, arguments.processes, arguments.process):
             compilation_cache.disable_in_jobs_on_cpus()
             # Orbax is slow to import, so a mistake on the command line is reported before.

@@ -46,8 +46,7 @@ def read_single_file(path: Path, tokenizer: Path | None) -> Pretrained:
 
     text, (config, arrays), (codec, latents) = inside(_TEXT), unet_of(inside(_NETWORK)), autoencoder_of(inside(_CODEC))
     settings = clip_of(text)
-    made = encoder_of(settings, text, tokenizer, path)
-    encoder = PretrainedEncoder(made, config=settings, tensors=text)
+    encoder = PretrainedEncoder(encoder_of(settings, text, tokenizer), config=settings, tensors=text)
     return diffusion(
         config,
         lambda: arrays,

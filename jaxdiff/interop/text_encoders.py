@@ -51,38 +51,29 @@ def text_encoder(folder: str | os.PathLike[str], tokenizer: str | os.PathLike[st
     path = Path(folder)
     require(path.is_dir(), "folder", str(path), "folders of text encoders that exist")
     config = read_json(path / "config.json")
-    _check_kind(config, path / "config.json")
+    kind = config.get("model_type")
+    known = isinstance(kind, str) and kind in _READERS
+    require(known, f"{path / 'config.json'}: model_type", kind, ", ".join(_READERS))
     if tokenizer is None:
         beside = path.with_name(path.name.replace("text_encoder", "tokenizer"))
         tokenizer = path if has_tokenizer(path) else beside
-    return encoder_of(config, weights_of(path), Path(tokenizer), path / "config.json")
+    return encoder_of(config, weights_of(path), Path(tokenizer))
 
 
-def encoder_of(
-    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], tokenizer: Path, where: Path
-) -> TextEncoder:
+def encoder_of(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], tokenizer: Path) -> TextEncoder:
     """The text encoder of a configuration of transformers and its arrays.
 
     Args:
-      config: the entries of its `config.json`.
+      config: the entries of its `config.json`, of a type that we read.
       tensors: its arrays.
       tokenizer: the folder of its tokenizer.
-      where: the file of the configuration, for errors.
 
     Raises:
       ValueError: as of `text_encoder`.
     """
-    _check_kind(config, where)
     network, variables = _READERS[str(config["model_type"])](config, tensors)
     words = read_tokenizer(tokenizer)
     size, most = words.opened().size, getattr(network, "vocabulary", None)
     allowed = f"at most {most}, those of the encoder"
     require(most is None or size <= most, f"{tokenizer}: number of ids", size, allowed)
     return TextEncoder(jax.tree.map(jnp.asarray, variables), network, words)
-
-
-def _check_kind(config: Mapping[str, Any], where: Path) -> None:
-    """Raises a ValueError if the type of the model is none that we read."""
-    kind = config.get("model_type")
-    known = isinstance(kind, str) and kind in _READERS
-    require(known, f"{where}: model_type", kind, ", ".join(_READERS))

@@ -20,11 +20,12 @@ from jaxdiff import parametrizations, processes
 from jaxdiff.checks import one_of, positive
 from jaxdiff.cli import command_line
 from jaxdiff.components import choose
-from jaxdiff.distributed.processor import divide_processor
+from jaxdiff.distributed.cpu_devices import divide_cpu
 from jaxdiff.networks import EDM2, DiT, JiT
 from jaxdiff.objectives import Denoising, Objective, times, weightings
 from jaxdiff.presets import open_preset
 from jaxdiff.runs.config import Config
+from jaxdiff.runs.load import load_at
 from jaxdiff.runs.loop import train
 
 EVALUATE = Path(__file__).resolve().parents[1] / "evaluate.py"
@@ -81,7 +82,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Trains each network and prints a table in Markdown."""
-    divide_processor(DIGITS.parallel.cpu_devices)
+    divide_cpu(DIGITS.parallel.cpu_devices)
     columns = "network, parameters, steps, images a second, minutes, label accuracy, precision, recall, memorised"
     print(f"| {columns.replace(', ', ' | ')} |\n{9 * '|---'}|")
     with tempfile.TemporaryDirectory() as temporary:
@@ -102,8 +103,6 @@ def row(name: str, seconds: float, run: Path) -> str:
     minutes = (time.monotonic() - start) / 60
     command = [sys.executable, str(EVALUATE), str(run), "--count", "1000"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    from jaxdiff.runs.load import load_at
-
     parameters = sum(leaf.size for leaf in jax.tree.leaves(load_at(run)[1].params))
     judged = " | ".join(f"{found[key]:.3f}" for key in ("label_accuracy", "precision", "recall", "memorised"))
     return f"| {name} | {parameters:,} | {steps} | {rate(run):.0f} | {minutes:.1f} | {judged} |"

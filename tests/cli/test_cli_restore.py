@@ -1,7 +1,6 @@
 """`jaxdiff restore`: pictures of any size and kind in, PNG out, and one line for every mistake."""
 
 import json
-import shlex
 
 import numpy as np
 import pytest
@@ -42,21 +41,9 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def call(place, monkeypatch, capsys):
-    """Runs the command in the directory; returns its status, its standard output and its last line of errors."""
-
-    def run(line):
-        monkeypatch.chdir(place)
-        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-        status = 0
-        try:
-            restore.main(shlex.split(f"run {line} --steps 2"))
-        except SystemExit as stop:
-            status = stop.code
-        said = capsys.readouterr()
-        return status, said.out.split(), said.err.strip()
-
-    return run
+def call(restored):
+    """Restores with the run, in two steps."""
+    return lambda line: restored(f"run {line} --steps 2")
 
 
 def _pixels(path):

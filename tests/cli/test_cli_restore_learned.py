@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shlex
 
 import jax
 import numpy as np
@@ -13,7 +12,6 @@ from PIL import Image
 import jaxdiff as jd
 from jaxdiff.augmentations import Degrade
 from jaxdiff.augmentations.degradations import Hide, Jpeg, OneOf
-from jaxdiff.cli import restore
 from jaxdiff.conditions import Planes
 from jaxdiff.data.pixels import to_uint8, to_unit
 from jaxdiff.models import Diffusion
@@ -62,24 +60,6 @@ def place(tmp_path_factory):
     return directory
 
 
-@pytest.fixture
-def call(place, monkeypatch, capsys):
-    """Runs the command in the directory; returns its status, its standard output and its last line of errors."""
-
-    def run(line):
-        monkeypatch.chdir(place)
-        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-        status = 0
-        try:
-            restore.main(shlex.split(line))
-        except SystemExit as stop:
-            status = stop.code
-        said = capsys.readouterr()
-        return status, said.out.split(), said.err.strip()
-
-    return run
-
-
 def _pixels(path):
     return np.asarray(Image.open(path), float)
 
@@ -91,9 +71,9 @@ def _brighter_right(path):
     return pixels[:, 4:].mean() - pixels[:, :4].mean()
 
 
-def test_small_pictures_are_enlarged_as_the_run_was_trained(call, place):
+def test_small_pictures_are_enlarged_as_the_run_was_trained(restored, place):
     """The picture is the condition, the solver is the run's, and the result has the bright half of the picture."""
-    status, files, error = call("sr left.png right.png --count 3 --out large")
+    status, files, error = restored("sr left.png right.png --count 3 --out large")
     assert (status, error) == (0, "")
     assert files == [f"large/{name}{end}" for name in ("left", "right") for end in (".png", ".mean.png", ".sheet.png")]
     for name, sign in (("left", -1), ("right", 1)):
@@ -106,27 +86,27 @@ def test_small_pictures_are_enlarged_as_the_run_was_trained(call, place):
     of = json.loads(Image.open(place / files[2]).text["jaxdiff"])
     assert (of["condition"], of["picture"], of["step"], "method" in of) == ("low", "left.png", 150, False)
     # The task and the scale may be said, and change nothing.
-    assert call("sr right.png --task sr --scale 2 --count 3 --out again")[0] == 0
+    assert restored("sr right.png --task sr --scale 2 --count 3 --out again")[0] == 0
 
 
-def test_hidden_pixels_are_filled_in_by_a_model_of_several_tasks(call, place):
+def test_hidden_pixels_are_filled_in_by_a_model_of_several_tasks(restored, place):
     was = _pixels(place / "whole.png")
     hidden = _pixels(place / "mask.png") > 0
-    status, files, _ = call("several whole.png --task inpaint --mask mask.png --count 2 --out several")
+    status, files, _ = restored("several whole.png --task inpaint --mask mask.png --count 2 --out several")
     assert status == 0
     out = _pixels(place / files[0])
     np.testing.assert_array_equal(out[~hidden], was[~hidden])
     assert (out[hidden] != was[hidden]).any()
-    status, files, _ = call("several inner.png --task outpaint --pixels 2 --count 2 --out wider")
+    status, files, _ = restored("several inner.png --task outpaint --pixels 2 --count 2 --out wider")
     assert status == 0
     np.testing.assert_array_equal(_pixels(place / files[0])[2:6, 2:6], was[2:6, 2:6])
-    assert call("several whole.png --task jpeg --count 2 --out decoded")[0] == 0
+    assert restored("several whole.png --task jpeg --count 2 --out decoded")[0] == 0
 
 
-def test_pictures_are_edited_by_instruction(call, place):
+def test_pictures_are_edited_by_instruction(restored, place):
     """The run has pairs of pictures and a class; its own rule guides by both."""
     for half, sign in (("left", -1), ("right", 1)):
-        status, files, _ = call(f"edits grey.png --task edit --ask label={half} --count 3 --out {half}")
+        status, files, _ = restored(f"edits grey.png --task edit --ask label={half} --count 3 --out {half}")
         assert status == 0
         assert sign * _brighter_right(place / files[1]) > 60
 
@@ -147,9 +127,9 @@ def test_pictures_are_edited_by_instruction(call, place):
         ("several whole.png --task outpaint --pixels 2", "size of the picture = (12, 12); allowed are (8, 8)"),
     ],
 )
-def test_mistakes_are_one_line_and_nothing_is_written(call, place, line, text):
+def test_mistakes_are_one_line_and_nothing_is_written(restored, place, line, text):
     before = sorted(place.rglob("*"))
-    status, out, error = call(f"{line} --out never")
+    status, out, error = restored(f"{line} --out never")
     assert (status, out) == (2, [])
     assert text in error
     assert "\n" not in error

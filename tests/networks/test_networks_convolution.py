@@ -64,3 +64,18 @@ def test_the_derivative_by_the_input_has_the_usual_order_of_channels(functions):
     numbers = transpose.params["dimension_numbers"]
     assert numbers.lhs_spec[:2] == numbers.out_spec[:2] == (0, last)
     assert numbers.rhs_spec[:2] == (last, last - 1)
+
+
+def test_the_derivative_by_the_kernel_is_products_on_cpus_and_a_convolution_elsewhere(functions, request):
+    ours, theirs, x, kernel = functions
+    grouped = request.node.callspec.params["functions"] == "grouped, dilated"
+
+    def lowered(function, platform):
+        by_kernel = jax.jit(lambda y: jax.vjp(lambda kernel: function(x, kernel), kernel)[1](y))
+        return by_kernel.trace(theirs(x, kernel)).lower(lowering_platforms=(platform,)).as_text()
+
+    with jax.enable_x64(True):
+        assert ("stablehlo.convolution" in lowered(ours, "cpu")) is grouped
+        assert lowered(ours, "cuda").count("stablehlo.convolution") == lowered(theirs, "cuda").count(
+            "stablehlo.convolution"
+        )

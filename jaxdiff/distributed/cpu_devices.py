@@ -5,7 +5,7 @@ import os
 import jax
 
 
-def divide_processor(devices: int) -> None:
+def divide_cpu(devices: int) -> None:
     """Makes the host's processor that many devices of JAX, which share its cores.
 
     XLA runs a layer of few channels on one core. Several devices run such a layer on several cores, each for its part
