@@ -218,9 +218,8 @@ def test_an_objective_without_updates_leaves_the_mutable_values(own):
 def test_the_frozen_model_is_an_argument_and_gets_no_gradient(own):
     """One compiled step serves other weights of a teacher."""
     arguments, state, batch, _ = own
-    step = jax.jit(make_step(*arguments))
+    step = jax.jit(chex.assert_max_traces(make_step(*arguments), n=1))
     x = np.asarray(batch["x"])
     for target in (1.0, -2.0):
         _, metrics = step(state, batch, {"target": jnp.asarray(target)})
         np.testing.assert_allclose(metrics["loss"], np.mean((2 * x - target) ** 2 + x), rtol=1e-6)
-    assert step._cache_size() == 1
