@@ -69,7 +69,7 @@ def training(preset: str, steps: int, root: Path) -> list[str]:
         return [*train_teacher(root / "teacher", 100), *line.split()]
     network = (
         "--model.network.channels 16 --model.network.multipliers 1 --model.network.attention-levels "
-        "--model.network.no-mid-attention --augmentations.0.kind Flip"
+        "--model.network.mid-attention false --augmentations.0.kind Flip"
     )
     return ["digits", *line.split(), *network.split()]
 
