@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,10 @@ class InLogSNR(VariancePreserving):
     """The variance-preserving process whose time is minus the log-SNR, from `t_min` to `t_max`.
 
     Every variance-preserving process is this one in another time. The time input is 1000 times the progress from
-    `t_min` to `t_max`, as that of `processes.learned`.
+    `t_min` to `t_max`, as that of `processes.learned`. Clean data have the time -inf.
     """
+
+    t_clean: ClassVar[float] = -math.inf
 
     def log_alpha(self, t: Any) -> Any:
         return -namespace(t).logaddexp(0.0, t) / 2
