@@ -1,8 +1,9 @@
 """Digits by a learned noise schedule and by fixed ones for equal minutes: `python scripts/studies/learned_schedule.py`.
 
-The preset `vdm` is trained by its variational bound, with its own schedule and with fixed ones between
-the ends with which the learned one begins. The number of steps is the number that the minutes allow at the schedule's own speed, which 40 steps measure
-before. The table has the bound of the held-out digits by the averaged weights, in bits per dimension.
+The preset `vdm` is trained by its variational bound, with its own schedule and with fixed ones between the ends with
+which the learned one begins. The number of steps is the number that the minutes allow at the schedule's own speed,
+which 40 steps measure before. The table has the bound of the held-out digits by the averaged weights, in bits per
+dimension.
 """
 
 import dataclasses
