@@ -29,7 +29,7 @@ from jaxdiff.presets import open_preset
 from jaxdiff.runs import recipe
 from jaxdiff.runs.archive import open_archive
 from jaxdiff.runs.config import Config, LoadingConfig
-from jaxdiff.runs.directory import create_run
+from jaxdiff.runs.directory import create_run, write_config
 from jaxdiff.runs.opened import Opened, open_entries
 from jaxdiff.runs.program import Program, make_batches, make_program
 from jaxdiff.runs.recipe import Training
@@ -148,6 +148,7 @@ class Loop:
         logger: Any = clock
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             run = create_run(Path(directory) / "run")
+            write_config(run, {})  # the loop looks for it, in case that the directory has been moved
             config = self.training.config
             batches = make_batches(config, self.opened.training, self.program.strategy)
             with open_archive(run, config, {}) as archive:
