@@ -148,7 +148,7 @@ class Loop:
         logger: Any = clock
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             run = create_run(Path(directory) / "run")
-            write_config(run, {})  # the loop looks for it, in case that the directory has been moved
+            write_config(run, {})  # the loop ends when this file is gone
             config = self.training.config
             batches = make_batches(config, self.opened.training, self.program.strategy)
             with open_archive(run, config, {}) as archive:

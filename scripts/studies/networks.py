@@ -1,8 +1,7 @@
 """Digits by four networks for equally many minutes: `python scripts/studies/networks.py --minutes 3`.
 
 The preset `digits` is trained with a U-Net, EDM2, DiT and JiT of about the same number of parameters. Each network has
-the parametrization and the rate of its paper, scaled to this size. The number of steps is the number that the minutes
-allow at the network's own speed, which 40 steps measure before. `jaxdiff evaluate` judges 1,000 samples of each run.
+the parametrization and the rate of its paper, scaled to this size. `jaxdiff evaluate` judges 1,000 samples of each run.
 """
 
 import dataclasses
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from equal_minutes import last, steps_within
 
 from jaxdiff import parametrizations, processes
 from jaxdiff.checks import one_of, positive
@@ -87,16 +87,13 @@ def main(arguments: Arguments) -> None:
     print(f"| {columns.replace(', ', ' | ')} |\n{9 * '|---'}|")
     with tempfile.TemporaryDirectory() as temporary:
         for name in arguments.only:
-            print(row(name, 60 * arguments.minutes, (arguments.keep or Path(temporary)) / name), flush=True)
+            print(row(name, arguments.minutes, (arguments.keep or Path(temporary)) / name), flush=True)
 
 
-def row(name: str, seconds: float, run: Path) -> str:
-    """Trains a network for some seconds, and its row of the table."""
+def row(name: str, allowed: float, run: Path) -> str:
+    """Trains a network for the allowed minutes, and its row of the table."""
     config = CONFIGS[name]
-    probe = run.with_name(f"{run.name}-probe")
-    short = dataclasses.replace(config.train, steps=40, log_every=20, sample_every=0)
-    train(dataclasses.replace(config, train=short, sample=dataclasses.replace(config.sample, steps=2)), probe)
-    steps = int(seconds * rate(probe) / config.train.batch_size)
+    steps = steps_within(config, allowed, run.with_name(f"{run.name}-probe"))
     start = time.monotonic()
     whole = dataclasses.replace(config.train, steps=steps, sample_every=0)
     train(dataclasses.replace(config, train=whole), run)
@@ -105,12 +102,7 @@ def row(name: str, seconds: float, run: Path) -> str:
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(load_at(run)[1].params))
     judged = " | ".join(f"{found[key]:.3f}" for key in ("label_accuracy", "precision", "recall", "memorised"))
-    return f"| {name} | {parameters:,} | {steps} | {rate(run):.0f} | {minutes:.1f} | {judged} |"
-
-
-def rate(run: Path) -> float:
-    """The images a second of the last logged steps of a run."""
-    return float(json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["images_per_second"])
+    return f"| {name} | {parameters:,} | {steps} | {last(run, 'images_per_second'):.0f} | {minutes:.1f} | {judged} |"
 
 
 if __name__ == "__main__":

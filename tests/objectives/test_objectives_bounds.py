@@ -122,6 +122,7 @@ def test_the_process_of_log_snr_is_every_process_of_constant_variance(law):
     for found, exact in ((process.alpha, known.alpha), (process.sigma, known.sigma)):
         np.testing.assert_allclose(found(gamma), exact(t), rtol=1e-9)
         np.testing.assert_allclose(found(jnp.asarray(gamma)), exact(t), rtol=1e-5)
+    assert (process.alpha(process.t_clean), process.sigma(process.t_clean)) == (1.0, 0.0)
 
 
 class Variances(Network):

@@ -1,4 +1,4 @@
-"""The MNIST preset, from training to figures, in 10 to 20 minutes on two cores.
+"""The MNIST preset, from training to figures, in about 15 minutes on two cores.
 
 Run `JAXDIFF_TEST_DATA=PATH pytest -m study tests/studies/test_study_mnist.py`, with a TFDS directory that holds MNIST.
 """
