@@ -12,7 +12,7 @@ from jaxdiff.augmentations.degradations import Degradation, Reduce, real_esrgan
 from jaxdiff.checks import integer, require
 from jaxdiff.components import at
 from jaxdiff.data.fields import Field
-from jaxdiff.data.pixels import reduced, to_floats
+from jaxdiff.data.pixels import to_floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Degrade(Augmentation):
     Attributes:
       field: the field of the pictures. It stays as it is.
       to: the field of the degraded copies, which is added.
-      steps: the degradations in their order. `Reduce` marks the place where the picture is reduced. Without this mark
-        the picture is reduced at the end.
+      steps: the degradations in their order. `Reduce` marks the place where the picture is reduced, and names the
+        filter. Without this mark the picture is reduced at the end, by the mean over squares.
       factor: the factor by which both sides are reduced.
     """
 
@@ -47,7 +47,10 @@ class Degrade(Augmentation):
         """The degraded copy of one picture with values in [-1, 1]."""
         image = image.astype(jnp.float32)
         for i, step in enumerate(self._chain):
-            image = reduced(image, self.factor) if isinstance(step, Reduce) else step(jax.random.fold_in(key, i), image)
+            if isinstance(step, Reduce):
+                image = step.reduced(image, self.factor)
+            else:
+                image = step(jax.random.fold_in(key, i), image)
         # Filters and interpolation overshoot at edges.
         return jnp.clip(image, -1, 1)
 

@@ -125,7 +125,8 @@ def _log_posterior(
     scale = (levels - 1) / 2
     of_x, of_noisy = jnp.round((x + 1) * scale), (noisy / alpha + 1) * scale  # in units of a level
     nearest = jnp.clip(jnp.round(of_noisy), 0, levels - 1)
-    rate = (alpha / (sigma * scale)) ** 2 / 2
+    # One rate for each number. The derivative by a single rate would sum over the batch, on all devices, at each level.
+    rate = jnp.broadcast_to((alpha / (sigma * scale)) ** 2 / 2, of_noisy.shape)
 
     def exponent(level: Any) -> Float[Array, "batch *event"]:
         return -rate * (nearest - level) * (2 * of_noisy - nearest - level)

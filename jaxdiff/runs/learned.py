@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jaxdiff.augmentations import Degrade
-from jaxdiff.augmentations.degradations import Degradation, Hide, OneOf
+from jaxdiff.augmentations.degradations import Degradation, Grey, Hide, OneOf
 from jaxdiff.checks import require
 from jaxdiff.models import DiffusionModel, Sampling
 from jaxdiff.runs.settings import Settings
@@ -111,6 +111,8 @@ def restore(
     if problem is not None and problem.kept is not None:
         step = next(step for step in how.steps if isinstance(step, Hide) and step.task == task)
         picture = np.asarray(step.covered(cover_key, jnp.asarray(problem.shown), jnp.asarray(~problem.kept)))
+    if (task or how.tasks) in ("colorize", ("colorize",)):
+        picture = np.asarray(Grey().apply(cover_key, jnp.asarray(picture)))  # the user's picture may have colours
     height, width, _ = model.bound.fields[how.field].shape
     wanted = (width // how.reduction, height // how.reduction)
     allowed = f"{wanted}, that of the condition {how.condition}"

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from PIL import Image
 
 from jaxdiff.augmentations import Degrade
-from jaxdiff.augmentations.degradations import Blur, Jpeg, Noise, Reduce, Resize, Sinc, real_esrgan
+from jaxdiff.augmentations.degradations import Blur, Grey, Jpeg, Noise, Reduce, Resize, Sinc, real_esrgan
 from jaxdiff.augmentations.degradations.noise import poisson
 from jaxdiff.augmentations.degradations.resize import weights
 from jaxdiff.data import Field, to_floats
@@ -119,6 +120,22 @@ def test_without_steps_the_picture_is_reduced_by_areas():
     out = jax.jit(Degrade(steps=(), factor=4))(KEYS, {"image": BYTES})
     np.testing.assert_allclose(out["low"], to_floats(BYTES).reshape(8, 4, 4, 6, 4, 3).mean((2, 4)), atol=1e-6)
     np.testing.assert_array_equal(out["image"], BYTES)
+
+
+def test_bicubic_reduction_is_that_of_pillow():
+    out = jax.jit(Degrade(steps=(Reduce("bicubic"),), factor=4))(KEYS, {"image": BYTES})
+    for picture, low in zip(to_floats(BYTES), np.asarray(out["low"]), strict=True):
+        for c in range(3):
+            expected = Image.fromarray(np.asarray(picture[..., c])).resize((6, 4), Image.Resampling.BICUBIC)
+            np.testing.assert_allclose(low[..., c], np.clip(np.asarray(expected), -1, 1), atol=1e-5)
+
+
+def test_grey_is_the_brightness_that_pillow_finds():
+    out = jax.jit(Degrade(steps=(Grey(),), factor=1))(KEYS, {"image": BYTES})["low"]
+    expected = np.stack([np.asarray(Image.fromarray(picture).convert("L")) for picture in BYTES])
+    assert np.abs((np.asarray(out) + 1) * 127.5 - expected[..., None]).max() < 0.51  # Pillow rounds to bytes
+    whole = jax.jit(Degrade(steps=(Grey(probability=0.0),), factor=1))(KEYS, {"image": BYTES})["low"]
+    np.testing.assert_array_equal(whole, to_floats(BYTES))
 
 
 def test_the_mark_is_the_place_of_the_reduction():

@@ -11,15 +11,28 @@ from PIL import Image
 
 import jaxdiff as jd
 from jaxdiff.augmentations import Degrade
-from jaxdiff.augmentations.degradations import Hide, Jpeg, OneOf
+from jaxdiff.augmentations.degradations import Grey, Hide, Jpeg, OneOf
 from jaxdiff.conditions import Planes
+from jaxdiff.data import from_arrays
 from jaxdiff.data.pixels import to_uint8, to_unit
 from jaxdiff.models import Diffusion
+from jaxdiff.runs import learned
 from jaxdiff.runs.config import Config, TrainConfig
+from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.loop import train
+from jaxdiff.runs.settings import read_settings
 
 RNG = np.random.default_rng(1)
 TASKS = (OneOf((Hide("box"), Hide("border", fill="grey"), Jpeg(10, 30))),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Coloured(blobs.Blobs):
+    """Blobs in colours that their brightness tells."""
+
+    def open(self):
+        grey = np.stack([record["image"] for record in super().open().source])
+        return from_arrays(image=np.concatenate([grey, grey // 2, 255 - grey], axis=-1))
 
 
 def length(steps):
@@ -45,6 +58,8 @@ def place(tmp_path_factory):
         patch.chdir(directory)
         train(config(Degrade(factor=2, steps=()), Planes("low", enlarge=2), 150), "sr")
         train(config(Degrade(factor=1, steps=TASKS), Planes("low"), 1), "several")
+        grey = config(Degrade(factor=1, steps=(Grey(),)), Planes("low"), 100)
+        train(dataclasses.replace(grey, data=Coloured()), "colours")
         train(dataclasses.replace(instruction.CONFIG, train=length(150)), "edits")
     pictures = [record["image"] for record in blobs.Blobs(8).open().source]
     for name, pixels in {"whole": pictures[0], "inner": pictures[0][2:6, 2:6]}.items():
@@ -101,6 +116,22 @@ def test_hidden_pixels_are_filled_in_by_a_model_of_several_tasks(restored, place
     assert status == 0
     np.testing.assert_array_equal(_pixels(place / files[0])[2:6, 2:6], was[2:6, 2:6])
     assert restored("several whole.png --task jpeg --count 2 --out decoded")[0] == 0
+
+
+def test_the_colours_of_a_picture_do_not_tell_how_to_colour_it(restored, place):
+    settings = read_settings(open_run(place / "colours"))
+    how, model = learned.learned(settings, {}), jd.load(place / "colours")
+    coloured = RNG.uniform(-1, 1, (8, 8, 3)).astype(np.float32)
+    grey = np.asarray(Grey().apply(jax.random.key(0), coloured))
+
+    def restore(picture):
+        return learned.restore(jax.random.key(1), model, how, picture, 2, sampling=settings.config.sample)
+
+    np.testing.assert_allclose(restore(coloured), restore(grey), atol=1e-5)
+    assert np.abs(restore(grey) - restore(-grey)).max() > 0.1
+    status, files, _ = restored("colours whole.png --task colorize --count 2 --out in-colour")
+    assert status == 0
+    assert np.ptp(_pixels(place / files[0]), axis=-1).mean() > 20  # grey became coloured
 
 
 def test_pictures_are_edited_by_instruction(restored, place):

@@ -1,6 +1,4 @@
-"""The interface of degradations as components, and the mark of the place where a picture is reduced."""
-
-import dataclasses
+"""The interface of degradations as components."""
 
 import jax
 import jax.numpy as jnp
@@ -37,16 +35,6 @@ class Degradation(Component):
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises a ValueError if the degradation does not fit pictures of this shape, `[h, w, c]`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Reduce(Degradation):
-    """The mark of the place in a chain where `Degrade` reduces the picture by the mean over squares."""
-
-    probability = 1.0
-
-    def apply(self, key: Key[Array, ""], image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
-        return image
 
 
 def check_range(name: str, low: float, high: float) -> None:

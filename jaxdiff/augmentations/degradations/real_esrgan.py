@@ -1,9 +1,10 @@
 """The chain of degradations of Real-ESRGAN."""
 
 from jaxdiff.augmentations.degradations.blur import Blur
-from jaxdiff.augmentations.degradations.degradation import Degradation, Reduce
+from jaxdiff.augmentations.degradations.degradation import Degradation
 from jaxdiff.augmentations.degradations.jpeg import Jpeg
 from jaxdiff.augmentations.degradations.noise import Noise
+from jaxdiff.augmentations.degradations.reduce import Reduce
 from jaxdiff.augmentations.degradations.resize import Resize
 from jaxdiff.augmentations.degradations.sinc import Sinc
 
