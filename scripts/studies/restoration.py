@@ -9,6 +9,8 @@ columns of the table are
   of a classifier (`--classifier RUN`, a run of the model `Classifier` on clean pictures) or on pixels;
 - `label`: the part of all samples to which the classifier gives the label of the picture;
 - `seconds`: the seconds for a sample, with everything compiled.
+
+`--learned box=RUN` adds a run that was trained for a task (box, sr, jpeg, deblur or colorize), as `learned`.
 """
 
 import dataclasses
@@ -29,7 +31,7 @@ from jaxdiff.components import Table, choose
 from jaxdiff.evaluation import kernel_distance
 from jaxdiff.guidance import ClassifierFree
 from jaxdiff.media.pictures import grid, write_png
-from jaxdiff.runs import tasks
+from jaxdiff.runs import learned, tasks
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.methods import METHODS
 from jaxdiff.runs.restore import restore
@@ -59,6 +61,8 @@ class Arguments:
     """The methods."""
     tasks: tuple[str, ...] = ("box", "random", "sr", "jpeg", "deblur", "colorize")
     """The tasks."""
+    learned: dict[str, Path] = dataclasses.field(default_factory=Table)
+    """Runs that were trained to restore: TASK=RUN."""
     split: str = "test"
     """The part of the data that training has not seen."""
     part: dict[str, str] = dataclasses.field(default_factory=Table)
@@ -119,6 +123,25 @@ def _together(problems: list[Problem]) -> tuple[Problem, np.ndarray]:
     return dataclasses.replace(problems[0], observation=observation, shown=shown), shown
 
 
+def as_trained(run: Path, task: str, problem: Problem, arguments: Arguments) -> tuple[np.ndarray, float]:
+    """Samples of a run that was trained for a task, `[samples, pictures, h, w, c]`, and the seconds for one of them."""
+    name = "inpaint" if task == "box" else task
+    settings, model = read_settings(open_run(run)), jd.load(run, parts=arguments.part)
+    how = learned.learned(settings, {})
+    if how is None:
+        raise ValueError(f"--learned {task}={run}: allowed are runs that were trained to restore pictures")
+    how.check(name, None)
+    sampling = dataclasses.replace(settings.config.sample, steps=arguments.steps)
+    observed = np.asarray(problem.observation) if task == "sr" else problem.shown
+    rows = []
+    for i, picture in enumerate(observed):
+        begin = time.monotonic()
+        one = dataclasses.replace(problem, shown=problem.shown[i]) if name == "inpaint" else None
+        key, count = jax.random.key(i), arguments.samples
+        rows.append(learned.restore(key, model, how, picture, count, sampling=sampling, task=name, problem=one))
+    return np.stack(rows, axis=1), (time.monotonic() - begin) / arguments.samples
+
+
 def main(arguments: Arguments) -> None:
     """Prints a table."""
     config = read_settings(open_run(arguments.run)).config
@@ -164,6 +187,8 @@ def main(arguments: Arguments) -> None:
                 drawn.append(sampled)
             if drawn:
                 found[method] = (np.stack(drawn), (time.monotonic() - begin) / len(x))
+        if task in arguments.learned:
+            found["learned"] = as_trained(arguments.learned[task], task, problem, arguments)
         for method, (samples, seconds) in found.items():
             first, mean = samples[0], samples.mean(axis=0)
             psnr = [np.mean([metrics.peak_signal_noise_ratio(a, b, data_range=2) for a, b in zip(x, y, strict=True)])
