@@ -31,6 +31,7 @@ FLOORS = (
         "arithmetic",
         "batch_generator",
         "trees",
+        "tiles",
         "averages",
         "components",
     ),

@@ -13,7 +13,8 @@ from jaxdiff.checks import integer, require
 from jaxdiff.cli import command_line, compilation_cache, run_defaults
 from jaxdiff.components import Table
 from jaxdiff.distributed.reporting import reporting_errors
-from jaxdiff.models import Sampling
+from jaxdiff.models import Sampling, compressed
+from jaxdiff.models.compressed import Weights
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
 
@@ -35,6 +36,8 @@ class Arguments(Sampling):
     """The seed of the noise."""
     ema: float | str | None = "ema"
     """The average of the parameters: a name, a relative width made from the run's snapshots, or none."""
+    weights: Weights = "float32"
+    """How the weights are stored: in fewer bits to save memory."""
     part: dict[str, str] = dataclasses.field(default_factory=Table)
     """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
 
@@ -54,6 +57,7 @@ def evaluate(arguments: Arguments) -> None:
 
     config = read_settings(open_run(arguments.run)).config
     step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part, guidance=arguments.guidance)
+    model = compressed(model, arguments.weights)
     labelled = isinstance(model, DiffusionModel) and "label" in config.model.conditions  # type: ignore[attr-defined]
     require(labelled, "run", str(arguments.run), "runs of a diffusion model with a condition 'label'")
     field = config.model.field  # type: ignore[attr-defined]

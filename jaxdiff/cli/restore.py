@@ -22,7 +22,8 @@ from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.files import write_output
 from jaxdiff.media.metadata import with_origin
 from jaxdiff.media.pictures import grid, png_bytes
-from jaxdiff.models import Sampling
+from jaxdiff.models import Sampling, compressed
+from jaxdiff.models.compressed import Weights
 from jaxdiff.runs.config import Config
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
@@ -82,6 +83,8 @@ class Arguments(Sampling):
     """The seed of the noise."""
     ema: float | str | None = "ema"
     """The average of the parameters: a name, a relative width made from the run's snapshots, or none."""
+    weights: Weights = "float32"
+    """How the weights are stored: in fewer bits to save memory."""
     part: dict[str, str] = dataclasses.field(default_factory=Table)
     """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
     out: Path = Path("restored")
@@ -123,6 +126,7 @@ def restore(arguments: Arguments) -> None:
     how = learned(read_settings(open_run(arguments.run)), arguments.ask)
     _check_task(arguments, how)
     step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part, guidance=arguments.guidance)
+    model = compressed(model, arguments.weights)
     check_model(model)
     told, asked = read_wishes(arguments.ask, model.bound.conditioning)
     channels = model.bound.fields[how.field if how else model.bound.settings.field].shape[-1]

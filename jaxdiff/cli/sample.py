@@ -14,7 +14,8 @@ from jaxdiff.components import Table
 from jaxdiff.data.picture_files import SUFFIXES, read_header, read_picture
 from jaxdiff.distributed.reporting import reporting_errors
 from jaxdiff.files import write_output
-from jaxdiff.models import DiffusionModel, Sampling
+from jaxdiff.models import DiffusionModel, Sampling, compressed
+from jaxdiff.models.compressed import Weights
 from jaxdiff.models.conditioned import Conditions
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.settings import read_settings
@@ -35,6 +36,11 @@ class Arguments(Sampling):
     """The seed of the noise."""
     ema: float | str | None = "ema"
     """The average of the parameters: a name, a relative width made from the run's snapshots, or none."""
+    weights: Weights = "float32"
+    """How the weights are stored: in fewer bits to save memory."""
+    tile: int | None = None
+    """The side of the overlapping tiles in which an autoencoder decodes large pictures, in latents; none for whole
+    pictures."""
     part: dict[str, str] = dataclasses.field(default_factory=Table)
     """Where parts of the run have moved: NAME=PATH, the setting that names the part and its new place."""
     out: Path = Path("samples.png")
@@ -70,6 +76,8 @@ def sample(arguments: Arguments) -> None:
     rule = arguments.guidance
     step, model = load_at(arguments.run, ema=arguments.ema, parts=arguments.part, guidance=rule)
     require(isinstance(model, DiffusionModel), "run", str(arguments.run), "runs of a model that is sampled")
+    model = compressed(model, arguments.weights)
+    model = model if arguments.tile is None else model.in_tiles(arguments.tile)
     sampling = command_line.narrowed(arguments, Sampling)
     conditions = model.bound.conditioning
     told, asked = _wishes(arguments, conditions)

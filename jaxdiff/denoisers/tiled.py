@@ -3,12 +3,9 @@
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from jaxdiff import loops, trees
+from jaxdiff import tiles, trees
 from jaxdiff.checks import integer, require
 from jaxdiff.denoisers.denoiser import Denoiser, evaluate, is_consistent
 from jaxdiff.parametrizations import Estimate
@@ -36,51 +33,11 @@ class TiledDenoiser:
         return is_consistent(self.denoiser)
 
     def __call__(self, x: Float[Array, "batch height width channels"], t: Any, s: Any = None) -> Estimate:
-        require(x.ndim == 4, "x.shape", x.shape, "[batch, height, width, channels]")
-        axes = [_places(*lengths, self.overlap) for lengths in zip(x.shape[1:3], self.size, strict=True)]
-        corners = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-        window = np.outer(*(_hat(length) for length in self.size))[..., None]
-        total = np.zeros((*x.shape[1:3], 1))
-        for i, j in corners:
-            total[i : i + self.size[0], j : j + self.size[1]] += window
-        # The last round is filled up with tiles that do not count, so that the denoiser is compiled once.
-        spare = -len(corners) % self.at_a_time
-        counts = jnp.asarray(np.repeat((1.0, 0.0), (len(corners), spare)), x.dtype)
-        where = jnp.asarray(np.resize(corners, (len(corners) + spare, 2)))
-        weights = jnp.asarray(window, x.dtype)
-        shape = (x.shape[0], *self.size, x.shape[3])
+        def estimate(tile: Float[Array, "batch height width channels"]) -> Estimate:
+            return evaluate(self.denoiser, tile, t, s)
 
-        # Derivatives evaluate a round again, so that their memory does not grow with the picture either.
-        @jax.checkpoint
-        def estimate(corner: Array) -> Estimate:
-            return evaluate(self.denoiser, jax.lax.dynamic_slice(x, (0, *corner, 0), shape), t, s)
-
-        def add(sums: Estimate, tile: tuple[Array, Array, Estimate]) -> tuple[Estimate, None]:
-            corner, count, found = tile
-            return Estimate(*(_added(*pair, count * weights, corner) for pair in zip(sums, found, strict=True))), None
-
-        tiles = jax.lax.map(estimate, where, batch_size=self.at_a_time)
-        zeros = jnp.zeros(x.shape, trees.wide(x))
-        sums, _ = loops.scan(add, Estimate(zeros, zeros), (where, counts, tiles))
-        return Estimate(*(side * jnp.asarray(1 / total, x.dtype) for side in sums))
-
-
-def _places(length: int, size: int, overlap: int) -> np.ndarray:
-    """The first pixels of tiles of a size that cover a length evenly and share at least `overlap` pixels."""
-    require(length >= size, "a side of x in pixels", length, f"sides of at least {size}, the size of a tile")
-    count = 1 + -(-(length - size) // (size - overlap))
-    return np.round(np.linspace(0, length - size, count)).astype(int)
-
-
-def _hat(size: int) -> np.ndarray:
-    """Weights that fall linearly from the middle of a tile to its borders, and stay above 0."""
-    return (size + 1) / 2 - abs(np.arange(size) - (size - 1) / 2)
-
-
-def _added(total: Array, tile: Array, weights: Array, corner: Array) -> Array:
-    where = (0, *corner, 0)
-    before = jax.lax.dynamic_slice(total, where, tile.shape)
-    return jax.lax.dynamic_update_slice(total, before + weights * tile, where)
+        found: Estimate = tiles.blended(estimate, x, self.size, overlap=self.overlap, at_a_time=self.at_a_time)
+        return found
 
 
 def tiled(denoiser: Denoiser, size: int | tuple[int, int], *, overlap: int, at_a_time: int = 4) -> TiledDenoiser:

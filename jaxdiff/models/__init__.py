@@ -3,11 +3,13 @@
 - `model`: the interface
 - `diffusion`: diffusion models, loaded as a `diffusion_model`; `flow_map`: the same with two times
 - `classifier`, `autoencoder`, `embedding`: models that other models use
+- `compressed`: weights in fewer bits, for sampling
 - `conditioned`: the conditions of a model together; `sampling`, `draw`: how samples are drawn
 """
 
 from jaxdiff.models.autoencoder import Autoencoder, AutoencoderModel
 from jaxdiff.models.classifier import Classifier, ClassifierModel
+from jaxdiff.models.compressed import compressed
 from jaxdiff.models.diffusion import Diffusion
 from jaxdiff.models.diffusion_model import DiffusionModel
 from jaxdiff.models.embedding import Embedding, EmbeddingModel
@@ -28,4 +30,5 @@ __all__ = [
     "FlowMap",
     "Model",
     "Sampling",
+    "compressed",
 ]

@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxdiff import trees
-from jaxdiff.checks import require
+from jaxdiff import tiles, trees
+from jaxdiff.checks import integer, require
 from jaxdiff.components import Table, at
 from jaxdiff.data.fields import Field, check_known
 from jaxdiff.data.pixels import to_floats
@@ -116,12 +117,15 @@ class AutoencoderModel:
       mean: the mean of each channel of the latents of the training data.
       std: the standard deviation of each channel.
       bound: the model on its data: functions, fields and shapes.
+      tile: the side of the overlapping tiles in which latents of larger pictures are decoded, in latents; None to
+        decode them whole.
     """
 
     params: PyTree
     mean: Float[Array, " channels"]
     std: Float[Array, " channels"]
     bound: BoundAutoencoder = dataclasses.field(metadata={"static": True})
+    tile: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def encode(self, x: Any, keys: Key[Array, " batch"] | None = None) -> Array:
         """The latents of data `[batch, *event]`: bytes, or floats in [-1, 1].
@@ -136,8 +140,23 @@ class AutoencoderModel:
         return mean + jnp.exp(log_variance / 2) * trees.normal_like(keys, mean)
 
     def decode(self, z: Any) -> Array:
-        """The data of latents `[batch, *event]`."""
-        return self.bound.decode(self.params, z)
+        """The data of latents `[batch, *event]`.
+
+        With a `tile`, neighbours share a quarter of their sides and are blended. Norms and attention see a single tile,
+        so that the result is not quite that of the whole picture.
+        """
+        if self.tile is None or z.ndim != 4 or max(z.shape[1:3]) <= self.tile:
+            return self.bound.decode(self.params, z)
+        size = min(self.tile, z.shape[1]), min(self.tile, z.shape[2])
+        tile = jax.eval_shape(lambda z: self.bound.decode(self.params, z), z[:, : size[0], : size[1]])
+        decode, scale = partial(self.bound.decode, self.params), tile.shape[1] // size[0]
+        decoded: Array = tiles.blended(decode, z, size, overlap=min(size) // 4, scale=scale)
+        return decoded
+
+    def in_tiles(self, tile: int) -> Self:
+        """The autoencoder that decodes large pictures in tiles of `tile` latents a side, with less memory."""
+        integer("tile", tile)
+        return dataclasses.replace(self, tile=tile)
 
     def exhibit(self, key: Key[Array, ""], examples: Any, mesh: Any) -> tuple[dict[str, Any], list[str]]:
         """Examples, each beside its reconstruction, and captions."""

@@ -14,6 +14,7 @@ from jaxdiff.checks import require
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.guidance import Asked, ClassifierFree, Guidance
 from jaxdiff.likelihood import continuous_time
+from jaxdiff.models.autoencoder import AutoencoderModel
 from jaxdiff.models.draw import draw
 from jaxdiff.models.sampling import Sampling
 from jaxdiff.parametrizations import Parametrization
@@ -55,6 +56,17 @@ class DiffusionModel:
         """The shape of one example in the space of the model; a mapping of shapes if there are several fields."""
         shapes = self.bound.shapes
         return shapes[""] if "" in shapes else dict(shapes)
+
+    def in_tiles(self, tile: int) -> Self:
+        """The model whose latents are decoded in overlapping tiles of `tile` latents a side, with less memory.
+
+        Raises:
+          ValueError: the model has no autoencoder, or `tile` is not a positive integer.
+        """
+        codec = self.frozen["codec"]
+        allowed = "models that work in the latents of an autoencoder"
+        require(isinstance(codec, AutoencoderModel), "model", type(self.bound.settings.codec).__name__, allowed)
+        return dataclasses.replace(self, frozen={**self.frozen, "codec": codec.in_tiles(tile)})
 
     def denoiser(self, *, guidance: Guidance | float | None = None, **asked: Any) -> Denoiser:
         """The denoiser of samples in the space of the model: `model.denoiser(label=3, guidance=2.0)`.

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxdiff.checks import require
 from jaxdiff.networks.inputs import check_settings, compute_types
-from jaxdiff.networks.layers.convolution import convolve
+from jaxdiff.networks.layers.convolution import Conv
 from jaxdiff.networks.layers.norms import GroupNorm
 from jaxdiff.networks.module import Network
 
@@ -49,11 +49,11 @@ class PatchDiscriminator(Network):
         require(x.ndim in (3, 4, 5), "x.shape", x.shape, "[batch, *space, channels] with 1 to 3 axes of space")
         wide, dtype = compute_types(x, self.dtype)
         window = (_WIDTH,) * (x.ndim - 2)
-        options: dict[str, Any] = {"conv_general_dilated": convolve, "padding": 1}
-        h = nn.Conv(self.channels, window, 2, dtype=dtype, name="conv_in", **options)(x)
+        options: dict[str, Any] = {"padding": 1}
+        h = Conv(self.channels, window, 2, dtype=dtype, name="conv_in", **options)(x)
         h = nn.leaky_relu(h, _SLOPE)
         for level in range(1, self.levels + 1):
             strides, width = 2 if level < self.levels else 1, self.channels * min(2**level, 8)
-            h = nn.Conv(width, window, strides, use_bias=False, dtype=dtype, name=f"level_{level}", **options)(h)
+            h = Conv(width, window, strides, use_bias=False, dtype=dtype, name=f"level_{level}", **options)(h)
             h = nn.leaky_relu(GroupNorm(None, _EPS, dtype, name=f"norm_{level}")(h), _SLOPE)
-        return nn.Conv(1, window, dtype=wide, name="conv_out", **options)(h)
+        return Conv(1, window, dtype=wide, name="conv_out", **options)(h)

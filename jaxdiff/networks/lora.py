@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from jaxdiff import trees
 from jaxdiff.checks import integer, message, positive
+from jaxdiff.networks.layers.compressed import Compressed
 from jaxdiff.networks.module import Network, Spec
 from jaxdiff.networks.unets.unet import UNet
 
@@ -137,9 +138,9 @@ class LoRA(Network):
             if not adapter:
                 return kernel
             product = jax.vmap(jnp.matmul) if trees.is_stacked(words) else jnp.matmul
-            return kernel + scale * product(adapter["down"], adapter["up"])
+            return jnp.asarray(kernel) + scale * product(adapter["down"], adapter["up"])
 
-        return jax.tree_util.tree_map_with_path(sum_of, params["network"])
+        return jax.tree_util.tree_map_with_path(sum_of, params["network"], is_leaf=lambda x: isinstance(x, Compressed))
 
     def _whole(self, variables: Any) -> dict[str, PyTree]:
         """The variables of the network alone."""

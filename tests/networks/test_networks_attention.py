@@ -9,6 +9,7 @@ import pytest
 
 import jaxdiff as jd
 from jaxdiff.networks import DiT, UNet
+from jaxdiff.networks.layers import attention
 from jaxdiff.networks.layers.attention import attend
 from jaxdiff.networks.layers.fused_attention import flash_on_tpu
 from jaxdiff.networks.layers.multi_head import MultiHeadAttention
@@ -51,6 +52,31 @@ def test_attention_is_its_formula(name):
     options = {k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in OPTIONS[name].items()}
     found = attend(*(jnp.asarray(a, jnp.float32) for a in (query, key, value)), **options)
     np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_blocks_of_queries_are_the_same_function(monkeypatch, name):
+    """Blocks of two of five queries, the last filled up; values and derivatives."""
+    arrays = [jnp.asarray(normal(2, 5, 3, 4, seed=seed), jnp.float32) for seed in range(3)]
+    options = {k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in OPTIONS[name].items()}
+
+    def value_and_gradient():
+        return jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(attend(*a, **options))), argnums=(0, 1, 2))(*arrays)
+
+    expected = value_and_gradient()
+    monkeypatch.setattr(attention, "_PAIRS", 1)
+    monkeypatch.setattr(attention, "_BLOCK", 2)
+    assert "scan" in str(jax.make_jaxpr(lambda *a: attend(*a, **options))(*arrays))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), value_and_gradient(), expected)
+
+
+def test_the_memory_of_many_queries_grows_with_the_keys():
+    def memory(n):
+        like = jax.ShapeDtypeStruct((1, n, 2, 8), jnp.float32)
+        return jax.jit(jax.grad(lambda *a: attend(*a).sum())).lower(like, like, like).compile().memory_analysis()
+
+    small, large = (memory(n).temp_size_in_bytes for n in (4096, 16_384))
+    assert large < 5 * small  # all weights would take 16 times as much, 2 GB
 
 
 def test_queries_and_keys_may_have_different_numbers():

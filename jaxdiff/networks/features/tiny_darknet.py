@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxdiff.checks import require
 from jaxdiff.networks.inputs import compute_types
-from jaxdiff.networks.layers.convolution import convolve
+from jaxdiff.networks.layers.convolution import Conv
 from jaxdiff.networks.module import Network
 
 # The width of the kernel and the features of each convolution.
@@ -65,7 +65,7 @@ class TinyDarknet(Network):
         h, states = (x.astype(dtype) + 1) / 2, []
         for i, (width, features) in enumerate(_LAYERS):
             window = (width, width)
-            h = nn.Conv(features, window, dtype=dtype, conv_general_dilated=convolve, name=f"conv_{i}")(h)
+            h = Conv(features, window, dtype=dtype, name=f"conv_{i}")(h)
             h = nn.leaky_relu(h, _SLOPE) if i < len(_LAYERS) - 1 else h
             states.append(h)
             if i in _HALVING:

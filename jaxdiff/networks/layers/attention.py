@@ -3,9 +3,10 @@
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxdiff.checks import one_of, require
 from jaxdiff.networks.layers.context import Context
@@ -14,6 +15,8 @@ from jaxdiff.networks.layers.fused_attention import attend_by_cudnn, attend_by_p
 from jaxdiff.networks.layers.norms import GroupNorm
 
 Implementation = Literal["xla", "cudnn", "pallas"]
+# Of more pairs of a query and a key than this, the weights are computed for one block of queries after the other.
+_PAIRS, _BLOCK = 2**22, 512
 
 
 def attend(
@@ -32,9 +35,10 @@ def attend(
         softmax(scale Q K^T + bias) V
 
     Logits and softmax are in float32 or wider. `"xla"` is two plain contractions, which run everywhere and have all
-    derivatives. `"cudnn"` is the fused kernel of cuDNN on GPUs, in bfloat16 or float16. `"pallas"` is the fused kernel
-    for TPUs that JAX has in Pallas. Fused kernels do not store the weights. They have reverse-mode derivatives of first
-    order only.
+    derivatives. Beyond 2^22 pairs of a query and a key, it takes 512 queries at a time, and derivatives compute the
+    weights again, so that their memory grows with m and not with n m. `"cudnn"` is the fused kernel of cuDNN on GPUs,
+    in bfloat16 or float16. `"pallas"` is the fused kernel for TPUs that JAX has in Pallas. Fused kernels do not store
+    the weights. They have reverse-mode derivatives of first order only.
 
     Args:
       query: `[batch, n, heads, c]`.
@@ -59,6 +63,21 @@ def attend(
         return attend_by_cudnn(query, key, value, mask, bias, causal, scale)
     if implementation == "pallas":
         return attend_by_pallas(query, key, value, mask, bias, causal, scale)
+    last = jnp.arange(query.shape[1]) if causal else None
+    compute = _in_blocks if query.shape[1] * key.shape[1] > _PAIRS and query.shape[1] > _BLOCK else _attend
+    return compute(query, key, value, mask, bias, last, scale)
+
+
+def _attend(
+    query: Float[Array, "batch n heads c"],
+    key: Float[Array, "batch m heads c"],
+    value: Float[Array, "batch m heads c"],
+    mask: Bool[Array, "batch m"] | None,
+    bias: Float[Array, "#batch #heads n m"] | None,
+    last: Int[Array, " n"] | None,
+    scale: float,
+) -> Float[Array, "batch n heads c"]:
+    """Attention by two contractions. `last` is the last key that a query sees; None for all keys."""
     wide = jnp.promote_types(query.dtype, jnp.float32)
     logits = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=wide) * scale
     if bias is not None:
@@ -67,10 +86,42 @@ def attend(
     least = jnp.finfo(wide).min / 2
     if mask is not None:
         logits = jnp.where(mask[:, None, None, :], logits, least)
-    if causal:
-        logits = jnp.where(jnp.tri(query.shape[1], key.shape[1], dtype=bool), logits, least)
+    if last is not None:
+        logits = jnp.where(jnp.arange(key.shape[1]) <= last[:, None], logits, least)
     weights = nn.softmax(logits, axis=-1).astype(query.dtype)
     return jnp.einsum("bhqk,bkhc->bqhc", weights, value)
+
+
+def _in_blocks(
+    query: Float[Array, "batch n heads c"],
+    key: Float[Array, "batch m heads c"],
+    value: Float[Array, "batch m heads c"],
+    mask: Bool[Array, "batch m"] | None,
+    bias: Float[Array, "#batch #heads n m"] | None,
+    last: Int[Array, " n"] | None,
+    scale: float,
+) -> Float[Array, "batch n heads c"]:
+    """`_attend` for one block of queries after the other. The last block is filled up."""
+    n = query.shape[1]
+    spare = -n % _BLOCK
+
+    def split(x: Array, axis: int) -> Array:
+        """The blocks of an array as its first axis."""
+        x = jnp.pad(x, [(0, spare if i == axis else 0) for i in range(x.ndim)])
+        return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, _BLOCK, *x.shape[axis + 1 :]), axis, 0)
+
+    @jax.checkpoint
+    def of_block(block: dict[str, Array]) -> Array:
+        return _attend(block["query"], key, value, mask, block.get("bias", shared), block.get("last"), scale)
+
+    blocks = {"query": split(query, 1)}
+    shared = bias if bias is not None and bias.shape[2] == 1 else None  # the same for all queries
+    if bias is not None and shared is None:
+        blocks["bias"] = split(bias, 2)
+    if last is not None:
+        blocks["last"] = split(last, 0)
+    found = jnp.moveaxis(jax.lax.map(of_block, blocks), 0, 1)
+    return found.reshape(len(query), n + spare, *query.shape[2:])[:, :n]
 
 
 class SelfAttention(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from jaxdiff.networks.layers.convolution import convolve
+from jaxdiff.networks.layers.convolution import Conv
 from jaxdiff.networks.layers.dense import Dense
 from jaxdiff.networks.layers.dropout import Dropout
 from jaxdiff.networks.layers.norms import GroupNorm
@@ -29,9 +29,7 @@ def conv(x: Array, features: int, dtype: DTypeLike, name: str, zero: bool = Fals
     """
     kernel_init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
     width = (3,) * (x.ndim - 2)
-    return nn.Conv(
-        features, width, dtype=dtype, kernel_init=kernel_init, name=name, conv_general_dilated=convolve, **options
-    )(x)
+    return Conv(features, width, dtype=dtype, kernel_init=kernel_init, name=name, **options)(x)
 
 
 class ResidualBlock(nn.Module):

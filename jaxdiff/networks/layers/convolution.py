@@ -5,11 +5,14 @@ import itertools
 import math
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
+
+from jaxdiff.networks.layers.compressed import promote
 
 # A window of 3 on three axes. Larger windows would make long programs.
 _LARGEST_WINDOW = 27
@@ -102,3 +105,10 @@ def _products(x: Array, kernel: Array, strides: tuple[int, ...], padding: Any) -
     for column, part in enumerate(parts):
         y = y + lax.pad(part, zero, [(0, 0, 0), (low - column, high - columns + 1 + column, 0), (0, 0, 0)])
     return y.reshape(len(x), *space, features)
+
+
+class Conv(nn.Conv):
+    """`flax.linen.Conv` with the faster derivatives, and kernels that may be compressed."""
+
+    conv_general_dilated: Any = convolve
+    promote_dtype: Any = promote

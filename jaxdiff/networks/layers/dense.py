@@ -10,6 +10,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from jaxdiff.networks.layers.compressed import promote
+
 
 def product(
     x: Float[Array, "*batch channels"],
@@ -51,6 +53,7 @@ def _by_kernel(x: Array, dkernel: Array, options: tuple[Any, ...]) -> Array:
 
 
 class Dense(nn.Dense):
-    """`flax.linen.Dense` with the faster derivative."""
+    """`flax.linen.Dense` with the faster derivative, and kernels that may be compressed."""
 
     dot_general: Any = product
+    promote_dtype: Any = promote

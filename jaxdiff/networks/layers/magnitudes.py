@@ -121,7 +121,7 @@ def unit_weights(module: nn.Module, shape: tuple[int, ...]) -> Array:
         normal = jax.random.normal(key, shape)
         return to_unit_magnitude(normal, _inputs(normal), 0.0)
 
-    kernel: Any = module.param("kernel", init, shape)
+    kernel = jnp.asarray(module.param("kernel", init, shape))
     return to_unit_magnitude(kernel, _inputs(kernel))
 
 

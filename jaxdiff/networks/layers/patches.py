@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdiff.checks import integer, require
+from jaxdiff.networks.layers.compressed import promote
 
 
 def patch_sizes(patch: Sequence[int], space: Sequence[int]) -> tuple[int, ...]:
@@ -90,8 +91,8 @@ class PatchEmbedding(nn.Module):
         def init(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
             return nn.initializers.xavier_uniform()(key, (rows, shape[-1]), dtype).reshape(shape)
 
-        kernel = self.param("kernel", init, shape, jnp.float32)
-        tokens = patchify(x.astype(self.dtype), self.patch) @ kernel.reshape(rows, -1).astype(self.dtype)
+        x, kernel, _ = promote(x, self.param("kernel", init, shape, jnp.float32), None, dtype=self.dtype)
+        tokens = patchify(x, self.patch) @ kernel.reshape(rows, -1)
         if self.use_bias:
             tokens = tokens + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return tokens
