@@ -20,7 +20,14 @@ WEIGHTS, MEANS, STDS = (torch.from_numpy(array) for array in (mixture.WEIGHTS, m
 MATRIX = torch.tensor([[1.0, -0.5], [0.3, 0.8]])
 SEEN = torch.from_numpy(np.random.default_rng(2).normal(size=(8, 2)))
 STD, TIMES, NEXT = 0.3, (0.15, 0.5, 0.85), 0.1
-RESULT: dict[str, Any] = {"matrix": MATRIX, "seen": SEEN, "std": STD, "times": TIMES, "next": NEXT, "x": mixture.start()}
+RESULT: dict[str, Any] = {
+    "matrix": MATRIX,
+    "seen": SEEN,
+    "std": STD,
+    "times": TIMES,
+    "next": NEXT,
+    "x": mixture.start(),
+}
 
 
 class Flow(Schedule):
@@ -51,6 +58,11 @@ def seen(x: torch.Tensor) -> torch.Tensor:
     return x @ MATRIX.T
 
 
+def undone(y: torch.Tensor) -> torch.Tensor:
+    """The inverse of `seen`."""
+    return torch.linalg.solve(MATRIX, y.T).T
+
+
 def main() -> None:
     """Calls azula at each time, and writes the file."""
     x, noise = torch.from_numpy(mixture.start()), IsotropicCovariance(torch.tensor(STD**2))
@@ -73,8 +85,7 @@ def main() -> None:
                 guidance.DPSSampler(Mixture(), y[None], seen, zeta=0.4, silent=True).step(row[None], time, after)
                 for row, y in zip(x, SEEN, strict=True)
             ]
-            inverse = torch.linalg.inv(MATRIX)
-            pgdm = guidance.PGDMSampler(Mixture(), SEEN, seen, lambda y: y @ inverse.T, eta=0.0, silent=True)
+            pgdm = guidance.PGDMSampler(Mixture(), SEEN, seen, undone, eta=0.0, silent=True)
             cases["result"][f"pgdm, {t}"] = pgdm.step(x, time, after)
         cases["result"][f"dps, {t}"] = torch.cat(steps)
     mixture.save("azula", cases)
