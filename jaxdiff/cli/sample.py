@@ -101,6 +101,8 @@ def sample(arguments: Arguments) -> None:
     if arguments.watermark:
         files = watermark.marked(files)
     of = origin(arguments.run, step, seed=arguments.seed, ema=arguments.ema, conditions=told, sampling=sampling)
+    if arguments.weights != "float32":
+        of |= {"weights": arguments.weights}
     files = media.with_origin(files, of)
     print(*_write(out, files), sep="\n")
     if lost := media.not_finite(drawn):

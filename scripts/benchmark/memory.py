@@ -21,7 +21,7 @@ from jaxdiff.networks.published import unets
 
 KEY, GB = jax.random.key(0), 1e9
 # The compiler's own time, which optimising takes, is not what is measured.
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+FAST: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 @dataclasses.dataclass(frozen=True)

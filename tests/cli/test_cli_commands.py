@@ -172,6 +172,19 @@ def test_sample_draws_points_and_keeps_to_its_seed(points, call, tmp_path, capfd
     assert pixels(tmp_path / "p.png").shape == (384, 384, 3)
 
 
+def test_samples_of_small_weights_are_close_and_say_so(points, call, tmp_path, capfd):
+    drawn = {}
+    for weights in ("float32", "bfloat16", "int8"):
+        assert call("sample", f"points --count 50 --weights {weights} --out {tmp_path / weights}.png") == 0
+        drawn[weights] = origin_of(tmp_path / f"{weights}.png").get("weights")
+    assert drawn == {"float32": None, "bfloat16": "bfloat16", "int8": "int8"}
+    capfd.readouterr()
+    for line, text in (("--weights int4", "--weights = 'int4'"), ("--tile 8", "model = 'Pixels'; allowed are models")):
+        assert call("sample", f"points --count 5 {line} --out {tmp_path / 'never.png'}") == 2
+        assert text in capfd.readouterr().err
+    assert not (tmp_path / "never.png").exists()
+
+
 def test_samples_that_are_not_finite_are_written_and_told(place, call, capfd):
     assert call("sample", f"{IN_TINY} --ask label=3 --guidance.scale 1e30 --count 3 --out lost.png") == 2
     out, err = capfd.readouterr()
