@@ -20,7 +20,8 @@ class Arguments:
     run: Path = dataclasses.field(metadata={"positional": True})
     """The run directory that is made. It is empty or absent."""
     tokenizer: Path | None = None
-    """The folder of the tokenizer of a single file."""
+    """The folder of the tokenizer of a single file; for Stable Diffusion XL one with the folders tokenizer and
+    tokenizer_2."""
 
 
 def convert_folder(arguments: Arguments) -> None:

@@ -1,4 +1,4 @@
-"""Makes single_file.npz: the names of Stable Diffusion 1's single file beside those of diffusers, and shapes.
+"""Makes single_file.npz: the names of the single files of Stable Diffusion 1 and XL beside those of diffusers.
 
     python scripts/benchmark/make_environment.py peers
     .environments/peers/bin/python tests/references/make_single_file.py
@@ -19,6 +19,11 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 UNET = {"block_out_channels": (32, 32, 64), "layers_per_block": 1, "sample_size": 64, "cross_attention_dim": 64}
 UNET |= {"down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"), "attention_head_dim": 8}
 UNET |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")}
+UNET_XL = {"block_out_channels": (64, 128), "layers_per_block": 1, "sample_size": 128, "cross_attention_dim": 128}
+UNET_XL |= {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "attention_head_dim": (1, 2)}
+UNET_XL |= {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "transformer_layers_per_block": (1, 2)}
+UNET_XL |= {"use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256}
+UNET_XL |= {"projection_class_embeddings_input_dim": 64 + 6 * 256}
 VAE = {"block_out_channels": (32, 64), "layers_per_block": 1, "latent_channels": 4, "sample_size": 256}
 VAE |= {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
 BOTH = ("weight", "bias")
@@ -30,11 +35,11 @@ def residual(name: str) -> list[str]:
     return [f"{name}.{layer}" for layer in inside]
 
 
-def attention(name: str) -> list[str]:
-    """The layers of a transformer of one block."""
-    block = f"{name}.transformer_blocks.0"
-    layers = [f"{block}.{kind}.{part}" for kind in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0")]
-    layers += [f"{block}.{part}" for part in ("norm1", "norm2", "norm3", "ff.net.0.proj", "ff.net.2")]
+def attention(name: str, depth: int = 1) -> list[str]:
+    """The layers of a transformer."""
+    parts = [f"{kind}.{part}" for kind in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0")]
+    parts += ["norm1", "norm2", "norm3", "ff.net.0.proj", "ff.net.2"]
+    layers = [f"{name}.transformer_blocks.{i}.{part}" for i in range(depth) for part in parts]
     return [*layers, *(f"{name}.{part}" for part in ("norm", "proj_in", "proj_out"))]
 
 
@@ -49,6 +54,18 @@ def unet_layers() -> list[str]:
         layers += residual(f"output_blocks.{i}.0")
         layers += attention(f"output_blocks.{i}.1") if level < 2 else []
     return [*layers, "output_blocks.1.1.conv", "output_blocks.3.2.conv"]
+
+
+def unet_xl_layers() -> list[str]:
+    """The layers of `UNET_XL` by the names of its authors."""
+    layers = ["time_embed.0", "time_embed.2", "label_emb.0.0", "label_emb.0.2", "input_blocks.0.0", "out.0", "out.2"]
+    layers += [*residual("middle_block.0"), *attention("middle_block.1", 2), *residual("middle_block.2")]
+    layers += [*residual("input_blocks.1.0"), "input_blocks.2.0.op", *residual("input_blocks.3.0")]
+    layers += attention("input_blocks.3.1", 2)
+    for i in range(4):
+        layers += residual(f"output_blocks.{i}.0")
+        layers += attention(f"output_blocks.{i}.1", 2) if i < 2 else []
+    return [*layers, "output_blocks.1.2.conv"]
 
 
 def autoencoder_layers() -> list[str]:
@@ -77,12 +94,14 @@ def names(model: Any, layers: list[str], prefix: str, convert: Any) -> dict[str,
 def main() -> None:
     """Runs everything."""
     with torch.device("meta"):
-        unet, vae = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)
+        unet, unet_xl, vae = UNet2DConditionModel(**UNET), UNet2DConditionModel(**UNET_XL), AutoencoderKL(**VAE)
     found = {
         "unet": names(unet, unet_layers(), "model.diffusion_model.", convert_ldm_unet_checkpoint),
+        "unet_xl": names(unet_xl, unet_xl_layers(), "model.diffusion_model.", convert_ldm_unet_checkpoint),
         "vae": names(vae, autoencoder_layers(), "first_stage_model.", convert_ldm_vae_checkpoint),
     }
-    configs = {name: {"_class_name": type(m).__name__, **m.config} for name, m in (("unet", unet), ("vae", vae))}
+    models = {"unet": unet, "unet_xl": unet_xl, "vae": vae}
+    configs = {name: {"_class_name": type(m).__name__, **m.config} for name, m in models.items()}
     path = Path(__file__).with_name("single_file.npz")
     np.savez_compressed(path, names=json.dumps(found), configs=json.dumps(configs))
 
