@@ -16,12 +16,12 @@ class Arguments:
 
     folder: Path = dataclasses.field(metadata={"positional": True})
     """A folder of diffusers, or its name on the hub: a pipeline, a network or an autoencoder, in files of the type
-    .safetensors; or the single file of Stable Diffusion 1."""
+    .safetensors; or a single file of Stable Diffusion 1, XL, 3 or 3.5."""
     run: Path = dataclasses.field(metadata={"positional": True})
     """The run directory that is made. It is empty or absent."""
     tokenizer: Path | None = None
-    """The folder of the tokenizer of a single file; for Stable Diffusion XL one with the folders tokenizer and
-    tokenizer_2."""
+    """The folder of the tokenizer of a single file; for several text encoders one with the folders tokenizer, tokenizer_2
+    and, with T5, tokenizer_3."""
 
 
 def convert_folder(arguments: Arguments) -> None:

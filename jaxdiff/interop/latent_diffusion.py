@@ -106,10 +106,12 @@ def unet_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return config, {_renamed(name, places, _RESIDUAL): array for name, array in tensors.items()}
 
 
-def autoencoder_of(tensors: Tensors, scale: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def autoencoder_of(
+    tensors: Tensors, scale: float, shift: float | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The configuration and the arrays of an `AutoencoderKL`, from arrays without `first_stage_model.`.
 
-    `scale` is the factor of the latents, which no array tells.
+    `scale` and `shift` are the factor and the mean of the latents, which no array tells.
 
     Raises:
       ValueError: an array is missing, or has no place.
@@ -117,6 +119,7 @@ def autoencoder_of(tensors: Tensors, scale: float) -> tuple[dict[str, Any], dict
     tensors = {name: array for name, array in tensors.items() if not name.startswith("loss.")}
     levels = _count(tensors, r"encoder\.down\.(\d+)\.")
     layers = _count(tensors, r"encoder\.down\.0\.block\.(\d+)\.")
+    projected = "quant_conv.weight" in tensors or "post_quant_conv.weight" in tensors
     config = {
         "_class_name": "AutoencoderKL",
         "block_out_channels": [
@@ -127,7 +130,10 @@ def autoencoder_of(tensors: Tensors, scale: float) -> tuple[dict[str, Any], dict
         "layers_per_block": layers,
         "in_channels": _array(tensors, "encoder.conv_in.weight", 4).shape[1],
         "out_channels": len(_array(tensors, "decoder.conv_out.weight")),
-        "latent_channels": len(_array(tensors, "post_quant_conv.weight")),
+        "latent_channels": _array(tensors, "decoder.conv_in.weight", 4).shape[1],
+        "use_quant_conv": projected,
+        "use_post_quant_conv": projected,
+        "shift_factor": shift,
         "scaling_factor": scale,
     }
     places = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}

@@ -15,7 +15,7 @@ from jaxdiff.interop.tensors import read_json
 
 
 def load_pretrained(folder: str | os.PathLike[str], *, tokenizer: str | os.PathLike[str] | None = None) -> Any:
-    """Loads a model of diffusers from its folder, or Stable Diffusion 1 or XL from a single file.
+    """Loads a model of diffusers from its folder, or Stable Diffusion from a single file.
 
         model = jd.load_pretrained("ddpm-cifar10-32")
         pictures = model.sample(jax.random.key(0), 16)
@@ -28,9 +28,9 @@ def load_pretrained(folder: str | os.PathLike[str], *, tokenizer: str | os.PathL
         DDPM. A `DiTTransformer2DModel` is told the class `label`. Models of captions are told `text`, and Stable
         Diffusion XL also `sizes`: height and width of the whole picture, top and left of the crop, height and width of
         the crop. Without `sizes`, they are those of a whole picture. Or a single `.safetensors` file of Stable
-        Diffusion 1 or XL by the names of its authors (`model.diffusion_model.*`).
-      tokenizer: the folder of the tokenizer of a single file, which holds none; for Stable Diffusion XL a folder with
-        the folders `tokenizer` and `tokenizer_2`.
+        Diffusion 1, XL, 3 or 3.5 by the names of its authors (`model.diffusion_model.*`).
+      tokenizer: the folder of the tokenizer of a single file, which holds none; for several text encoders a folder with
+        the folders `tokenizer`, `tokenizer_2` and, with T5, `tokenizer_3`.
 
     Returns:
       The model, as `jd.load` returns it: a pytree whose weights are leaves.

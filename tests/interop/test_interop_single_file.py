@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and XL in a single file: the same model as its folder of diffusers, as a run, and refusals."""
+"""Stable Diffusion 1, XL and 3 in a single file: the same model as its folder of diffusers, as a run, and refusals."""
 
 import json
 import shutil
@@ -119,6 +119,58 @@ def places_xl(tmp_path_factory):
     return write_both(place, write_pipeline(place / "sdxl", "sdxl"), True)
 
 
+def write_three(place):
+    """Stable Diffusion 3 as a folder of diffusers and as a single file."""
+    random, single, tensors = np.random.default_rng(0), {}, {}
+    folder = write_pipeline(place / "folder", "sd3")
+    for part in ("transformer", "vae", FIRST, SECOND, "text_encoder_3"):
+        shutil.rmtree(folder / part)
+    for name, (shape, rows) in NAMES["mmdit"].items():
+        tensors[name] = array = random.standard_normal(shape).astype(np.float32)
+        row = 0
+        for other, start, count in rows:
+            single.setdefault(other, {})[start] = array[row : row + count]
+            row += count
+    single = {k: np.concatenate([parts[i] for i in sorted(parts)]) for k, parts in single.items()}
+    write_part(folder / "transformer", CONFIGS["mmdit"], tensors)
+    single = {f"model.diffusion_model.{name}": array for name, array in single.items()}
+    config = CONFIGS["vae"] | {"scaling_factor": 1.5305, "shift_factor": 0.0609}
+    tensors = {}
+    for name, (other, shape) in NAMES["vae"].items():
+        if "quant_conv" not in name:
+            tensors[name] = array = random.standard_normal(shape).astype(np.float32)
+            single[other] = array[..., None, None] if ".attn_1." in other and array.ndim == 2 else array
+    write_part(folder / "vae", config | {"use_quant_conv": False, "use_post_quant_conv": False}, tensors)
+    for name, begin in ((FIRST, "clip_l"), (SECOND, "clip_g")):
+        text = text_arrays(random, True)
+        if name == FIRST:
+            text["text_projection.weight"] = np.eye(64, dtype=np.float32)  # which the file leaves out
+        kept = {k: v for k, v in text.items() if name == SECOND or "projection" not in k}
+        single |= {f"text_encoders.{begin}.transformer.{key}": array for key, array in kept.items()}
+        more = {"projection_dim": 64, "hidden_act": "quick_gelu" if name == FIRST else "gelu"}
+        write_part(folder / name, CLIP | more, text, "model.safetensors")
+    inside, width = "encoder.block.0.layer", 160
+    shapes = {"shared.weight": (30, width), f"{inside}.0.SelfAttention.relative_attention_bias.weight": (32, 1)}
+    shapes |= {f"{inside}.0.SelfAttention.{part}.weight": (64, width) for part in "qkv"}
+    shapes |= {f"{inside}.0.SelfAttention.o.weight": (width, 64), "encoder.final_layer_norm.weight": (width,)}
+    shapes |= {f"{inside}.{i}.layer_norm.weight": (width,) for i in range(2)}
+    shapes |= {f"{inside}.1.DenseReluDense.{part}.weight": (32, width) for part in ("wi_0", "wi_1")}
+    shapes |= {f"{inside}.1.DenseReluDense.wo.weight": (width, 32)}
+    text = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    single |= {f"text_encoders.t5xxl.transformer.{name}": array for name, array in text.items()}
+    config = {"model_type": "t5", "feed_forward_proj": "gated-gelu", "d_model": width, "num_layers": 1, "num_heads": 1}
+    write_part(folder / "text_encoder_3", config | {"vocab_size": 30, "d_ff": 32}, text, "model.safetensors")
+    write_tensors(place / "model.safetensors", single)
+    return folder, place / "model.safetensors"
+
+
+def write_part(folder, config, tensors, file="diffusion_pytorch_model.safetensors"):
+    """Writes a part of a pipeline."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    write_tensors(folder / file, tensors)
+
+
 @pytest.fixture(scope="module")
 def found(places):
     """The model of the file."""
@@ -163,6 +215,25 @@ def test_a_single_file_of_xl_is_the_model_of_its_folder(places_xl, tmp_path):
             read_pretrained(other, tokenizers)
 
 
+def test_a_single_file_of_3_is_the_model_of_its_folder(tmp_path):
+    folder, file = write_three(tmp_path)
+    same(read_pretrained(folder), read_pretrained(file, folder), ("parts/text", "parts/text_2", "parts/text_3"))
+    tensors, other, begin = read_tensors(file), tmp_path / "other.safetensors", "model.diffusion_model."
+    for change, words in (
+        ({f"{begin}joint_blocks.0.x_block.attn.qkv.weight": np.ones((4, 2))}, "queries, keys and values"),
+        ({f"{begin}joint_blocks.0.y_block.more.weight": np.ones(1)}, "an array without a place in the network"),
+        ({f"{begin}pos_embed": np.ones((1, 5, 64))}, "shape of pos_embed"),
+        ({f"{begin}joint_blocks.999999999.x_block.attn.qkv.weight": np.ones((3, 2))}, "numbers of joint_blocks"),
+    ):
+        write_tensors(other, tensors | change)
+        with pytest.raises(ValueError, match=words) as caught:
+            read_pretrained(other, folder)
+        assert "\n" not in str(caught.value)
+    without = {name: array for name, array in tensors.items() if ".t5xxl." not in name}
+    write_tensors(other, without)
+    assert set(read_pretrained(other, folder).parts) == {"parts/codec", "parts/text", "parts/text_2"}
+
+
 def test_a_run_of_a_single_file_holds_its_encoder_and_tokenizer(places, found, tmp_path):
     _, file, tokenizer = places
     main(["convert", str(file), str(tmp_path / "run"), "--tokenizer", str(tokenizer)])
@@ -179,10 +250,7 @@ def test_what_a_single_file_lacks_is_said(places, tmp_path):
     with pytest.raises(ValueError, match=r"tokenizer = .*; allowed are None for a folder"):
         read_pretrained(folder, tokenizer)
     tensors, other = read_tensors(file), tmp_path / "other.safetensors"
-    for start, kind in (
-        ("cond_stage_model.model.x", "Stable Diffusion 2"),
-        ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3"),
-    ):
+    for start, kind in (("cond_stage_model.model.x", "Stable Diffusion 2"),):
         write_tensors(other, {start: np.ones(1)})
         with pytest.raises(ValueError, match=rf"model in a single file = '{kind}'; allowed are Stable Diffusion 1"):
             read_pretrained(other, tokenizer)
