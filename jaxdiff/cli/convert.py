@@ -20,8 +20,8 @@ class Arguments:
     run: Path = dataclasses.field(metadata={"positional": True})
     """The run directory that is made. It is empty or absent."""
     tokenizer: Path | None = None
-    """The folder of the tokenizer of a single file; for several text encoders one with the folders tokenizer, tokenizer_2
-    and, with T5, tokenizer_3."""
+    """The folder of the tokenizer of a single file; for several text encoders one with the folders tokenizer,
+    tokenizer_2 and, with T5, tokenizer_3."""
 
 
 def convert_folder(arguments: Arguments) -> None:
