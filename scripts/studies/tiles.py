@@ -17,6 +17,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tensorflow_datasets as tfds
 from skimage import metrics
 
 import jaxdiff as jd
@@ -77,7 +78,8 @@ def main(arguments: Arguments) -> None:
     config = read_settings(open_run(arguments.run)).config
     own: dict[str, Any] = {"solver": choose(solvers.ddpm), "steps": arguments.steps}
     sampling = dataclasses.replace(config.sample, **own)
-    source: Any = data.Tfds("kodak", split="test", data_dir=arguments.data_dir).open()
+    # The photographs are of two shapes, upright and lying.
+    source: Any = tfds.builder("kodak", data_dir=arguments.data_dir).as_data_source(split="test")
     side = model.shape[0]
 
     def enlarged(key: Any, x: np.ndarray) -> np.ndarray:
@@ -89,7 +91,7 @@ def main(arguments: Arguments) -> None:
     print("|---|---|---|---|---|---|---|---|", flush=True)
     table = []
     for number in range(arguments.count):
-        x = np.asarray(data.to_floats(np.asarray(source.source[number]["image"])))
+        x = np.asarray(data.to_floats(np.asarray(source[number]["image"])))
         x = x[: x.shape[0] // side * side, : x.shape[1] // side * side]
         key = jax.random.key(number)
         if not number:
