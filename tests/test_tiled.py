@@ -29,11 +29,11 @@ def test_tiles_of_a_pixelwise_denoiser_are_the_whole(x64):
 
 @pytest.mark.parametrize("at_a_time", [1, 5, 30])
 def test_estimates_are_weighted_averages_over_the_tiles(x64, at_a_time):
-    """An independent reading: pyramids of weights around the middles of the tiles."""
+    """An independent reading: squares of pyramids of weights around the middles of the tiles."""
     cut = denoisers.tiled(denoisers.from_function(FLOW, _means), (6, 4), overlap=2, at_a_time=at_a_time)
     got = cut(jnp.asarray(X), 0.5)
     rows, columns = (0, 4, 7), (0, 2, 4, 6)  # even steps, of at most 4 and 2 pixels
-    high, wide = np.array([1, 2, 3, 3, 2, 1]), np.array([1, 2, 2, 1])
+    high, wide = np.array([1, 4, 9, 9, 4, 1]), np.array([1, 4, 4, 1])
     sums, total = np.zeros(X.shape), np.zeros((1, 13, 10, 1))
     for i in rows:
         for j in columns:

@@ -6,7 +6,8 @@ columns of the table are
 - `mean`: the PSNR in dB of the mean of the samples, which no single guess can beat on average;
 - `sample`: the PSNR and the SSIM of the first samples;
 - `distance`: the kernel distance of all samples to the other held-out pictures, with its standard error, on the logits
-  of a classifier (`--classifier RUN`, a run of the model `Classifier` on clean pictures) or on pixels;
+  of a classifier (`--classifier RUN`, a run of the model `Classifier` on clean pictures), on the features of Tiny
+  Darknet (`--tiny-darknet tiny_darknet.npz`), or on pixels;
 - `label`: the part of all samples to which the classifier gives the label of the picture;
 - `seconds`: the seconds for a sample, with everything compiled.
 
@@ -30,7 +31,9 @@ from jaxdiff.cli import command_line
 from jaxdiff.components import Table, choose
 from jaxdiff.evaluation import kernel_distance
 from jaxdiff.guidance import ClassifierFree
+from jaxdiff.interop.tensors import read_tensors
 from jaxdiff.media.pictures import grid, write_png
+from jaxdiff.networks import TinyDarknet
 from jaxdiff.runs import learned, tasks
 from jaxdiff.runs.directory import open_run
 from jaxdiff.runs.methods import METHODS
@@ -49,6 +52,8 @@ class Arguments:
     """The run of a diffusion model of pictures."""
     classifier: Path | None = None
     """The run of a classifier of the same pictures."""
+    tiny_darknet: Path | None = None
+    """The weights of Tiny Darknet, an `.npz` file of `w0`, `b0` to `w15`, `b15`."""
     count: int = 32
     """The number of held-out pictures."""
     samples: int = 4
@@ -152,13 +157,23 @@ def main(arguments: Arguments) -> None:
     for place in arguments.part.values():
         dataset = dataclasses.replace(dataset, data_dir=place) if hasattr(dataset, "data_dir") else dataset
     examples = dataset.open()
+    wanted = {name for name in (model.bound.settings.field, "label") if name in examples.fields}
+    entries = {name: data.Entry(name, None, examples.fields[name]) for name in wanted}
+    examples = data.select(examples, entries)
     batch = next(data.evaluation_batches(data.in_memory(examples), min(len(examples), 2000)))
     pictures, labels = np.asarray(data.to_floats(batch[model.bound.settings.field])), np.asarray(batch.get("label"))
     x, reference = pictures[: arguments.count], pictures[arguments.count :]
     own: dict[str, Any] = {"solver": choose(solvers.ddpm), "guidance": ClassifierFree()}  # as of `jaxdiff restore`
     sampling = dataclasses.replace(config.sample, steps=arguments.steps, **own)
 
+    darknet = None
+    if arguments.tiny_darknet is not None:
+        variables = TinyDarknet.read(read_tensors(arguments.tiny_darknet))
+        darknet = jax.jit(lambda x: TinyDarknet().apply(variables, x, method="features"))
+
     def features(samples: np.ndarray) -> np.ndarray:
+        if darknet is not None:
+            return np.concatenate([np.asarray(darknet(samples[i : i + 64])) for i in range(0, len(samples), 64)])
         if judge is None:
             return samples.reshape(len(samples), -1)
         return np.asarray(judge.log_probability(jnp.asarray(samples)))
@@ -197,11 +212,9 @@ def main(arguments: Arguments) -> None:
                             for a, b in zip(x, first, strict=True)])  # fmt: skip
             told = features(samples.reshape(-1, *x.shape[1:]))
             distance = kernel_distance(told, features(reference))
-            label = (
-                ""
-                if judge is None
-                else f"{np.mean(np.argmax(told, axis=1) == np.tile(labels[: len(x)], len(samples))):.2f}"
-            )
+            label = ""
+            if judge is not None and darknet is None:
+                label = f"{np.mean(np.argmax(told, axis=1) == np.tile(labels[: len(x)], len(samples))):.2f}"
             print(f"| {task} | {method} | {psnr[0]:.2f} | {psnr[1]:.2f} | {ssim:.3f} | "
                   f"{distance.value:.3g} +- {distance.error:.2g} | {label} | {seconds:.3f} |", flush=True)  # fmt: skip
         if arguments.out is not None:

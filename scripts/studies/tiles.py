@@ -45,6 +45,8 @@ class Arguments:
     """The number of photographs."""
     method: Literal["mmps", "ddrm", "diffpir", "ddnm_plus"] = "ddrm"
     """The method of posterior sampling."""
+    controls: int = 24
+    """The number of photographs that are also restored tile by tile."""
     steps: int = 10
     """The number of steps."""
     out: Path | None = None
@@ -52,6 +54,7 @@ class Arguments:
 
     def __post_init__(self) -> None:
         integer("count", self.count, most=24)
+        integer("controls", self.controls, least=0)
         integer("steps", self.steps)
 
 
@@ -100,8 +103,8 @@ def main(arguments: Arguments) -> None:
         begin = time.monotonic()
         blended = enlarged(key, x)
         seconds = time.monotonic() - begin
-        alone = np.zeros_like(x)
-        for i in range(0, x.shape[0], side):
+        alone = np.full_like(x, np.nan)
+        for i in range(0, x.shape[0] if number < arguments.controls else 0, side):
             for j in range(0, x.shape[1], side):
                 here = (slice(i, i + side), slice(j, j + side))
                 alone[here] = enlarged(jax.random.fold_in(key, i * x.shape[1] + j), x[here])
@@ -117,7 +120,7 @@ def main(arguments: Arguments) -> None:
             arguments.out.mkdir(parents=True, exist_ok=True)
             cells = np.stack([y[:256, :256] for y in (x, bicubic, alone, blended)])
             write_png(arguments.out / f"{number}.png", grid(cells, 4))
-    print(row("mean", list(np.mean(table, axis=0))))
+    print(row("mean", list(np.nanmean(table, axis=0))))
     print(f"peak of the memory after {arguments.count} photographs: {peak()}", file=sys.stderr)
 
 
