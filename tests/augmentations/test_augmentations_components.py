@@ -1,5 +1,7 @@
 """Flip, Crop and EDM as components: their entries, their fields, their keys and their settings."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,4 +150,4 @@ def test_every_setting_is_documented(augmentation):
     for setting in components.walk(augmentation, Augmentation):
         name = setting.path.rpartition(".")[2]
         if name != "kind" and not name.isdigit():
-            assert f"      {name}: " in f"  {setting.owner.__doc__}", setting.path
+            assert f"\n  {name}: " in inspect.cleandoc(setting.owner.__doc__), setting.path
