@@ -1,5 +1,6 @@
 """How data sets show examples: which entry goes to `jaxdiff.media.show` with which others."""
 
+import inspect
 import io
 
 import numpy as np
@@ -80,4 +81,4 @@ def test_every_kind_documents_every_setting():
     assert {"Digits", "Toy", "Tfds", "Folder", "Arrays"} <= set(kinds)
     for kind in kinds.values():
         for setting in settings_of(kind):
-            assert f"\n      {setting}: " in kind.__doc__, f"{kind.__name__}.{setting}"
+            assert f"\n  {setting}: " in inspect.cleandoc(kind.__doc__), f"{kind.__name__}.{setting}"
