@@ -43,7 +43,7 @@ def blended(
       ValueError: x is no batch of pictures, or smaller than a tile.
     """
     require(x.ndim == 4, "x.shape", x.shape, "[batch, height, width, channels]")
-    axes = [_places(*lengths, overlap) for lengths in zip(x.shape[1:3], size, strict=True)]
+    axes = [places(*lengths, overlap) for lengths in zip(x.shape[1:3], size, strict=True)]
     corners = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     window = np.outer(*(_hat(scale * length) for length in size))[..., None]
     total = np.zeros((*(scale * side for side in x.shape[1:3]), 1))
@@ -74,7 +74,7 @@ def blended(
     return jax.tree.map(lambda side: side * jnp.asarray(1 / total, x.dtype), sums)
 
 
-def _places(length: int, size: int, overlap: int) -> np.ndarray:
+def places(length: int, size: int, overlap: int) -> np.ndarray:
     """The first pixels of tiles of a size that cover a length evenly and share at least `overlap` pixels."""
     require(length >= size, "a side of x in pixels", length, f"sides of at least {size}, the size of a tile")
     count = 1 + -(-(length - size) // (size - overlap))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.checks import require
+from jaxdiff.interop.tensors import array_of
 
 Tensors = Mapping[str, np.ndarray]
 _UNET = {
@@ -70,7 +71,7 @@ def unet_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             continue
         places[f"{block}.0"] = f"down_blocks.{level}.resnets.{counts[-1]}"
         places[f"{block}.1"] = f"down_blocks.{level}.attentions.{counts[-1]}"
-        widths[-1] = len(_array(tensors, f"{block}.0.out_layers.3.weight"))
+        widths[-1] = len(array_of(tensors, f"{block}.0.out_layers.3.weight"))
         depths[-1] = max(depths[-1], _count(tensors, re.escape(block) + r"\.1\.transformer_blocks\.(\d+)\."))
         counts[-1] += 1
     for i in range(_count(tensors, r"output_blocks\.(\d+)\.")):
@@ -86,14 +87,14 @@ def unet_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     config = {
         "_class_name": "UNet2DConditionModel",
         "sample_size": 128 if told_sizes else 64,
-        "in_channels": _array(tensors, "input_blocks.0.0.weight", 4).shape[1],
-        "out_channels": len(_array(tensors, "out.2.weight")),
+        "in_channels": array_of(tensors, "input_blocks.0.0.weight", 4).shape[1],
+        "out_channels": len(array_of(tensors, "out.2.weight")),
         "block_out_channels": widths,
         "layers_per_block": counts[0],
         "down_block_types": ["CrossAttnDownBlock2D" if one else "DownBlock2D" for one in depths],
         "up_block_types": ["CrossAttnUpBlock2D" if one else "UpBlock2D" for one in reversed(depths)],
         "attention_head_dim": _HEADS,
-        "cross_attention_dim": _array(tensors, reads[0], 2).shape[1],
+        "cross_attention_dim": array_of(tensors, reads[0], 2).shape[1],
     }
     if told_sizes:
         config |= {
@@ -101,7 +102,7 @@ def unet_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             "transformer_layers_per_block": [max(1, depth) for depth in depths],
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": _SIZES,
-            "projection_class_embeddings_input_dim": _array(tensors, "label_emb.0.0.weight", 2).shape[1],
+            "projection_class_embeddings_input_dim": array_of(tensors, "label_emb.0.0.weight", 2).shape[1],
         }
     return config, {_renamed(name, places, _RESIDUAL): array for name, array in tensors.items()}
 
@@ -123,14 +124,14 @@ def autoencoder_of(
     config = {
         "_class_name": "AutoencoderKL",
         "block_out_channels": [
-            len(_array(tensors, f"encoder.down.{level}.block.0.conv2.weight")) for level in range(levels)
+            len(array_of(tensors, f"encoder.down.{level}.block.0.conv2.weight")) for level in range(levels)
         ],
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
         "layers_per_block": layers,
-        "in_channels": _array(tensors, "encoder.conv_in.weight", 4).shape[1],
-        "out_channels": len(_array(tensors, "decoder.conv_out.weight")),
-        "latent_channels": _array(tensors, "decoder.conv_in.weight", 4).shape[1],
+        "in_channels": array_of(tensors, "encoder.conv_in.weight", 4).shape[1],
+        "out_channels": len(array_of(tensors, "decoder.conv_out.weight")),
+        "latent_channels": array_of(tensors, "decoder.conv_in.weight", 4).shape[1],
         "use_quant_conv": projected,
         "use_post_quant_conv": projected,
         "shift_factor": shift,
@@ -155,15 +156,15 @@ def clip_of(tensors: Tensors) -> dict[str, Any]:
     Raises:
       ValueError: an array is missing.
     """
-    table = _array(tensors, "text_model.embeddings.token_embedding.weight", 2)
+    table = array_of(tensors, "text_model.embeddings.token_embedding.weight", 2)
     return {
         "model_type": "clip_text_model",
         "vocab_size": len(table),
         "hidden_size": table.shape[1],
         "num_hidden_layers": _count(tensors, r"text_model\.encoder\.layers\.(\d+)\."),
         "num_attention_heads": max(1, table.shape[1] // _HEAD_WIDTH),
-        "max_position_embeddings": len(_array(tensors, "text_model.embeddings.position_embedding.weight")),
-        "intermediate_size": len(_array(tensors, "text_model.encoder.layers.0.mlp.fc1.weight")),
+        "max_position_embeddings": len(array_of(tensors, "text_model.embeddings.position_embedding.weight")),
+        "intermediate_size": len(array_of(tensors, "text_model.encoder.layers.0.mlp.fc1.weight")),
         "hidden_act": "quick_gelu",
         "eos_token_id": len(table) - 1,
     }
@@ -175,12 +176,12 @@ def open_clip_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray
     Raises:
       ValueError: an array is missing, has another shape, or has no place.
     """
-    table, projection = _array(tensors, "token_embedding.weight", 2), _array(tensors, "text_projection", 2)
+    table, projection = array_of(tensors, "token_embedding.weight", 2), array_of(tensors, "text_projection", 2)
     found = {
         "text_model.embeddings.token_embedding.weight": table,
-        "text_model.embeddings.position_embedding.weight": _array(tensors, "positional_embedding", 2),
-        "text_model.final_layer_norm.weight": _array(tensors, "ln_final.weight"),
-        "text_model.final_layer_norm.bias": _array(tensors, "ln_final.bias"),
+        "text_model.embeddings.position_embedding.weight": array_of(tensors, "positional_embedding", 2),
+        "text_model.final_layer_norm.weight": array_of(tensors, "ln_final.weight"),
+        "text_model.final_layer_norm.bias": array_of(tensors, "ln_final.bias"),
         "text_projection.weight": projection.T,
     }
     whole = {"token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias", "text_projection"}
@@ -204,14 +205,6 @@ def open_clip_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray
 def _count(tensors: Tensors, pattern: str) -> int:
     """One more than the largest number in names."""
     return max((int(found[1]) + 1 for name in tensors if (found := re.match(pattern, name))), default=0)
-
-
-def _array(tensors: Tensors, name: str, axes: int = 1) -> np.ndarray:
-    """An array of at least so many axes."""
-    if name not in tensors:
-        raise ValueError(f"the weights have no array {name!r}")
-    require(tensors[name].ndim >= axes, f"shape of {name}", tensors[name].shape, f"shapes of {axes} axes and more")
-    return tensors[name]
 
 
 def _renamed(name: str, places: Mapping[str, str], inside: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.checks import require
+from jaxdiff.interop.tensors import array_of
 
 Tensors = Mapping[str, np.ndarray]
 _HEAD_WIDTH = 64
@@ -55,7 +56,7 @@ def transformer_of(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarr
       ValueError: an array is missing, has another shape, or has no place.
     """
     first, text, pooled, table, last = (
-        _array(tensors, name, axes)
+        array_of(tensors, name, axes)
         for name, axes in (
             ("x_embedder.proj.weight", 4),
             ("context_embedder.weight", 2),
@@ -120,8 +121,8 @@ def t5_of(tensors: Tensors) -> dict[str, Any]:
       ValueError: an array is missing.
     """
     inside = "encoder.block.0.layer.0.SelfAttention"
-    table, query = _array(tensors, "shared.weight", 2), _array(tensors, f"{inside}.q.weight", 2)
-    distances = _array(tensors, f"{inside}.relative_attention_bias.weight", 2)
+    table, query = array_of(tensors, "shared.weight", 2), array_of(tensors, f"{inside}.q.weight", 2)
+    distances = array_of(tensors, f"{inside}.relative_attention_bias.weight", 2)
     blocks = [int(found[1]) for name in tensors if (found := re.match(r"encoder\.block\.(\d+)\.", name))]
     heads = max(1, distances.shape[1])
     return {
@@ -129,17 +130,9 @@ def t5_of(tensors: Tensors) -> dict[str, Any]:
         "vocab_size": len(table),
         "d_model": table.shape[1],
         "d_kv": max(1, len(query) // heads),
-        "d_ff": len(_array(tensors, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight")),
+        "d_ff": len(array_of(tensors, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight")),
         "num_layers": max(blocks) + 1,
         "num_heads": heads,
         "relative_attention_num_buckets": len(distances),
         "feed_forward_proj": "gated-gelu",
     }
-
-
-def _array(tensors: Tensors, name: str, axes: int = 1) -> np.ndarray:
-    """An array of so many axes at least."""
-    if name not in tensors:
-        raise ValueError(f"the weights have no array {name!r}")
-    require(tensors[name].ndim >= axes, f"shape of {name}", tensors[name].shape, f"shapes of {axes} axes and more")
-    return tensors[name]

@@ -53,6 +53,18 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: cannot be read as a file of arrays: {one_line(error)}") from error
 
 
+def array_of(tensors: Mapping[str, np.ndarray], name: str, axes: int = 1) -> np.ndarray:
+    """The array of a name.
+
+    Raises:
+      ValueError: there is none, or it has fewer than `axes` axes.
+    """
+    if name not in tensors:
+        raise ValueError(f"the weights have no array {name!r}")
+    require(tensors[name].ndim >= axes, f"shape of {name}", tensors[name].shape, f"shapes of {axes} axes and more")
+    return tensors[name]
+
+
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes arrays by name as a `.safetensors` file that Python libraries of other frameworks read."""
     with needed("writing safetensors"):

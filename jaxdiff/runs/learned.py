@@ -111,7 +111,7 @@ def restore(
     if problem is not None and problem.kept is not None:
         step = next(step for step in how.steps if isinstance(step, Hide) and step.task == task)
         picture = np.asarray(step.covered(cover_key, jnp.asarray(problem.shown), jnp.asarray(~problem.kept)))
-    if (task or how.tasks) in ("colorize", ("colorize",)):
+    if task == "colorize" or (task is None and how.tasks == ("colorize",)):
         picture = np.asarray(Grey().apply(cover_key, jnp.asarray(picture)))  # the user's picture may have colours
     height, width, _ = model.bound.fields[how.field].shape
     wanted = (width // how.reduction, height // how.reduction)

@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from skimage import metrics
 
 import jaxdiff as jd
-from jaxdiff import data, solvers
+from jaxdiff import data, solvers, tiles
 from jaxdiff.checks import integer
 from jaxdiff.cli import command_line
 from jaxdiff.components import choose
@@ -132,9 +132,7 @@ def row(name: str, numbers: list[float]) -> str:
 
 def _borders(length: int, side: int) -> np.ndarray:
     """The places where the overlapping tiles of `runs.restore` begin or end."""
-    overlap = int(restore.SHARED * side)
-    count = 1 + -(-(length - side) // (side - overlap))
-    first = np.round(np.linspace(0, length - side, count)).astype(int)
+    first = tiles.places(length, side, int(restore.SHARED * side))
     borders = np.concatenate([first, first + side])
     return borders[(borders > 0) & (borders < length)]
 

@@ -172,7 +172,7 @@ def test_sample_draws_points_and_keeps_to_its_seed(points, call, tmp_path, capfd
     assert pixels(tmp_path / "p.png").shape == (384, 384, 3)
 
 
-def test_samples_of_small_weights_are_close_and_say_so(points, call, tmp_path, capfd):
+def test_pictures_say_that_the_weights_were_small(points, call, tmp_path, capfd):
     drawn = {}
     for weights in ("float32", "bfloat16", "int8"):
         assert call("sample", f"points --count 50 --weights {weights} --out {tmp_path / weights}.png") == 0

@@ -116,8 +116,7 @@ def test_a_sampler_never_holds_all_weights_expanded(weights, share):
     assert expanded - working < 0.3 * whole  # the largest kernel has 15% of all weights
 
 
-def test_a_model_with_its_frozen_parts_samples_alike(tmp_path):
-    """The codec is compressed too, and the samples stay close to those of the whole weights."""
+def test_the_samples_of_a_model_stay_close():
     images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1)).astype(np.uint8)
     model = jd.fit(SMALL["UNet"], {"image": images}, steps=20, batch_size=16)
     whole = model.sample(KEY, 4)

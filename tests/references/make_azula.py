@@ -20,7 +20,7 @@ WEIGHTS, MEANS, STDS = (torch.from_numpy(array) for array in (mixture.WEIGHTS, m
 MATRIX = torch.tensor([[1.0, -0.5], [0.3, 0.8]])
 SEEN = torch.from_numpy(np.random.default_rng(2).normal(size=(8, 2)))
 STD, TIMES, NEXT = 0.3, (0.15, 0.5, 0.85), 0.1
-RESULT: dict[str, Any] = {
+SETTING: dict[str, Any] = {
     "matrix": MATRIX,
     "seen": SEEN,
     "std": STD,
@@ -72,7 +72,7 @@ def main() -> None:
     }
     denoisers["tmpd"] = guidance.TMPDenoiser(Mixture(), SEEN, seen, STD**2)
     denoisers["diffpir"] = guidance.DiffPIRDenoiser(Mixture(), SEEN, seen, STD**2, lmbda=0.7, iterations=2)
-    cases: dict[str, dict[str, Any]] = {"setting": RESULT, "result": {}}
+    cases: dict[str, dict[str, Any]] = {"setting": SETTING, "result": {}}
     for t in TIMES:
         time, after = torch.tensor(t), torch.tensor(NEXT)
         for name, denoiser in denoisers.items():

@@ -1,4 +1,4 @@
-"""Makes single_file.npz: the names of the single files of Stable Diffusion 1 and XL beside those of diffusers.
+"""Makes single_file.npz: the names of the single files of Stable Diffusion 1, XL and 3 beside those of diffusers.
 
     python scripts/benchmark/make_environment.py peers
     .environments/peers/bin/python tests/references/make_single_file.py
